@@ -1,0 +1,175 @@
+"""The metrics of latent-variable models for TensorFlow Model Analysis.
+
+A model's `evaluate` signature returns one value an example for each metric; here they are averaged, sliced and
+given confidence intervals by TFMA. One combiner carries all of them, since TFMA's cost is per combiner.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.metrics.metric_types import register_metric
+
+from schemas import PIXELS
+
+ACTIVE_VARIANCE = 0.01
+"""A latent unit is active if its posterior mean varies more than this over the data. Burda et al. 2016."""
+
+Z_95 = 1.959963984540054
+
+UNITS = {
+    "elbo": "nats per image",
+    "distortion": "nats per image",
+    "rate": "nats per image",
+    "iwelbo": "nats per image",
+    "bits_per_dimension": f"bits per pixel ({PIXELS} pixels)",
+    "reconstruction_mse": "squared grey level per pixel",
+    "active_units": "latent units",
+    "codebook_perplexity": "codes",
+    "accuracy": "fraction",
+    "cross_entropy": "nats per image",
+}
+
+MEANS = {
+    "generative": ("elbo", "distortion", "rate", "iwelbo", "bits_per_dimension", "reconstruction_mse"),
+    "classifier": ("accuracy", "cross_entropy"),
+}
+"""Metrics that are plain means over the examples, by family."""
+
+LATENTS = "latent_mean"
+CODES = "codes"
+GAIN = "gain_upper"
+
+
+@dataclasses.dataclass
+class Sums:
+    """What one slice has accumulated."""
+
+    count: int = 0
+    means: npt.NDArray[np.float64] | float = 0.0  # [M], sums of the metrics that are means
+    latents: npt.NDArray[np.float64] | float = 0.0  # [D]
+    latents_squared: npt.NDArray[np.float64] | float = 0.0  # [D]
+    codes: npt.NDArray[np.float64] | float = 0.0  # [K], how often each code was used
+    gain: float = 0.0  # of the headline metric over the baseline, example by example
+    gain_squared: float = 0.0
+
+
+class PerExampleMeans(tfma.metrics.Metric):
+    """All metrics of a family, from the per-example outputs of the `evaluate` signature.
+
+    headline: the metric that candidate and baseline are compared by, example by example. The comparison is
+    reported as `<headline>_gain_upper`: the upper end of the 95 % confidence interval of the mean paired
+    difference, so that a candidate below zero is worse than the baseline beyond noise.
+    """
+
+    def __init__(
+        self, means: Iterable[str], headline: str, code_version: str = "", name: str = "means"
+    ) -> None:
+        # code_version only has to exist: it makes TFX's cache notice that this module has changed.
+        super().__init__(
+            _computations, means=tuple(means), headline=headline, code_version=code_version, name=name
+        )
+
+
+register_metric(PerExampleMeans)
+
+
+def _computations(
+    means: tuple[str, ...],
+    headline: str,
+    code_version: str,
+    name: str,
+    eval_config: tfma.EvalConfig,
+    model_names: list[str],
+    **unused: Any,
+) -> list[Any]:
+    baseline = next((spec.name for spec in eval_config.model_specs if spec.is_baseline), None)
+    found = []
+    for model in model_names or [""]:
+        rival = baseline if model != baseline and len(eval_config.model_specs) > 1 else None
+        found.append(
+            tfma.metrics.MetricComputation(
+                keys=[tfma.metrics.MetricKey(name=name, model_name=model)],
+                preprocessors=None,
+                combiner=SumsFn(means, headline, model, rival),
+            )
+        )
+    return found
+
+
+class SumsFn(beam.CombineFn):  # type: ignore[misc]
+    """Adds up examples and turns the sums into metrics."""
+
+    def __init__(self, means: tuple[str, ...], headline: str, model: str, rival: str | None) -> None:
+        self.means, self.headline, self.model, self.rival = means, headline, model, rival
+
+    def create_accumulator(self) -> Sums:
+        return Sums()
+
+    def add_input(self, sums: Sums, element: Any) -> Sums:
+        outputs = element.get_by_key("predictions", self.model)
+        sums.count += 1
+        sums.means = sums.means + np.array([float(np.squeeze(outputs[m])) for m in self.means])
+        if LATENTS in outputs:
+            latents = np.asarray(outputs[LATENTS], np.float64)
+            sums.latents = sums.latents + latents
+            sums.latents_squared = sums.latents_squared + latents**2
+        if CODES in outputs:
+            sums.codes = sums.codes + np.asarray(outputs[CODES], np.float64)
+        if self.rival is not None:
+            other = element.get_by_key("predictions", self.rival)
+            gain = float(np.squeeze(outputs[self.headline])) - float(np.squeeze(other[self.headline]))
+            sums.gain += gain
+            sums.gain_squared += gain**2
+        return sums
+
+    def merge_accumulators(self, accumulators: Iterable[Sums]) -> Sums:
+        total = Sums()
+        for sums in accumulators:
+            for field in dataclasses.fields(Sums):
+                setattr(total, field.name, getattr(total, field.name) + getattr(sums, field.name))
+        return total
+
+    def extract_output(self, sums: Sums) -> dict[Any, float]:
+        def key(name: str, is_diff: bool = False) -> Any:
+            # example_weighted=None is what TFMA looks for under the thresholds of a whole MetricsSpec.
+            return tfma.metrics.MetricKey(
+                name=name, model_name=self.model, is_diff=is_diff, example_weighted=None
+            )
+
+        count = max(sums.count, 1)
+        averages = np.broadcast_to(np.asarray(sums.means) / count, [len(self.means)])
+        found = {key(name): float(value) for name, value in zip(self.means, averages, strict=True)}
+        if np.ndim(sums.latents):
+            found[key("active_units")] = active_units(sums.latents, sums.latents_squared, count)
+        if np.ndim(sums.codes):
+            found[key("codebook_perplexity")] = perplexity(np.asarray(sums.codes))
+        if self.rival is not None:
+            found[key(f"{self.headline}_{GAIN}", is_diff=True)] = gain_upper(
+                sums.gain, sums.gain_squared, count
+            )
+        return found
+
+
+def active_units(total: Any, total_squared: Any, count: int) -> float:
+    """Latent dimensions whose variance over the data exceeds ACTIVE_VARIANCE; sums [D] -> a count."""
+    variance = np.asarray(total_squared) / count - (np.asarray(total) / count) ** 2
+    return float(np.sum(variance > ACTIVE_VARIANCE))
+
+
+def perplexity(counts: npt.NDArray[np.float64]) -> float:
+    """exp of the entropy of the codes' use, 1 to K; counts [K]."""
+    used = counts[counts > 0] / counts.sum()
+    return float(np.exp(-np.sum(used * np.log(used))))
+
+
+def gain_upper(total: float, total_squared: float, count: int) -> float:
+    """Upper end of the 95 % normal confidence interval of the mean paired difference."""
+    mean = total / count
+    variance = max(total_squared / count - mean**2, 0.0)
+    return mean + Z_95 * math.sqrt(variance / max(count - 1, 1))

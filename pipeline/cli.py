@@ -1,0 +1,111 @@
+"""The latentline command."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
+from trainer import variants
+from trainer.recipe import PROFILES, PROTOCOLS
+
+EXAMPLES = """examples:
+  latentline list
+  latentline run --variants cvae,mlp
+  latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
+  latentline run --settings nightly.yaml
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits 0 when all went well, 1 when the run failed, 2 when the request was wrong."""
+    sys.exit(_dispatch(_parser().parse_args(arguments)))
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "list":
+        return _list()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    return _run(options)
+
+
+def _list() -> int:
+    width = max(map(len, variants.names()))
+    for name in variants.names():
+        print(f"{name:<{width}}  {variants.summary(name)}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from components.idx import IdxError
+    from pipeline.run import run
+    from pipeline.settings import Settings
+
+    given = {key: value for key, value in vars(options).items() if key in _FIELDS and value is not None}
+    try:
+        settings = Settings.from_file(options.settings) if options.settings else Settings(**given)
+        if options.settings and given:
+            settings = dataclasses.replace(settings, **given)
+        run(settings, verbose=options.verbose)
+    except SettingsError as error:
+        return _fail(error, 2)
+    except (IdxError, HomeInUse, HomeNotWritable, RunFailed) as error:
+        return _fail(error, 1)
+    return 0
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"latentline: error: {error}", file=sys.stderr)
+    return code
+
+
+_FIELDS = ("variants", "profile", "data", "protocol", "home", "seed")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="latentline",
+        description="Train, evaluate, compare and push latent-variable models in one TFX pipeline.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the variants there are, with a line each")
+    _add_run(commands)
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run the pipeline on this machine",
+        description="Prepare the data once, then train, evaluate, compare and push each variant. What has not "
+        "changed since the last run in the same home is taken from its cache.",
+        epilog=_choices("profiles", PROFILES) + _choices("protocols", PROTOCOLS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    run.add_argument("--variants", type=_names, help="names, separated by commas (default: all; see `list`)")
+    run.add_argument("--profile", help="training budget (default: quick)")
+    run.add_argument(
+        "--data",
+        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); or `auto`: mnist, and "
+        "the embedded digits of scikit-learn where it cannot be had (default: auto)",
+    )
+    run.add_argument("--protocol", help="binarization (default: threshold)")
+    run.add_argument("--home", help="folder for everything a run makes (default: out)")
+    run.add_argument("--seed", type=int, help="of weights, batches and noise (default: 0)")
+    run.add_argument(
+        "--settings", metavar="FILE", help="a YAML file of settings; options given here win over it"
+    )
+    run.add_argument("--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well")
+
+
+def _choices(title: str, known: dict[str, str]) -> str:
+    width = max(map(len, known))
+    return f"{title}:\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in known.items())

@@ -1,0 +1,17 @@
+"""What can go wrong for a user, each with a message that stands alone."""
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message says what was found and what is accepted."""
+
+
+class HomeInUse(RuntimeError):
+    """Another run is using the home."""
+
+
+class HomeNotWritable(RuntimeError):
+    """The home cannot be written to."""
+
+
+class RunFailed(RuntimeError):
+    """Some component failed; the message has a line for each that did."""

@@ -1,0 +1,110 @@
+"""The pipeline: data prepared once, then every variant trained, evaluated, compared and pushed."""
+
+import os
+
+from tfx.components.evaluator.component import Evaluator
+from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.components.trainer.component import Trainer
+from tfx.components.transform.component import Transform
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2
+from tfx.types import standard_artifacts
+from tfx.types.channel import Channel, union
+
+from components.baseline import LatestBlessedRival
+from components.evaluation import eval_config
+from components.example_gen import IdxExampleGen
+from components.gate import AnomalyGate
+from components.leaderboard import Leaderboard
+from components.pusher import AtomicPusher
+from components.sources import Dataset
+from pipeline.fingerprint import fingerprint, versioned
+from pipeline.settings import Settings
+from schemas import SCHEMA_FOLDER
+from trainer import variants
+from trainer.job import Job
+
+
+def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
+    """The pipeline of one run. settings: what to train; dataset: where its images lie."""
+    example_gen = versioned(IdxExampleGen(dataset.folder, settings.spans), "components.example_gen")
+    statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
+    schema_gen = ImportSchemaGen(schema_file=str(SCHEMA_FOLDER / "schema.pbtxt"))
+    validator = ExampleValidator(statistics_gen.outputs["statistics"], schema_gen.outputs["schema"])
+    gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
+    transform = Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="trainer.transform.preprocessing_fn",
+        custom_config={"protocol": settings.protocol, "code": fingerprint("trainer.transform")},
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(gate)
+    shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
+
+    lines = [
+        Line(job, example_gen, transform, os.path.join(settings.home, "serving"))
+        for job in settings.jobs(dataset.name)
+    ]
+    leaderboard = versioned(
+        Leaderboard(
+            runs=union([line.trainer.outputs["model_run"] for line in lines]),
+            evaluations=union([line.evaluator.outputs["evaluation"] for line in lines]),
+            blessings=union([line.evaluator.outputs["blessing"] for line in lines]),
+            pushes=union([line.pusher.outputs["pushed_model"] for line in lines]),
+        ),
+        "components.leaderboard",
+    )
+    return Pipeline(
+        pipeline_name=settings.name,
+        pipeline_root=os.path.join(settings.home, "artifacts"),
+        components=[*shared, *(node for line in lines for node in line.nodes), leaderboard],
+        enable_cache=True,
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(
+            os.path.join(settings.home, "metadata.db")
+        ),
+        beam_pipeline_args=["--direct_running_mode=in_memory"],
+    )
+
+
+class Line:
+    """The nodes of one variant: train, find its rival in production, evaluate against it, push."""
+
+    def __init__(self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str) -> None:
+        variant = variants.load(job.variant)
+        floor = variant.recipe.with_overrides(job.recipe).floor.of(job.profile)
+        code = fingerprint("trainer.run", f"trainer.variants.{job.variant}")
+        self.trainer = Trainer(
+            run_fn="trainer.run.run_fn",
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            custom_config={"job": job.to_dict(), "code": code},
+            train_args=trainer_pb2.TrainArgs(),
+            eval_args=trainer_pb2.EvalArgs(),
+        ).with_id(f"Trainer.{job.variant}")
+        self.resolver = Resolver(
+            strategy_class=LatestBlessedRival,
+            candidate=self.trainer.outputs["model"],
+            model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
+            blessing=Channel(type=standard_artifacts.ModelBlessing),
+        ).with_id(f"Resolver.{job.variant}")
+        self.evaluator = Evaluator(
+            examples=example_gen.outputs["examples"],
+            model=self.trainer.outputs["model"],
+            baseline_model=self.resolver.outputs["model"],
+            eval_config=eval_config(variant.family, floor, fingerprint("components.evaluation")),
+        ).with_id(f"Evaluator.{job.variant}")
+        self.pusher = AtomicPusher(
+            model=self.trainer.outputs["model"],
+            model_blessing=self.evaluator.outputs["blessing"],
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(
+                    base_directory=os.path.join(serving, job.variant)
+                )
+            ),
+        ).with_id(f"Pusher.{job.variant}")
+        self.nodes = [self.trainer, self.resolver, self.evaluator, self.pusher]

@@ -1,0 +1,26 @@
+"""What the data looks like: the names and shapes every other package uses, and the curated schema."""
+
+import pathlib
+
+SIDE = 28
+"""Rows and columns of an image."""
+PIXELS = SIDE * SIDE
+"""Pixels of an image."""
+CLASSES = 10
+"""Values a label can take, 0 to CLASSES - 1."""
+
+IMAGE = "image"
+"""Raw feature: PIXELS bytes, one grey value 0 (background) to 255 each, rows from the top."""
+LABEL = "label"
+"""Raw and transformed feature: the class, int64."""
+PIXELS_FEATURE = "pixels"
+"""Transformed feature: int64 [PIXELS], 0/1 when Transform binarized, else 0 to 255."""
+
+TRAIN_SPLIT = "train"
+TEST_SPLIT = "eval"
+
+SCHEMA_FOLDER = pathlib.Path(__file__).parent
+"""Holds schema.pbtxt, what raw examples must satisfy."""
+
+TRAINING_RECORD = "training.json"
+"""File in a Trainer's model_run artifact: what was trained and how, one JSON object."""

@@ -1,0 +1,13 @@
+"""Packages and entry points of latentline; its pinned requirements are in requirements/lock.txt."""
+
+from setuptools import setup
+
+setup(
+    name="latentline",
+    version="0.1.0",
+    description="A TFX and Kubeflow production line for latent-variable models",
+    python_requires="==3.11.*",
+    packages=["components", "pipeline", "schemas", "trainer", "trainer.variants"],
+    package_data={"schemas": ["*.pbtxt"]},
+    entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""Everything about models: the variants, their mathematics, the training loop and the export."""

@@ -1,0 +1,52 @@
+"""How far training is: one moving line on a terminal, a plain line now and then in a log."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+LOG_SECONDS = 15.0
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Context manager around a training loop; `update` takes the steps done so far and the latest terms."""
+
+    def __init__(self, name: str, steps: int, batch_size: int) -> None:
+        self._name, self._steps, self._batch_size = name, steps, batch_size
+        self._started = self._logged = time.perf_counter()
+        self._bar = tqdm(
+            total=steps,
+            desc=f"  {name}",
+            unit="step",
+            file=sys.stdout,
+            leave=False,
+            disable=not sys.stdout.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.close()
+
+    def update(self, done: int, values: dict[str, float]) -> None:
+        """Show that `done` steps are taken; values are means since the last call, nats."""
+        shown = ", ".join(f"{term} {value:.4g}" for term, value in values.items())
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(done - self._bar.n)
+        now = time.perf_counter()
+        if now - self._logged >= LOG_SECONDS or done == self._steps:
+            rate = done / (now - self._started)
+            left = (self._steps - done) / rate
+            log.info(
+                "%s: step %d of %d, %.0f images/s, %.0f s left, %s",
+                self._name, done, self._steps, rate * self._batch_size, left, shown,
+            )  # fmt: skip
+            self._logged = now

@@ -1,0 +1,71 @@
+"""The registry is this folder: one module a variant, found by its file name.
+
+A variant's module holds a docstring (its datasheet; the first line is its summary), FAMILY, RECIPE, a frozen
+dataclass Config and build(config) -> trainer.model.Model.
+"""
+
+import ast
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from trainer import strict
+from trainer.recipe import Recipe
+
+FAMILIES = ("generative", "classifier", "both")
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A module of this folder, loaded."""
+
+    name: str
+    summary: str
+    family: str
+    recipe: Recipe
+    config_type: type
+    builder: Callable[[Any], Any]
+
+    def config(self, overrides: Mapping[str, Any]) -> Any:
+        """The variant's Config with `overrides`; ValueError for fields it does not have."""
+        return strict.from_mapping(self.config_type, overrides)
+
+    def build(self, overrides: Mapping[str, Any]) -> Any:
+        """A new trainer.model.Model, its weights drawn from Keras's global seed."""
+        return self.builder(self.config(overrides))
+
+    @property
+    def generative(self) -> bool:
+        """Whether the model has a bound on log p(x)."""
+        return self.family in ("generative", "both")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the model has p(label | image)."""
+        return self.family in ("classifier", "both")
+
+
+def names() -> list[str]:
+    """The names of all variants, sorted."""
+    return sorted(path.stem for path in pathlib.Path(__file__).parent.glob("[!_]*.py"))
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError, listing the known variants, unless `name` is one."""
+    if name not in names():
+        raise ValueError(f"unknown variant {name!r}; choose from {', '.join(names())}")
+
+
+def load(name: str) -> Variant:
+    """The variant called `name`; ValueError lists the known ones."""
+    check_name(name)
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Variant(name, summary(name), module.FAMILY, module.RECIPE, module.Config, module.build)
+
+
+def summary(name: str) -> str:
+    """The first line of the variant's docstring, read without importing it."""
+    source = (pathlib.Path(__file__).parent / f"{name}.py").read_text()
+    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]

@@ -1,0 +1,58 @@
+"""Convolutional VAE with a two-dimensional latent space and the sampled ELBO of the TensorFlow guide.
+
+Run: latentline run --variants cvae --profile full
+Source: the TensorFlow tutorial "Convolutional Variational Autoencoder"; Kingma & Welling 2014.
+"""
+
+import dataclasses
+
+from keras import Sequential, layers
+
+from schemas import SIDE
+from trainer.gaussian import GaussianVae
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "generative"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=3_000, full=18_750),
+    floor=Budget(smoke=-540.0, quick=-205.0, full=-175.0),
+    optimizer="adam",
+    learning_rate=1e-4,
+    batch_size=32,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """latent: dimensions of z; estimator: of the rate, `sampled` (the source's) or `analytic`."""
+
+    latent: int = 2
+    estimator: str = "sampled"
+
+    def __post_init__(self) -> None:
+        if self.latent < 1:
+            raise ValueError(f"latent must be at least 1, got {self.latent}")
+
+
+def build(config: Config) -> GaussianVae:
+    """Two strided convolutions down to a 7x7 grid of 32 channels, and their mirror image."""
+    encoder = Sequential(
+        [
+            layers.Conv2D(32, 3, strides=2, activation="relu"),
+            layers.Conv2D(64, 3, strides=2, activation="relu"),
+            layers.Flatten(),
+            layers.Dense(2 * config.latent),
+        ]
+    )
+    grid = SIDE // 4
+    decoder = Sequential(
+        [
+            layers.Dense(grid * grid * 32, activation="relu"),
+            layers.Reshape([grid, grid, 32]),
+            layers.Conv2DTranspose(64, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2DTranspose(32, 3, strides=2, padding="same", activation="relu"),
+            layers.Conv2DTranspose(1, 3, padding="same"),
+        ]
+    )
+    return GaussianVae(encoder, decoder, config.latent, config.estimator)
