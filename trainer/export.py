@@ -11,6 +11,7 @@ encode            examples: string [B]          latents: float [B, D], posterior
 reconstruct       examples: string [B]          reconstruction: float [B, SIDE, SIDE, 1]      generative
 decode            latents: float [B, D]         images: float [B, SIDE, SIDE, 1]              generative
 sample            seed: int32 [], count: int32 []   images: float [count, SIDE, SIDE, 1]      generative
+log_weight        examples: string [B], seed: int32 []   log_weight: float [B], nats            generative
 classify          examples: string [B]          probabilities: float [B, CLASSES], label: int64   classifier
 """
 
@@ -65,6 +66,9 @@ class Servable(tf.Module):
                 tf.TensorSpec([], tf.int32, name="seed"),
                 tf.TensorSpec([], tf.int32, name="count"),
             )
+            found["log_weight"] = self._traced(
+                self._log_weight, EXAMPLES, tf.TensorSpec([], tf.int32, name="seed")
+            )
             found["serving_default"] = self._traced(self._serve, EXAMPLES)
         return found
 
@@ -79,9 +83,15 @@ class Servable(tf.Module):
         return tf.reshape(to_inputs(features[PIXELS_FEATURE], self._protocol), [-1, SIDE, SIDE, 1])
 
     def _evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        seed = tf.constant(EVALUATION_SEED)
+        return self._model.metrics_per_example(self._batch(examples), seed, self._samples)
+
+    def _batch(self, examples: tf.Tensor) -> Batch:
         features = self._transform(tf.io.parse_example(examples, self._raw_spec))
-        batch = Batch(self._inputs(features), features[LABEL])
-        return self._model.metrics_per_example(batch, tf.constant(EVALUATION_SEED), self._samples)
+        return Batch(self._inputs(features), features[LABEL])
+
+    def _log_weight(self, examples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"log_weight": self._model.log_weight(self._batch(examples), tf.stack([seed, 0]))}
 
     def _classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self._model.logits(self._images(examples))
