@@ -39,7 +39,7 @@ def _list() -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from components.idx import IdxError
+    from components.sources import DataSourceError
     from pipeline.run import run
     from pipeline.settings import Settings
 
@@ -51,7 +51,7 @@ def _run(options: argparse.Namespace) -> int:
         run(settings, verbose=options.verbose)
     except SettingsError as error:
         return _fail(error, 2)
-    except (IdxError, HomeInUse, HomeNotWritable, RunFailed) as error:
+    except (DataSourceError, HomeInUse, HomeNotWritable, RunFailed) as error:
         return _fail(error, 1)
     return 0
 

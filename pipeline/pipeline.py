@@ -28,12 +28,16 @@ from schemas import SCHEMA_FOLDER
 from trainer import variants
 from trainer.job import Job
 
+LOCAL_BEAM = ["--direct_running_mode=in_memory", "--sdk_container_image=unused"]
+"""Beam in this process. The image is never looked at; naming one keeps TFX from packing its own sources for
+remote workers, which takes a second for every component that uses Beam."""
+
 
 def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
     """The pipeline of one run. settings: what to train; dataset: where its images lie."""
     example_gen = versioned(IdxExampleGen(dataset.folder, settings.spans), "components.example_gen")
-    statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
     schema_gen = ImportSchemaGen(schema_file=str(SCHEMA_FOLDER / "schema.pbtxt"))
+    statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
     validator = ExampleValidator(statistics_gen.outputs["statistics"], schema_gen.outputs["schema"])
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
     transform = Transform(
@@ -67,7 +71,7 @@ def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
         metadata_connection_config=metadata.sqlite_metadata_connection_config(
             os.path.join(settings.home, "metadata.db")
         ),
-        beam_pipeline_args=["--direct_running_mode=in_memory"],
+        beam_pipeline_args=LOCAL_BEAM,
     )
 
 

@@ -21,7 +21,7 @@ LOCK = ".lock"
 def run(settings: Settings, verbose: bool = False) -> None:
     """Run the pipeline of `settings` in this process and print its leaderboard.
 
-    Raises HomeInUse, HomeNotWritable, components.idx.IdxError (data) and RunFailed.
+    Raises HomeInUse, HomeNotWritable, components.sources.DataSourceError and RunFailed.
     """
     started = time.perf_counter()
     home = pathlib.Path(settings.home)
@@ -33,9 +33,8 @@ def run(settings: Settings, verbose: bool = False) -> None:
         with quiet(str(log), verbose):
             rows = run_components(settings)
         seconds = time.perf_counter() - started
-        say(
-            f"\n{rows}\n\nall done in {seconds:.1f} s; report {home / 'report'}, models {home / 'serving'}, log {log}"
-        )
+        say(f"\n{rows}\n\ndone in {seconds:.1f} s")
+        say(f"report {home / 'report'}\nmodels {home / 'serving'}\nlog    {log}")
 
 
 def run_components(settings: Settings) -> str:
@@ -53,6 +52,8 @@ def run_components(settings: Settings) -> str:
     )
     runner = LocalRunner(say)
     runner.run(create_pipeline(settings, dataset))
+    if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
+        return "nothing was run"
     return report.publish(settings, runner.executions["Leaderboard"])
 
 

@@ -15,6 +15,8 @@ import tempfile
 LOCK = pathlib.Path(__file__).parent / "lock.txt"
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--ignore-requires-python"]
 UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-deps", "--python", sys.executable]
+# Without this the first import of everything compiles it, and each one does where writing .pyc is off.
+UV += ["--compile-bytecode"]
 
 
 def main() -> None:

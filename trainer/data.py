@@ -1,6 +1,7 @@
 """Transformed examples, read once into memory as bytes."""
 
 import functools
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ class Examples(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def load(patterns: tuple[str, ...]) -> Examples:
-    """All examples of the TFRecord files that match, in file order.
+    """All examples of the TFRecord files that match, in_canonical_order.
 
     Artifacts never change once written, so that the trainers of one process share what was read.
     Raises ValueError where no example is found.
@@ -49,7 +50,19 @@ def load(patterns: tuple[str, ...]) -> Examples:
     )
     if not batches:
         raise ValueError(f"no examples in {', '.join(files)}")
-    return Examples(*(np.concatenate(column) for column in zip(*batches, strict=True)))
+    return in_canonical_order(Examples(*(np.concatenate(column) for column in zip(*batches, strict=True))))
+
+
+def in_canonical_order(examples: Examples) -> Examples:
+    """The same examples in an order of their own content.
+
+    Transform's workers name their output files at random, so file order differs from run to run; without this
+    the same data and seed would not give the same weights.
+    """
+    rows = zip(examples.pixels, examples.labels, strict=True)
+    digests = [hashlib.blake2b(row.tobytes() + bytes([label]), digest_size=8).digest() for row, label in rows]
+    order = np.argsort(np.array(digests, "S8"), kind="stable")
+    return Examples(examples.pixels[order], examples.labels[order])
 
 
 def batch_indices(examples: int, batch_size: int, first: int, steps: int, seed: int) -> npt.NDArray[np.int32]:

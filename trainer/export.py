@@ -73,7 +73,7 @@ class Servable(tf.Module):
         return found
 
     def _traced(self, method: Callable[..., dict[str, tf.Tensor]], *specs: tf.TensorSpec) -> Any:
-        return tf.function(method, input_signature=specs).get_concrete_function()
+        return tf.function(method, input_signature=specs, autograph=False).get_concrete_function()
 
     def _images(self, examples: tf.Tensor) -> tf.Tensor:
         spec = {IMAGE: self._raw_spec[IMAGE]}

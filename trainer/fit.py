@@ -121,6 +121,7 @@ class Chunk:
         self._steps: Any = tf.function(
             self._run_steps,
             input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)],
+            autograph=False,  # the loop is a tf.while_loop already; conversion costs seconds
         )
 
     def run(self, first: int, steps: int, name: str) -> dict[str, float]:

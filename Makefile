@@ -1,0 +1,46 @@
+# latentline: `make run` and `make test` do everything on a fresh clone; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := bash
+
+PROFILE ?= quick
+DATA ?= auto
+HOME_DIR ?= out
+SEED ?= 0
+# VARIANTS=a,b trains only those; empty trains all.
+VARIANTS ?=
+
+READY := .venv/.ready
+BIN := .venv/bin
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create .venv (Python 3.11) from the lock and install the project into it
+
+$(READY): requirements/lock.txt requirements/install.py requirements/venv.sh setup.py
+	@bash requirements/venv.sh
+	@touch $@
+
+run: $(READY) ## train, evaluate, compare and push every variant (VARIANTS= PROFILE= DATA= HOME_DIR= SEED=)
+	@$(BIN)/latentline run --profile $(PROFILE) --data $(DATA) --home $(HOME_DIR) --seed $(SEED) \
+	  $(if $(VARIANTS),--variants $(VARIANTS))
+
+test: $(READY) ## unit, contract and end-to-end tests
+	@$(BIN)/python -m pytest
+
+lint: $(READY) ## ruff (format, lint) and mypy
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(READY) ## speed as ratios: the pipeline against TFX's own example, the loop against a naive one
+	@$(BIN)/python benchmarks/pipeline.py
+	@$(BIN)/python benchmarks/loop.py
+
+lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
+	@$(BIN)/python requirements/lock.py
+
+clean: ## remove what runs have made (out/), not .venv
+	rm -rf out
+
+.PHONY: help setup run test lint bench lock clean
