@@ -1,23 +1,27 @@
-"""Plain classifier of the Keras guide: two hidden layers of 32 units.
+"""Plain classifier of the guide, two hidden layers of 32 units: the baseline of the hypernetworks.
 
 Run: latentline run --variants mlp --profile full
-Source: the Keras guide "Making new layers and models via subclassing".
+Source: the Keras guide for researchers, "Keeping track of training metrics": two epochs of Adam.
+
+With {"hidden": [64]} it is the 784-64-10 network whose weights the hypernetworks generate.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES
+from trainer import checks
 from trainer.model import Classifier
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"
 
 RECIPE = Recipe(
-    steps=Budget(smoke=60, quick=10_000, full=1_875),
-    floor=Budget(smoke=0.15, quick=0.80, full=0.85),
+    steps=Budget(smoke=60, quick=1_876, full=1_876),
+    floor=Budget(smoke=0.15, quick=0.85, full=0.85),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=64,
@@ -26,13 +30,19 @@ RECIPE = Recipe(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """hidden: units of each hidden layer."""
+    """hidden: units of each hidden layer, a list or a tuple."""
 
-    hidden: tuple[int, ...] = (32, 32)
+    hidden: Sequence[int] = (32, 32)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.hidden, str) or not isinstance(self.hidden, Sequence):
+            raise ValueError(f"hidden must be a list of layer widths such as [32, 32], got {self.hidden!r}")
+        object.__setattr__(self, "hidden", tuple(self.hidden))
+        checks.widths("hidden", self.hidden)
 
 
 class Mlp(Classifier):
-    """Dense layers over the flattened image."""
+    """Dense relu layers over the flattened image, then one linear layer to the logits."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -1,0 +1,98 @@
+"""The guide's hypernetwork: a small network makes the weights of a 784-64-10 classifier, anew for each image.
+
+Run: latentline run --variants hypernet --profile full
+Source: the Keras guide for researchers, "End-to-end experiment example 2: hypernetworks": 784-16(relu)-50890
+(sigmoid), Adam 1e-4, batches of one image, 1,000 steps.
+
+As published, with its flaw: the sigmoid makes every generated weight positive, so that the relu of the hidden
+layer never gates and the classifier is linear in its hidden layer. hypernet_scaled is the mended form.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+from keras import Sequential, layers
+
+from schemas import CLASSES, PIXELS
+from trainer import checks
+from trainer.model import Classifier
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "classifier"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=40, quick=1_000, full=1_000),
+    floor=Budget(smoke=0.05, quick=0.30, full=0.30),
+    optimizer="adam",
+    learning_rate=1e-4,
+    batch_size=1,
+)
+
+EVALUATED_AT_ONCE = 64
+"""Images whose weights exist at the same time in evaluation; 200 kB each at 64 hidden units."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """embedding: width of the generator's hidden layer; hidden: units of the generated classifier's."""
+
+    embedding: int = 16
+    hidden: int = 64
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, embedding=self.embedding, hidden=self.hidden)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Of the generated tensors, in the order in which the generator puts them out."""
+        return ((PIXELS, self.hidden), (self.hidden,), (self.hidden, CLASSES), (CLASSES,))
+
+
+class Hypernet(Classifier):
+    """logits(x) = relu(x W1(x) + b1(x)) W2(x) + b2(x), where (W1, b1, W2, b2)(x) = generator(x)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.generator = Sequential(
+            [
+                layers.Dense(config.embedding, activation="relu"),
+                layers.Dense(sum(math.prod(shape) for shape in config.shapes), activation="sigmoid"),
+            ]
+        )
+
+    def generated(self, flat: tf.Tensor) -> list[tf.Tensor]:
+        """The weights of each image's own classifier: [B, PIXELS] -> a [B, *shape] for each of the shapes."""
+        sizes = [math.prod(shape) for shape in self.config.shapes]
+        parts = tf.split(self.generator(flat), sizes, axis=-1)
+        return [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.config.shapes, strict=True)]
+
+    def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """As Classifier's; without a seed (evaluation), EVALUATED_AT_ONCE images at a time."""
+        flat = tf.reshape(images, [-1, PIXELS])
+        if seed is not None:
+            return self._classify(flat)
+        count = tf.shape(flat)[0]
+        rows = tf.maximum(count, 1)
+        size = tf.minimum(rows, EVALUATED_AT_ONCE)
+        padded = tf.pad(flat, [[0, rows - count + -rows % size], [0, 0]])
+        groups = tf.reshape(padded, [-1, size, PIXELS])
+        logits = tf.map_fn(
+            self._classify,
+            groups,
+            parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec([None, CLASSES], tf.float32),
+        )
+        return tf.reshape(logits, [-1, CLASSES])[:count]
+
+    def _classify(self, flat: tf.Tensor) -> tf.Tensor:
+        """[B, PIXELS] -> [B, CLASSES], each image through its own weights in batched matrix products."""
+        kernel1, bias1, kernel2, bias2 = self.generated(flat)
+        hidden = tf.nn.relu(tf.linalg.matvec(kernel1, flat, transpose_a=True) + bias1)
+        return tf.linalg.matvec(kernel2, hidden, transpose_a=True) + bias2
+
+
+def build(config: Config) -> Hypernet:
+    """The hypernetwork; its layers make their weights at their first call."""
+    return Hypernet(config)

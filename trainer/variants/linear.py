@@ -1,0 +1,45 @@
+"""Logistic regression from a hand-written linear layer: the guide's first model.
+
+Run: latentline run --variants linear --profile full
+Source: the Keras guide for researchers, "Layer gradients": one epoch of plain gradient descent.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from schemas import CLASSES, PIXELS
+from trainer.layers import Linear
+from trainer.model import Classifier
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "classifier"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=938, full=938),
+    floor=Budget(smoke=0.05, quick=0.50, full=0.50),
+    optimizer="sgd",
+    learning_rate=1e-3,
+    batch_size=64,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Nothing to choose."""
+
+
+class LinearClassifier(Classifier):
+    """logits = x W + b."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = Linear(CLASSES)
+
+    def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        return self.linear(tf.reshape(images, [-1, PIXELS]))
+
+
+def build(config: Config) -> LinearClassifier:
+    """The layer; it makes its weights at its first call."""
+    return LinearClassifier()

@@ -1,0 +1,80 @@
+"""Classifier whose hidden activations are penalised, so that few of them are needed for an image.
+
+Run: latentline run --variants mlp_sparse --profile full
+Source: the Keras guide for researchers, "Tracking losses created by layers": Linear 32, relu, an activity
+regularisation of rate 1e-2 through add_loss, Linear to the logits; SGD 1e-3, batch 64, one epoch.
+
+The guide adds the activations of the whole batch to the mean cross-entropy, a penalty that is 64 times what
+its rate says: the hidden units die and the loss ends at log 10 = 2.303 nats plus what is left of the penalty.
+Objective `source` is that; `per_example`, the default, penalises the sum of an image's own activations.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+from keras import layers
+
+from schemas import CLASSES, PIXELS
+from trainer import checks
+from trainer.layers import ActivityRegularization, Linear, functional
+from trainer.model import Batch, Classifier, Objective, correct, cross_entropy
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "classifier"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=1_876, full=1_876),
+    floor=Budget(smoke=0.15, quick=0.85, full=0.85),
+    optimizer="adam",
+    learning_rate=1e-3,
+    batch_size=64,
+)
+
+OBJECTIVES = ("per_example", "source")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """hidden: units; rate: nats a unit of activation; objective: `per_example` or `source`."""
+
+    hidden: int = 32
+    rate: float = 1e-2
+    objective: str = "per_example"
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, hidden=self.hidden)
+        checks.at_least(0, rate=self.rate)
+        checks.one_of("objective", self.objective, OBJECTIVES)
+
+
+class SparseMlp(Classifier):
+    """Linear, relu, penalty, Linear, as one functional model whose `losses` hold the penalty."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.network = functional(
+            PIXELS,
+            Linear(config.hidden),
+            layers.ReLU(),
+            ActivityRegularization(config.rate),
+            Linear(CLASSES),
+        )
+
+    def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
+        return self.network(tf.reshape(images, [-1, PIXELS]))
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        """Cross-entropy plus the penalty: of the whole batch (`source`), or its mean over the batch."""
+        logits = self.logits(batch.images, seed)
+        [penalty] = self.network.losses
+        if self.config.objective == "per_example":
+            penalty /= tf.cast(tf.shape(logits)[0], penalty.dtype)
+        loss = cross_entropy(batch.labels, logits)
+        terms = {"accuracy": correct(batch.labels, logits), "penalty": tf.fill(tf.shape(loss), penalty)}
+        return Objective(loss + penalty, terms)
+
+
+def build(config: Config) -> SparseMlp:
+    """The network, with fresh weights."""
+    return SparseMlp(config)
