@@ -9,7 +9,6 @@ from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
 from tfx.dsl.components.common.resolver import Resolver
-from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import standard_artifacts
@@ -24,19 +23,19 @@ from components.pusher import AtomicPusher
 from components.sources import Dataset
 from pipeline.fingerprint import fingerprint, versioned
 from pipeline.settings import Settings
-from schemas import SCHEMA_FOLDER
+from pipeline.target import Target, local
 from trainer import variants
 from trainer.job import Job
 
-LOCAL_BEAM = ["--direct_running_mode=in_memory", "--sdk_container_image=unused"]
-"""Beam in this process. The image is never looked at; naming one keeps TFX from packing its own sources for
-remote workers, which takes a second for every component that uses Beam."""
 
+def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None = None) -> Pipeline:
+    """The pipeline of one run. settings: what to train; dataset: where its images lie; target: where it runs.
 
-def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
-    """The pipeline of one run. settings: what to train; dataset: where its images lie."""
+    Without a target it runs on this machine, under the settings' home.
+    """
+    target = target or local(settings)
     example_gen = versioned(IdxExampleGen(dataset.folder, settings.spans), "components.example_gen")
-    schema_gen = ImportSchemaGen(schema_file=str(SCHEMA_FOLDER / "schema.pbtxt"))
+    schema_gen = ImportSchemaGen(schema_file=target.schema)
     statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
     validator = ExampleValidator(statistics_gen.outputs["statistics"], schema_gen.outputs["schema"])
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
@@ -50,10 +49,7 @@ def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
     transform.add_upstream_node(gate)
     shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
 
-    lines = [
-        Line(job, example_gen, transform, os.path.join(settings.home, "serving"))
-        for job in settings.jobs(dataset.name)
-    ]
+    lines = [Line(job, example_gen, transform, target.serving) for job in settings.jobs(dataset.name)]
     leaderboard = versioned(
         Leaderboard(
             runs=union([line.trainer.outputs["model_run"] for line in lines]),
@@ -65,13 +61,12 @@ def create_pipeline(settings: Settings, dataset: Dataset) -> Pipeline:
     )
     return Pipeline(
         pipeline_name=settings.name,
-        pipeline_root=os.path.join(settings.home, "artifacts"),
-        components=[*shared, *(node for line in lines for node in line.nodes), leaderboard],
-        enable_cache=True,
-        metadata_connection_config=metadata.sqlite_metadata_connection_config(
-            os.path.join(settings.home, "metadata.db")
+        pipeline_root=target.root,
+        components=target.with_beam_arguments(
+            [*shared, *(node for line in lines for node in line.nodes), leaderboard]
         ),
-        beam_pipeline_args=LOCAL_BEAM,
+        enable_cache=True,
+        metadata_connection_config=target.metadata,
     )
 
 
