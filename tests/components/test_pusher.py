@@ -1,0 +1,78 @@
+import os
+import pathlib
+import threading
+
+import pytest
+
+from components import pusher
+
+
+@pytest.fixture
+def model(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph" * 1000)
+    (folder / "variables" / "variables.index").write_bytes(b"weights" * 1000)
+    return folder
+
+
+def test_a_push_adds_one_whole_version(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
+    version = pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+    pushed = tmp_path / "serving" / str(version)
+    assert (pushed / "saved_model.pb").read_bytes() == (model / "saved_model.pb").read_bytes()
+    assert (pushed / "variables" / "variables.index").exists()
+    assert os.listdir(tmp_path / "serving") == [str(version)]
+
+
+def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
+    serving = str(tmp_path / "serving")
+    assert pusher.push(str(model), serving, "model/1") == pusher.push(str(model), serving, "model/1")
+    assert len(pusher.published(serving)) == 1
+
+
+def test_versions_ascend_even_when_the_clock_goes_back(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = str(tmp_path / "serving")
+    versions = []
+    for number, now in enumerate([1000.0, 400.0, 400.5, 2000.0]):
+        monkeypatch.setattr(pusher.time, "time", lambda now=now: now)
+        versions.append(pusher.push(str(model), serving, f"model/{number}"))
+    assert versions == [1000, 1001, 1002, 2000] == pusher.published(serving)
+
+
+def test_a_push_that_breaks_off_leaves_no_version_and_no_litter(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(source: str, target: str) -> None:
+        os.makedirs(target)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pusher.io_utils, "copy_dir", break_off)
+    with pytest.raises(OSError, match="no space left"):
+        pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+    assert os.listdir(tmp_path / "serving") == []
+
+
+def test_a_reader_that_polls_never_sees_a_partial_version(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    partial, stop = [], threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for version in pusher.published(str(serving)):
+                files = {path.name for path in (serving / str(version)).rglob("*") if path.is_file()}
+                if not {"saved_model.pb", "variables.index", pusher.SOURCE} <= files:
+                    partial.append(version)
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(30):
+        pusher.push(str(model), str(serving), f"model/{number}")
+    stop.set()
+    reader.join()
+    assert partial == []
+    assert len(pusher.published(str(serving))) == 30

@@ -1,0 +1,33 @@
+"""What every test may use: small handwritten digits as IDX files, and a quiet TensorFlow."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from components import idx, sources
+from schemas import TEST_SPLIT, TRAIN_SPLIT
+
+TRAIN_IMAGES, TEST_IMAGES = 400, 120
+
+
+@pytest.fixture(scope="session")
+def digits() -> dict[str, idx.Images]:
+    """Real handwritten digits by split, few enough for a test."""
+    counts = {TRAIN_SPLIT: TRAIN_IMAGES, TEST_SPLIT: TEST_IMAGES}
+    return {
+        split: idx.Images(pair.images[: counts[split]], pair.labels[: counts[split]])
+        for split, pair in sources.digits().items()
+    }
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, idx.Images]) -> pathlib.Path:
+    """The digits as four IDX files."""
+    folder = tmp_path_factory.mktemp("digits")
+    for split, prefix in ((TRAIN_SPLIT, "train"), (TEST_SPLIT, "t10k")):
+        idx.write(str(folder / f"{prefix}-images-idx3-ubyte"), digits[split].images)
+        idx.write(str(folder / f"{prefix}-labels-idx1-ubyte"), digits[split].labels)
+    return folder

@@ -1,0 +1,177 @@
+"""The whole pipeline, as a user runs it: one home, several runs one after the other."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from components import idx
+from components.idx import Images
+from schemas import TRAIN_SPLIT
+
+pytestmark = pytest.mark.e2e
+ROOT = pathlib.Path(__file__).parent.parent.parent
+VARIANTS = ("cvae", "mlp")
+
+
+def latentline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=environment.pop("cwd", ROOT),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+
+
+class Home:
+    """A home and what a run left in it."""
+
+    def __init__(self, folder: pathlib.Path, data: pathlib.Path) -> None:
+        self.folder, self.data = folder, data
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        fixed = ("--profile", "smoke", "--data", str(self.data), "--home", str(self.folder))
+        return latentline("run", *fixed, *arguments, **environment)
+
+    def rows(self) -> dict[str, dict]:
+        rows = json.loads((self.folder / "report" / "leaderboard.json").read_text())
+        return {row["variant"]: row for row in rows}
+
+    def versions(self) -> dict[str, list[str]]:
+        return {path.name: sorted(os.listdir(path)) for path in (self.folder / "serving").iterdir()}
+
+
+def cached(result: subprocess.CompletedProcess[str]) -> dict[str, bool]:
+    """Component -> whether it was cached, from the terminal's lines."""
+    lines = [line.split() for line in result.stdout.splitlines() if line.startswith("+ ")]
+    return {words[1]: words[-1] == "cached" for words in lines}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path) -> Home:
+    """After a first run of two variants."""
+    home = Home(tmp_path_factory.mktemp("home"), digits_folder)
+    result = home.run("--variants", ",".join(VARIANTS))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not any(cached(result).values())
+    return home
+
+
+def test_every_variant_is_evaluated_blessed_and_pushed(home: Home) -> None:
+    rows = home.rows()
+    assert set(rows) == set(VARIANTS)
+    for variant, metric in (("cvae", "elbo"), ("mlp", "accuracy")):
+        row = rows[variant]
+        assert row["blessed"], row["why_not"]
+        assert home.versions()[variant] == [str(row["pushed_version"])]
+        measured = row["metrics"][metric]
+        assert measured["lower"] < measured["value"] < measured["upper"]
+        assert measured["unit"]
+        assert row["train_seconds"] > 0
+        assert row["images_per_second"] > 0
+        assert row["dataset"] == home.data.name
+    elbo = rows["cvae"]["metrics"]
+    assert elbo["elbo"]["value"] == pytest.approx(-elbo["distortion"]["value"] - elbo["rate"]["value"])
+    assert elbo["iwelbo"]["value"] >= elbo["elbo"]["value"]
+
+
+def test_the_pushed_model_is_served_through_the_example_path(home: Home, digits: dict[str, Images]) -> None:
+    import tensorflow as tf
+
+    from components.example_gen import serialize
+
+    [version] = home.versions()["mlp"]
+    model = tf.saved_model.load(str(home.folder / "serving" / "mlp" / version))
+    images, labels = digits[TRAIN_SPLIT]
+    examples = tf.constant([serialize(i.tobytes(), 0) for i in images])
+    answers = model.signatures["classify"](examples)["label"].numpy()
+    assert np.mean(answers == labels) > 0.5
+
+
+def test_a_second_run_is_all_cached_and_pushes_nothing(home: Home) -> None:
+    before = home.versions()
+    result = home.run("--variants", ",".join(VARIANTS))
+    assert result.returncode == 0, result.stderr
+    assert cached(result)
+    assert all(cached(result).values()), result.stdout
+    assert home.versions() == before
+
+
+def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(
+    home: Home, tmp_path: pathlib.Path
+) -> None:
+    before = home.versions()
+    settings = tmp_path / "settings.yaml"
+    worse = {"recipe": {"learning_rate": 1e-9}}
+    hopeless = {"recipe": {"floor": -1.0}}
+    settings.write_text(yaml.safe_dump({"overrides": {"mlp": worse, "cvae": hopeless}, "variants": VARIANTS}))
+    result = home.run("--settings", str(settings))
+    assert result.returncode == 0, result.stderr
+    rows = home.rows()
+    assert not rows["mlp"]["blessed"]
+    assert "worse than the model in production" in rows["mlp"]["why_not"]
+    assert not rows["cvae"]["blessed"]
+    assert "is below the floor -1" in rows["cvae"]["why_not"]
+    assert rows["cvae"]["pushed_version"] is rows["mlp"]["pushed_version"] is None
+    assert home.versions() == before
+    assert "mlp is not blessed" in result.stdout
+
+
+def test_editing_a_variant_runs_its_line_again_and_nothing_else(home: Home, tmp_path: pathlib.Path) -> None:
+    for package in ("schemas", "components", "trainer", "pipeline"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "trainer" / "variants" / "mlp.py", "a") as file:
+        file.write("\n# edited\n")
+    result = home.run("--variants", ",".join(VARIANTS), PYTHONPATH=str(tmp_path), cwd=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    again = {name for name, was_cached in cached(result).items() if not was_cached}
+    assert again >= {"Trainer.mlp", "Evaluator.mlp", "Pusher.mlp", "Leaderboard"}
+    assert all(name.endswith(".mlp") or name == "Leaderboard" for name in again), again
+
+
+def test_labels_that_are_no_class_stop_the_run_before_training(
+    tmp_path: pathlib.Path, digits_folder: pathlib.Path
+) -> None:
+    data = tmp_path / "odd"
+    shutil.copytree(digits_folder, data)
+    labels = idx.read_labels(str(data / "train-labels-idx1-ubyte"))
+    labels[3] = 11
+    idx.write(str(data / "train-labels-idx1-ubyte"), labels)
+    home = Home(tmp_path / "home", data)
+    result = home.run("--variants", "mlp")
+    assert result.returncode == 1
+    [line] = result.stderr.strip().splitlines()
+    assert "AnomalyGate failed" in line
+    assert "label" in line
+    assert "Trainer.mlp" not in cached(result)
+    assert not (home.folder / "serving").exists()
+
+
+def test_tfx_s_own_command_creates_and_runs_the_pipeline(home: Home, tmp_path: pathlib.Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    chosen = {"data": str(home.data), "home": str(home.folder), "variants": VARIANTS, "profile": "smoke"}
+    settings.write_text(yaml.safe_dump(chosen))
+    environment = {
+        **os.environ,
+        "LATENTLINE_SETTINGS": str(settings),
+        "LOCAL_HOME": str(tmp_path / "tfx"),
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    runner = ROOT / "pipeline" / "local_runner.py"
+    for command in (
+        ["pipeline", "create", f"--pipeline_path={runner}"],
+        ["run", "create", "--pipeline_name=latentline"],
+    ):
+        result = subprocess.run(
+            ["tfx", *command, "--engine=local"], env=environment, capture_output=True, text=True, timeout=500
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert "Leaderboard" in result.stdout

@@ -1,0 +1,56 @@
+import pathlib
+import shutil
+
+import pytest
+
+from pipeline import fingerprint as module
+from pipeline.fingerprint import fingerprint
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def sources(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A copy of the packages that fingerprints are taken of."""
+    for package in module.PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def find_spec(package: str) -> object:
+        return type("Spec", (), {"origin": str(tmp_path / package / "__init__.py")})
+
+    monkeypatch.setattr(module.importlib.util, "find_spec", find_spec)
+    return tmp_path
+
+
+def all_fingerprints() -> dict[str, str]:
+    variants = ("cvae", "mlp")
+    trainers = {name: fingerprint("trainer.run", f"trainer.variants.{name}") for name in variants}
+    others = ("trainer.transform", "components.evaluation", "components.example_gen")
+    return {**trainers, **{name: fingerprint(name) for name in others}}
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("trainer/variants/cvae.py", {"cvae"}),
+        ("trainer/variants/mlp.py", {"mlp"}),
+        ("trainer/objectives.py", {"cvae", "mlp"}),
+        ("trainer/transform.py", {"trainer.transform"}),
+        ("trainer/binarize.py", {"trainer.transform", "cvae", "mlp"}),
+        ("components/metrics.py", {"components.evaluation"}),
+        ("components/idx.py", {"components.example_gen"}),
+    ],
+)
+def test_an_edit_changes_the_fingerprints_of_what_depends_on_it_and_no_other(
+    sources: pathlib.Path, edited: str, changed: set[str]
+) -> None:
+    before = all_fingerprints()
+    with open(sources / edited, "a") as file:
+        file.write("\nEDITED = True\n")
+    after = all_fingerprints()
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+def test_a_fingerprint_of_nothing_is_an_error() -> None:
+    with pytest.raises(ModuleNotFoundError, match="trainer.nonsense"):
+        fingerprint("trainer.nonsense")

@@ -1,0 +1,209 @@
+"""What every variant owes the rest of the project; a new file in trainer/variants is tested as it comes."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+import tensorflow_transform.beam as tft_beam
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+
+from components.example_gen import serialize
+from components.idx import Images
+from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TRAIN_SPLIT
+from trainer import variants
+from trainer.data import Examples
+from trainer.export import export
+from trainer.fit import fit
+from trainer.model import Batch, Classifier, GenerativeModel, Model
+from trainer.recipe import PROFILES
+from trainer.transform import preprocessing_fn
+
+NAMES = variants.names()
+SEED = tf.constant([3, 5])
+NATS = 1e-3
+GENERATIVE = {"encode", "decode", "reconstruct", "sample", "log_weight"}
+
+
+@pytest.fixture(scope="module")
+def examples(digits: dict[str, Images]) -> Examples:
+    images, labels = digits[TRAIN_SPLIT]
+    return Examples((images.reshape(-1, PIXELS) > 127).astype(np.uint8), labels.astype(np.int64))
+
+
+@pytest.fixture(scope="module")
+def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the Transform component would leave for the threshold protocol."""
+    folder = tmp_path_factory.mktemp("transform")
+    spec = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    data = [{IMAGE: bytes(PIXELS), LABEL: 0}]
+    with tft_beam.Context(temp_dir=str(folder / "temporary")):
+        _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
+            lambda inputs: preprocessing_fn(inputs, {"protocol": "threshold"})
+        )
+        transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))
+    metadata_io.write_metadata(metadata, str(folder / "graph" / tft.TFTransformOutput.RAW_METADATA_DIR))
+    return str(folder / "graph")
+
+
+def trained(name: str, examples: Examples, steps: int) -> Model:
+    """A model of the variant after `steps` steps on the digits."""
+    variant = variants.load(name)
+    keras.utils.set_random_seed(0)
+    model = variant.build({})
+    recipe = variant.recipe.with_overrides({"batch_size": min(variant.recipe.batch_size, 32)})
+    fit(model, examples, recipe=recipe, steps=steps, protocol="threshold", seed=0, name=name)
+    return model
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def line(
+    request: pytest.FixtureRequest,
+    examples: Examples,
+    transform_graph: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Model, pathlib.Path]:
+    """Each variant in turn: its name, a model trained for some steps, and its SavedModel."""
+    model = trained(request.param, examples, steps=8)
+    folder = tmp_path_factory.mktemp(request.param)
+    export(model, transform_graph, str(folder), protocol="threshold", samples=3)
+    return request.param, model, folder
+
+
+@pytest.fixture(scope="module")
+def batch(examples: Examples) -> Batch:
+    images = tf.reshape(tf.cast(examples.pixels[:6], tf.float32), [-1, SIDE, SIDE, 1])
+    return Batch(images, tf.constant(examples.labels[:6]))
+
+
+@pytest.fixture(scope="module")
+def serialized(digits: dict[str, Images]) -> tf.Tensor:
+    """The images of `batch` as a client would send them."""
+    images, labels = digits[TRAIN_SPLIT]
+    return tf.constant([serialize(images[i].tobytes(), int(labels[i])) for i in range(6)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_module_says_what_it_is(name: str) -> None:
+    variant = variants.load(name)
+    assert 20 < len(variant.summary) <= 110
+    assert variant.family in variants.FAMILIES
+    assert all(variant.recipe.steps.of(profile) >= 1 for profile in PROFILES)
+    with pytest.raises(ValueError, match="Config has no colour"):
+        variant.config({"colour": 1})
+
+
+def test_the_family_is_the_model_s(line: tuple[str, Model, pathlib.Path]) -> None:
+    name, model, _ = line
+    variant = variants.load(name)
+    assert isinstance(model, GenerativeModel) == variant.generative
+    assert isinstance(model, Classifier) == variant.classifies
+
+
+def test_every_learned_weight_receives_a_gradient(
+    line: tuple[str, Model, pathlib.Path], batch: Batch
+) -> None:
+    _, model, _ = line
+    reached: set[int] = set()
+    for phase in model.phases():
+        variables = phase.variables()
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(variables)
+            loss = tf.reduce_mean(phase.objective(batch, SEED).loss)
+        gradients = tape.gradient(loss, variables)
+        assert all(gradient is not None for gradient in gradients), phase.name
+        reached |= {id(variable) for variable in variables}
+    assert reached == {id(variable) for variable in model.learned()}
+
+
+def test_losses_and_terms_are_per_example_and_finite(
+    line: tuple[str, Model, pathlib.Path], batch: Batch
+) -> None:
+    _, model, _ = line
+    for phase in model.phases():
+        objective = phase.objective(batch, SEED)
+        for name, term in {"loss": objective.loss, **objective.terms}.items():
+            assert term.shape == [6], name
+            assert np.isfinite(term.numpy()).all(), name
+
+
+def test_the_same_seed_gives_the_same_weights(
+    line: tuple[str, Model, pathlib.Path], examples: Examples
+) -> None:
+    name, _, _ = line
+    first, second = trained(name, examples, steps=3), trained(name, examples, steps=3)
+    for one, other in zip(first.state(), second.state(), strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_the_saved_model_offers_the_signatures_of_its_family(line: tuple[str, Model, pathlib.Path]) -> None:
+    name, _, folder = line
+    variant = variants.load(name)
+    offered = set(tf.saved_model.load(str(folder)).signatures)
+    assert {"serving_default", "evaluate"} <= offered
+    assert (offered >= GENERATIVE) == variant.generative
+    assert ("classify" in offered) == variant.classifies
+
+
+def test_evaluation_goes_through_serialized_examples(
+    line: tuple[str, Model, pathlib.Path], batch: Batch, serialized: tf.Tensor
+) -> None:
+    name, model, folder = line
+    variant = variants.load(name)
+    measured = tf.saved_model.load(str(folder)).signatures["evaluate"](serialized)
+    direct = model.metrics_per_example(batch, tf.constant([0, 0]), 3)
+    for metric, value in direct.items():
+        np.testing.assert_allclose(measured[metric], value, rtol=1e-4, atol=NATS, err_msg=metric)
+        assert np.isfinite(value.numpy()).all(), metric
+    if variant.generative:
+        np.testing.assert_allclose(
+            measured["elbo"], -(measured["distortion"] + measured["rate"]), rtol=1e-5, atol=NATS
+        )
+        np.testing.assert_allclose(
+            measured["bits_per_dimension"], -measured["elbo"] / np.log(2) / PIXELS, rtol=1e-4
+        )
+    if variant.classifies:
+        assert set(np.unique(measured["accuracy"])) <= {0.0, 1.0}
+        assert (measured["cross_entropy"].numpy() >= 0).all()
+
+
+def test_images_can_be_encoded_decoded_and_sampled(
+    line: tuple[str, Model, pathlib.Path], batch: Batch, serialized: tf.Tensor
+) -> None:
+    name, model, folder = line
+    if not variants.load(name).generative:
+        pytest.skip("has no latents")
+    signatures = tf.saved_model.load(str(folder)).signatures
+    latents = signatures["encode"](serialized)["latents"]
+    np.testing.assert_allclose(latents, model.encode(batch.images), rtol=1e-4, atol=1e-4)
+    decoded = signatures["decode"](latents=latents)["images"]
+    np.testing.assert_allclose(signatures["reconstruct"](serialized)["reconstruction"], decoded, atol=1e-4)
+    served = signatures["serving_default"](serialized)
+    np.testing.assert_allclose(served["reconstruction"], decoded, atol=1e-4)
+
+    def sample(seed: int) -> np.ndarray:
+        return signatures["sample"](seed=tf.constant(seed), count=tf.constant(7))["images"].numpy()
+
+    assert sample(1).shape == (7, SIDE, SIDE, 1)
+    assert 0 <= sample(1).min() <= sample(1).max() <= 1
+    np.testing.assert_array_equal(sample(1), sample(1))
+    assert (sample(1) != sample(2)).any()
+
+
+def test_labels_can_be_asked_for_without_giving_one(
+    line: tuple[str, Model, pathlib.Path], digits: dict[str, Images]
+) -> None:
+    name, _, folder = line
+    if not variants.load(name).classifies:
+        pytest.skip("does not classify")
+    bare = tf.train.Example()
+    bare.features.feature[IMAGE].bytes_list.value.append(digits[TRAIN_SPLIT].images[0].tobytes())
+    answer = tf.saved_model.load(str(folder)).signatures["classify"](
+        tf.constant([bare.SerializeToString()] * 2)
+    )
+    assert answer["probabilities"].shape == [2, CLASSES]
+    np.testing.assert_allclose(tf.reduce_sum(answer["probabilities"], axis=1), 1.0, rtol=1e-5)
+    np.testing.assert_array_equal(answer["label"], tf.argmax(answer["probabilities"], axis=1))
