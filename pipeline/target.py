@@ -9,15 +9,9 @@ from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.orchestration import metadata
 
+from pipeline.cluster import EVERY, LOCAL_BEAM
 from pipeline.settings import Settings
 from schemas import SCHEMA_FOLDER
-
-LOCAL_BEAM = ("--direct_running_mode=in_memory", "--sdk_container_image=unused")
-"""Beam in this process. The image is never looked at; naming one keeps TFX from packing its own sources for
-remote workers, which takes a second for every component that uses Beam."""
-
-EVERY = "default"
-"""Key of the Beam arguments of the component classes that have none of their own."""
 
 
 @dataclasses.dataclass(frozen=True)
