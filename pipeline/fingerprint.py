@@ -35,9 +35,14 @@ def fingerprint(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def versioned(node: Node, module: str) -> Node:
-    """The node, with the fingerprint of the module that does its work as execution property `code`."""
-    node.exec_properties["code"] = fingerprint(module)
+def file_fingerprint(path: pathlib.Path) -> str:
+    """Hash of a file that a node reads and TFX knows by its path only."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def versioned(node: Node, code: str) -> Node:
+    """The node, with the fingerprint of what does its work as execution property `code`."""
+    node.exec_properties["code"] = code
     return node
 
 

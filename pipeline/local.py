@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline import outcome
 from pipeline.errors import RunFailed
 
 log = logging.getLogger(__name__)
@@ -81,12 +81,11 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
             return "", one_line(error)
-        with metadata.Metadata(connection) as store:
-            [record] = store.store.get_executions_by_id([execution.execution_id])
-        if record.last_known_state not in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED):
+        found = outcome.read(connection, execution.execution_id)
+        if not found.good:
             return "", "its inputs could not be resolved; the log says which"
-        self.executions[name] = record.id
-        return ("cached" if record.last_known_state == mlmd.Execution.CACHED else ""), ""
+        self.executions[name] = execution.execution_id
+        return (found.value if found is outcome.Outcome.CACHED else ""), ""
 
 
 def one_line(error: BaseException) -> str:

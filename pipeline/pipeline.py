@@ -21,9 +21,10 @@ from components.gate import AnomalyGate
 from components.leaderboard import Leaderboard
 from components.pusher import AtomicPusher
 from components.sources import Dataset
-from pipeline.fingerprint import fingerprint, versioned
+from pipeline.fingerprint import file_fingerprint, fingerprint, versioned
 from pipeline.settings import Settings
 from pipeline.target import Target, local
+from schemas import SCHEMA_FILE
 from trainer import variants
 from trainer.job import Job
 
@@ -34,8 +35,10 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     Without a target it runs on this machine, under the settings' home.
     """
     target = target or local(settings)
-    example_gen = versioned(IdxExampleGen(dataset.folder, settings.spans), "components.example_gen")
-    schema_gen = ImportSchemaGen(schema_file=target.schema)
+    example_gen = versioned(
+        IdxExampleGen(dataset.folder, settings.spans), fingerprint("components.example_gen")
+    )
+    schema_gen = versioned(ImportSchemaGen(schema_file=target.schema), file_fingerprint(SCHEMA_FILE))
     statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
     validator = ExampleValidator(statistics_gen.outputs["statistics"], schema_gen.outputs["schema"])
     gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
@@ -57,7 +60,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             blessings=union([line.evaluator.outputs["blessing"] for line in lines]),
             pushes=union([line.pusher.outputs["pushed_model"] for line in lines]),
         ),
-        "components.leaderboard",
+        fingerprint("components.leaderboard"),
     )
     return Pipeline(
         pipeline_name=settings.name,

@@ -44,12 +44,13 @@ def run_components(settings: Settings) -> str:
     from pipeline.local import LocalRunner
     from pipeline.pipeline import create_pipeline
 
-    dataset = sources.locate(
-        settings.data,
-        environment=os.environ,
-        cache=pathlib.Path(platformdirs.user_cache_dir("latentline")),
-        report=say,
-    )
+    if settings.spans:
+        dataset = sources.Dataset(
+            pathlib.Path(settings.data).name, str(pathlib.Path(settings.data).resolve()), ""
+        )
+    else:
+        cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
+        dataset = sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
     runner = LocalRunner(say)
     runner.run(create_pipeline(settings, dataset))
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it

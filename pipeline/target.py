@@ -11,7 +11,7 @@ from tfx.orchestration import metadata
 
 from pipeline.cluster import EVERY, LOCAL_BEAM
 from pipeline.settings import Settings
-from schemas import SCHEMA_FOLDER
+from schemas import SCHEMA_FILE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +45,6 @@ def local(settings: Settings) -> Target:
     return Target(
         root=os.path.join(settings.home, "artifacts"),
         serving=os.path.join(settings.home, "serving"),
-        schema=str(SCHEMA_FOLDER / "schema.pbtxt"),
+        schema=str(SCHEMA_FILE),
         metadata=metadata.sqlite_metadata_connection_config(os.path.join(settings.home, "metadata.db")),
     )

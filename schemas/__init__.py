@@ -19,8 +19,8 @@ PIXELS_FEATURE = "pixels"
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "eval"
 
-SCHEMA_FOLDER = pathlib.Path(__file__).parent
-"""Holds schema.pbtxt, what raw examples must satisfy."""
+SCHEMA_FILE = pathlib.Path(__file__).parent / "schema.pbtxt"
+"""What raw examples must satisfy."""
 
 TRAINING_RECORD = "training.json"
 """File in a Trainer's model_run artifact: what was trained and how, one JSON object."""

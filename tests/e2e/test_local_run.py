@@ -20,26 +20,22 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 VARIANTS = ("cvae", "mlp")
 
 
-def latentline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=environment.pop("cwd", ROOT),
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-
-
 class Home:
-    """A home and what a run left in it."""
+    """A home, what a run left in it, and the copy of the sources that is run."""
 
-    def __init__(self, folder: pathlib.Path, data: pathlib.Path) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: pathlib.Path, data: pathlib.Path, sources: pathlib.Path = ROOT) -> None:
+        self.folder, self.data, self.sources = folder, data, sources
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         fixed = ("--profile", "smoke", "--data", str(self.data), "--home", str(self.folder))
-        return latentline("run", *fixed, *arguments, **environment)
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", "run", *fixed, *arguments],
+            cwd=self.sources,
+            env={**os.environ, "PYTHONPATH": str(self.sources)},
+            capture_output=True,
+            text=True,
+            timeout=500,
+        )
 
     def rows(self) -> dict[str, dict]:
         rows = json.loads((self.folder / "report" / "leaderboard.json").read_text())
@@ -57,8 +53,11 @@ def cached(result: subprocess.CompletedProcess[str]) -> dict[str, bool]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path) -> Home:
-    """After a first run of two variants."""
-    home = Home(tmp_path_factory.mktemp("home"), digits_folder)
+    """After a first run of two variants, from a copy of the sources that a test may edit."""
+    sources = tmp_path_factory.mktemp("sources")
+    for package in ("schemas", "components", "trainer", "pipeline"):
+        shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
+    home = Home(tmp_path_factory.mktemp("home"), digits_folder, sources)
     result = home.run("--variants", ",".join(VARIANTS))
     assert result.returncode == 0, result.stdout + result.stderr
     assert not any(cached(result).values())
@@ -125,16 +124,27 @@ def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(
     assert "mlp is not blessed" in result.stdout
 
 
-def test_editing_a_variant_runs_its_line_again_and_nothing_else(home: Home, tmp_path: pathlib.Path) -> None:
-    for package in ("schemas", "components", "trainer", "pipeline"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    with open(tmp_path / "trainer" / "variants" / "mlp.py", "a") as file:
-        file.write("\n# edited\n")
-    result = home.run("--variants", ",".join(VARIANTS), PYTHONPATH=str(tmp_path), cwd=str(tmp_path))
+def rerun_after(home: Home, edited: str, comment: str) -> set[str]:
+    """The components that are not cached after a comment was added to a source file."""
+    result = home.run("--variants", ",".join(VARIANTS))
     assert result.returncode == 0, result.stderr
-    again = {name for name, was_cached in cached(result).items() if not was_cached}
+    with open(home.sources / edited, "a") as file:
+        file.write(comment)
+    result = home.run("--variants", ",".join(VARIANTS))
+    assert result.returncode == 0, result.stderr
+    return {name for name, was_cached in cached(result).items() if not was_cached}
+
+
+def test_editing_a_variant_runs_its_line_again_and_nothing_else(home: Home) -> None:
+    again = rerun_after(home, "trainer/variants/mlp.py", "\n# edited\n")
     assert again >= {"Trainer.mlp", "Evaluator.mlp", "Pusher.mlp", "Leaderboard"}
     assert all(name.endswith(".mlp") or name == "Leaderboard" for name in again), again
+
+
+def test_editing_the_schema_runs_again_what_depends_on_it(home: Home) -> None:
+    again = rerun_after(home, "schemas/schema.pbtxt", "# edited\n")
+    assert again >= {"ImportSchemaGen", "ExampleValidator", "Transform"}
+    assert "IdxExampleGen" not in again
 
 
 def test_labels_that_are_no_class_stop_the_run_before_training(
