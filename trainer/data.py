@@ -1,8 +1,17 @@
-"""Transformed examples, read once into memory as bytes."""
+"""Transformed examples, read once: as bytes in memory, or, above a budget, as a file that is mapped.
+
+Either way an epoch is a permutation of the whole set, so that a set too large for memory is trained on in the
+very same batches; only where their bytes come from differs.
+"""
 
 import functools
 import hashlib
-from typing import NamedTuple
+import itertools
+import logging
+import mmap
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,20 +20,28 @@ import tensorflow as tf
 from schemas import LABEL, PIXELS, PIXELS_FEATURE
 
 READ_BATCH = 4096
+BUDGET_BYTES = 4 << 30
+
+log = logging.getLogger(__name__)
 
 
 class Examples(NamedTuple):
     """A split of the data set; a pixel costs one byte."""
 
-    pixels: npt.NDArray[np.uint8]  # [N, PIXELS], 0/1 or 0..255 as the protocol has it
+    pixels: npt.NDArray[np.uint8]  # [N, PIXELS], 0/1 or 0..255 as the protocol has it; np.memmap above budget
     labels: npt.NDArray[np.int64]  # [N]
 
 
 @functools.lru_cache(maxsize=4)
-def load(patterns: tuple[str, ...]) -> Examples:
-    """All examples of the TFRecord files that match, in_canonical_order.
+def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
+    """All examples of the TFRecord files that match, in canonical order.
 
-    Artifacts never change once written, so that the trainers of one process share what was read.
+    The order is one of the examples' own content: Transform's workers name their output files at random, so
+    that with the files' order the same data and seed would not give the same weights.
+    budget: bytes of pixels to keep in memory (the loop takes a copy of its own). A larger set is written to a
+    nameless file in the temporary directory (TMPDIR), and read from there; that takes PIXELS bytes of disk an
+    image, twice that while it is sorted. Artifacts never change once written, so that the trainers of one
+    process share what was read.
     Raises ValueError where no example is found.
     """
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
@@ -32,6 +49,62 @@ def load(patterns: tuple[str, ...]) -> Examples:
         raise ValueError(
             f"no transformed examples at {', '.join(patterns)}; run the Transform component first"
         )
+    labels: list[npt.NDArray[np.int64]] = []
+    digests: list[npt.NDArray[np.bytes_]] = []
+    images = _gathered(_noted(_batches(files), labels, digests), budget)
+    if not labels:
+        raise ValueError(f"no examples in {', '.join(files)}")
+    order = np.argsort(np.concatenate(digests), kind="stable")
+    if isinstance(images, np.memmap):
+        blocks = range(0, len(order), READ_BATCH)
+        images = _mapped(images[order[first : first + READ_BATCH]] for first in blocks)
+    else:
+        images = images[order]
+    return Examples(images, np.concatenate(labels)[order])
+
+
+def _noted(
+    batches: Iterable[Examples], labels: list[npt.NDArray[np.int64]], digests: list[npt.NDArray[np.bytes_]]
+) -> Iterator[npt.NDArray[np.uint8]]:
+    """The pixels of the batches, whose labels, and digests of whose examples, go into the lists."""
+    for batch in batches:
+        rows = zip(batch.pixels, batch.labels, strict=True)
+        found = [
+            hashlib.blake2b(row.tobytes() + bytes([label]), digest_size=8).digest() for row, label in rows
+        ]
+        digests.append(np.array(found, "S8"))
+        labels.append(batch.labels)
+        yield batch.pixels
+
+
+def _gathered(parts: Iterator[npt.NDArray[np.uint8]], budget: int) -> npt.NDArray[np.uint8]:
+    """The rows of all parts: in memory, or mapped if they take more than `budget` bytes."""
+    kept: list[npt.NDArray[np.uint8]] = []
+    size = 0
+    for part in parts:
+        kept.append(part)
+        size += part.nbytes
+        if size > budget:
+            log.info("the images take more than %d bytes; they are read from disk", budget)
+            return _mapped(itertools.chain(_emptying(kept), parts))
+    return np.concatenate(kept) if kept else np.zeros([0, PIXELS], np.uint8)
+
+
+def _emptying(parts: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
+    while parts:
+        yield parts.pop(0)
+
+
+def _mapped(parts: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
+    """The rows of all parts, in a file that goes when the mapping or the process does."""
+    with tempfile.TemporaryFile() as file:
+        for part in parts:
+            file.write(np.ascontiguousarray(part).data)
+        file.flush()
+        return np.memmap(file, np.uint8, mode="r").reshape(-1, PIXELS)
+
+
+def _batches(files: list[str]) -> Iterator[Examples]:
     spec = {
         PIXELS_FEATURE: tf.io.FixedLenFeature([PIXELS], tf.int64),
         LABEL: tf.io.FixedLenFeature([], tf.int64),
@@ -45,24 +118,31 @@ def load(patterns: tuple[str, ...]) -> Examples:
     records = tf.data.TFRecordDataset(files, kind, buffer_size=1 << 20, num_parallel_reads=len(files))
     options = tf.data.Options()
     options.deterministic = True
-    batches = list(
-        records.with_options(options).batch(READ_BATCH).map(parse, tf.data.AUTOTUNE).as_numpy_iterator()
+    batches = records.with_options(options).batch(READ_BATCH).map(parse, tf.data.AUTOTUNE)
+    yield from itertools.starmap(Examples, batches.as_numpy_iterator())
+
+
+def split(examples: Examples, last: int) -> tuple[Examples, Examples]:
+    """All but the `last` examples, and those."""
+    if not 0 < last < len(examples.labels):
+        raise ValueError(
+            f"cannot hold out {last} of {len(examples.labels)} examples; take fewer, or add images"
+        )
+    return (
+        Examples(examples.pixels[:-last], examples.labels[:-last]),
+        Examples(examples.pixels[-last:], examples.labels[-last:]),
     )
-    if not batches:
-        raise ValueError(f"no examples in {', '.join(files)}")
-    return in_canonical_order(Examples(*(np.concatenate(column) for column in zip(*batches, strict=True))))
 
 
-def in_canonical_order(examples: Examples) -> Examples:
-    """The same examples in an order of their own content.
-
-    Transform's workers name their output files at random, so file order differs from run to run; without this
-    the same data and seed would not give the same weights.
-    """
-    rows = zip(examples.pixels, examples.labels, strict=True)
-    digests = [hashlib.blake2b(row.tobytes() + bytes([label]), digest_size=8).digest() for row, label in rows]
-    order = np.argsort(np.array(digests, "S8"), kind="stable")
-    return Examples(examples.pixels[order], examples.labels[order])
+def rows(examples: Examples, chosen: npt.NDArray[Any]) -> Examples:
+    """The examples at the indices `chosen`, [B], in memory."""
+    found = Examples(np.asarray(examples.pixels[chosen]), examples.labels[chosen])
+    mapping = examples.pixels
+    while isinstance(mapping, np.memmap) and isinstance(mapping.base, np.memmap):
+        mapping = mapping.base
+    if isinstance(mapping, np.memmap) and isinstance(mapping.base, mmap.mmap):
+        mapping.base.madvise(mmap.MADV_DONTNEED)  # else every page ever read counts as this process's memory
+    return found
 
 
 def batch_indices(examples: int, batch_size: int, first: int, steps: int, seed: int) -> npt.NDArray[np.int32]:

@@ -1,7 +1,8 @@
-"""The training loop: many steps inside one graph call, data in memory, one line of progress.
+"""The training loop: chunks of steps, and between them what a run needs to be watched and to survive.
 
-A step costs what its mathematics costs: nothing returns to Python between the steps of a chunk. What a step
-sees (batch, noise) depends only on the seed and the step's number.
+A chunk is one graph call (trainer.steps). Between chunks: progress and TensorBoard, held-out terms at fixed
+steps (trainer.watch), checkpoints (trainer.checkpoints), early stopping, and leaving when told to. None of it
+changes the weights that a seed leads to.
 """
 
 import dataclasses
@@ -9,31 +10,25 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from schemas import SIDE
-from trainer import data, optimizers
-from trainer.binarize import to_inputs
-from trainer.model import Batch, Model
+from trainer import data, scale, watch
+from trainer.checkpoints import Checkpoints
+from trainer.eviction import Eviction
+from trainer.history import History, Point
+from trainer.model import Model
 from trainer.progress import Progress
-from trainer.recipe import Recipe
+from trainer.recipe import HELD_OUT, Recipe
+from trainer.steps import NonFiniteLoss, Steps
+
+__all__ = ["Fitted", "NonFiniteLoss", "Point", "fit"]
 
 FIRST_CHUNK = 20
 CHUNK_SECONDS = 1.0
 LONGEST_CHUNK = 2_000
-SEEDS_A_STEP = 16
-
-
-class NonFiniteLoss(FloatingPointError):
-    """Training met a loss that is not a number; the message names variant, step and last finite terms."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """Means over the steps of a chunk that ends with `step`."""
-
-    step: int
-    values: dict[str, float]
+CHUNK_IN_STEP = 100
+BEST = "best_{}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +37,25 @@ class Fitted:
 
     Attributes:
       steps: optimizer steps taken.
-      step_seconds: wall time of the steps alone, without tracing.
+      step_seconds: wall time of the steps alone, without tracing and without looking at the model.
       images_per_second: over those.
       curve: training terms, a point a chunk.
+      held_out: the same terms on held-out images.
+      skipped: steps left out as non-finite.
+      best_step: where early stopping found the weights that the model ends with; the last step without it.
+      frames: images the model drew along the way, uint8 [T, images, SIDE, SIDE]; T is 0 for classifiers.
+      frame_steps: when, int64 [T].
     """
 
     steps: int
     step_seconds: float
     images_per_second: float
     curve: list[Point]
+    held_out: list[Point]
+    skipped: int
+    best_step: int
+    frames: npt.NDArray[np.uint8]
+    frame_steps: npt.NDArray[np.int64]
 
 
 def fit(
@@ -63,133 +68,172 @@ def fit(
     seed: int,
     name: str,
     log_dir: str | None = None,
+    held_out: data.Examples | None = None,
+    checkpoints: Checkpoints | None = None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> Fitted:
     """Train `model` in place for `steps` steps.
 
-    examples: the training split, kept in memory. name: for progress and errors. log_dir: TensorBoard scalars.
-    Raises NonFiniteLoss.
+    examples: the training split. name: for progress and errors. log_dir: TensorBoard scalars, `train/` and
+    `held_out/`. held_out: images that are only looked at. checkpoints: where to leave them and go on from.
+    strategy: under whose scope `model` was built; the default is one device.
+    Raises NonFiniteLoss, and Evicted on SIGTERM.
     """
-    chunk = Chunk(model, examples, recipe, protocol, seed)
-    progress = Progress(name, steps, recipe.batch_size)
+    strategy = strategy or tf.distribute.get_strategy()
+    judges = None
+    if recipe.patience:
+        examples, judges = data.split(examples, HELD_OUT)
+    run = Run(model, Steps(model, examples, recipe, protocol, seed, strategy), recipe, checkpoints)
+    run.resume()
+    trained = steps * recipe.batch_size
+    looks = [
+        watch.Watch(model, images, protocol, trained) if images else None for images in (held_out, judges)
+    ]
+    pace = Pace(steps, recipe, run.steps.longest(), scale.in_step(strategy))
+    progress = Progress(name, steps, recipe.batch_size, resumed=run.history.step)
     writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
-    curve: list[Point] = []
-    size, done, timed_steps, timed_seconds = FIRST_CHUNK, 0, 0, 0.0
-    with writer.as_default(), progress:
-        while done < steps:
-            size = min(size, steps - done)
-            started = time.perf_counter()
-            values = chunk.run(done, size, name)
-            seconds = time.perf_counter() - started
-            done += size
-            if done > size or done == steps:  # the first call also traces
-                timed_steps, timed_seconds = timed_steps + size, timed_seconds + seconds
-            curve.append(Point(done, values))
-            for term, value in values.items():
-                tf.summary.scalar(f"train/{term}", value, step=done)
-            progress.update(done, values)
-            size = _next_size(size, seconds, first=done == FIRST_CHUNK)
-    return Fitted(steps, timed_seconds, timed_steps * recipe.batch_size / max(timed_seconds, 1e-9), curve)
+    precise = scale.precision(recipe.mixed_precision)
+    with writer.as_default(), progress, precise, Eviction() as eviction:
+        run.replay()
+        while run.history.step < steps and not run.out_of_patience():
+            seconds = run.advance(pace.size(run.history.step), name)
+            pace.learn(seconds)
+            progress.update(run.history.step, run.history.curve[-1].values)
+            if run.history.step in pace.stops:
+                run.look(*looks)
+            run.checkpoint(force=eviction.asked)
+            eviction.leave_if_asked(name, run.history.step)
+    return run.finish()
 
 
-def _next_size(size: int, seconds: float, first: bool) -> int:
-    """Steps of the next chunk, so that it lasts about CHUNK_SECONDS."""
-    if first:
-        return 2 * size
-    wanted = int(size * CHUNK_SECONDS / max(seconds, 1e-3))
-    return max(1, min(wanted, 4 * size, LONGEST_CHUNK))
+class Pace:
+    """How many steps to take at once: about CHUNK_SECONDS' worth, and never past a step to look at.
+
+    The weights do not depend on it. Where several processes take each step together it must not depend on
+    their clocks.
+    """
+
+    def __init__(self, steps: int, recipe: Recipe, longest: int | None, in_step: bool) -> None:
+        self.stops = set(
+            watch.steps_of(steps, watch.POINTS_WITH_PATIENCE if recipe.patience else watch.POINTS)
+        )
+        self._in_step = in_step
+        self._longest = min(longest or LONGEST_CHUNK, LONGEST_CHUNK)
+        self._wanted = CHUNK_IN_STEP if in_step else FIRST_CHUNK
+        self._taken = 0
+        self._traced = False
+
+    def size(self, done: int) -> int:
+        """Steps of the next chunk, after `done` of the run."""
+        stop = min(step for step in self.stops if step > done)
+        self._taken = min(self._wanted, self._longest, stop - done)
+        return self._taken
+
+    def learn(self, seconds: float) -> None:
+        """Take note that the chunk just asked for took so long."""
+        if self._in_step:
+            return
+        if self._traced:
+            wanted = int(self._taken * CHUNK_SECONDS / max(seconds, 1e-3))
+            self._wanted = max(1, min(wanted, 4 * self._wanted))
+        self._traced = True
 
 
-class Chunk:
-    """Runs of consecutive steps as one graph call each."""
+class Run:
+    """A model under training: its steps and its history."""
 
-    def __init__(
-        self, model: Model, examples: data.Examples, recipe: Recipe, protocol: str, seed: int
-    ) -> None:
-        self._model = model
-        self._protocol = protocol
-        self._recipe = recipe
-        self._seed = seed
-        self._count = len(examples.labels)
-        self._pixels = tf.constant(examples.pixels)
-        self._labels = tf.constant(examples.labels)
-        model.initialise(lambda chosen: self._batch(tf.constant(chosen), 0), examples.labels, seed)
-        self._phases = model.phases()
-        self.terms = self._create_weights()
-        self._optimizers = [optimizers.make(recipe.optimizer, recipe.learning_rate) for _ in self._phases]
-        for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
-            optimizer._create_all_weights(phase.variables())  # before tracing, which must create no variable
-        self._steps: Any = tf.function(
-            self._run_steps,
-            input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)],
-            autograph=False,  # the loop is a tf.while_loop already; conversion costs seconds
+    def __init__(self, model: Model, steps: Steps, recipe: Recipe, checkpoints: Checkpoints | None) -> None:
+        self.steps = steps
+        self.history = History()
+        self._model, self._recipe, self._checkpoints = model, recipe, checkpoints
+        self._best: dict[str, npt.NDArray[Any]] = {}
+        self._traced = False
+
+    def resume(self) -> None:
+        """Go back to the latest checkpoint, where there is one."""
+        arrays = self._checkpoints.latest() if self._checkpoints else None
+        if arrays is None:
+            return
+        self.history = History.from_arrays(arrays)
+        self.steps.restore(arrays)
+        prefix = BEST.format("")
+        self._best = {key.removeprefix(prefix): v for key, v in arrays.items() if key.startswith(prefix)}
+
+    def replay(self) -> None:
+        """Write what a resumed run saw before to the TensorBoard log of this execution."""
+        for prefix, points in (("train", self.history.curve), ("held_out", self.history.held_out)):
+            for point in points:
+                _scalars(prefix, point)
+
+    def advance(self, size: int, name: str) -> float:
+        """Take `size` steps; the seconds that took."""
+        history = self.history
+        started = time.perf_counter()
+        taken = self.steps.run(history.step, size, name, history.skipped)
+        seconds = time.perf_counter() - started
+        history.step += size
+        history.skipped = taken.skipped
+        if self._traced:  # the first call of a process also traces
+            history.timed_steps += size
+            history.timed_seconds += seconds
+        self._traced = True
+        history.curve.append(Point(history.step, taken.means))
+        _scalars("train", history.curve[-1])
+        return seconds
+
+    def look(self, held_out: watch.Watch | None, judges: watch.Watch | None) -> None:
+        """Record how the model does on held-out images, and what it draws."""
+        history = self.history
+        with self.steps.averaged():
+            if held_out:
+                history.held_out.append(Point(history.step, held_out.terms()))
+                _scalars("held_out", history.held_out[-1])
+                drawn = watch.frame(self._model)
+                if drawn is not None:
+                    history.frames.append(drawn)
+                    history.frame_steps.append(history.step)
+            if judges:
+                self._judge(judges.goodness())
+
+    def checkpoint(self, force: bool) -> None:
+        """Leave a checkpoint if it is time, or in any case with `force`."""
+        if self._checkpoints and (force or self._checkpoints.due()):
+            best = {BEST.format(name): value for name, value in self._best.items()}
+            arrays = {**self.steps.snapshot(), **best, **self.history.to_arrays()}
+            self._checkpoints.save(self.history.step, arrays)
+
+    def out_of_patience(self) -> bool:
+        """Whether early stopping has waited long enough for a better bound."""
+        return 0 < self._recipe.patience <= self.history.worse
+
+    def finish(self) -> Fitted:
+        """Give the model its final weights; what training did."""
+        history = self.history
+        if self._best:
+            self.steps.set_weights(self._best)
+        else:
+            self.steps.take_averages()
+        rate = history.timed_steps * self._recipe.batch_size / max(history.timed_seconds, 1e-9)
+        return Fitted(
+            steps=history.step,
+            step_seconds=history.timed_seconds,
+            images_per_second=rate,
+            curve=history.curve,
+            held_out=history.held_out,
+            skipped=history.skipped,
+            best_step=history.best_step if self._best else history.step,
+            frames=np.array(history.frames, np.uint8),
+            frame_steps=np.array(history.frame_steps, np.int64),
         )
 
-    def run(self, first: int, steps: int, name: str) -> dict[str, float]:
-        """Take the steps `first` to `first + steps - 1`; the means of their terms, nats."""
-        indices = data.batch_indices(self._count, self._recipe.batch_size, first, steps, self._seed)
-        taken, totals, last, bad = (t.numpy() for t in self._steps(tf.constant(indices), first))
-        if taken < steps:
-            raise NonFiniteLoss(self._diagnosis(name, first + int(taken), bad, last))
-        return dict(zip(self.terms, (float(v) for v in totals / taken), strict=True))
+    def _judge(self, goodness: float) -> None:
+        history = self.history
+        history.worse += 1
+        if goodness > history.best:
+            history.best, history.best_step, history.worse = goodness, history.step, 0
+            self._best = self.steps.weights()
 
-    def _diagnosis(self, name: str, step: int, bad: Any, last: Any) -> str:
-        broken = [term for term, value in zip(self.terms, bad, strict=True) if not np.isfinite(value)]
-        before = ", ".join(f"{term} {value:.6g}" for term, value in zip(self.terms, last, strict=True))
-        return (
-            f"{name}: {' and '.join(broken)} became non-finite at step {step}; the step before had {before}. "
-            f"Try a smaller learning_rate than {self._recipe.learning_rate}, or another seed"
-        )
 
-    def _run_steps(self, indices: tf.Tensor, first: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        count = tf.shape(indices)[0]
-        zeros = tf.zeros([len(self.terms)])
-
-        def finite(taken: tf.Tensor, totals: tf.Tensor, last: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
-            return (taken < count) & tf.reduce_all(tf.math.is_finite(now))
-
-        def step(taken: tf.Tensor, totals: tf.Tensor, last: tf.Tensor, now: tf.Tensor) -> Any:
-            values = self._step(indices[taken], first + taken)
-            good = tf.reduce_all(tf.math.is_finite(values))
-            return (
-                taken + tf.cast(good, tf.int32),
-                totals + values,
-                tf.where(good, values, now),
-                values,
-            )
-
-        return tf.while_loop(finite, step, [tf.constant(0), zeros, zeros, zeros])
-
-    def _step(self, indices: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """One update of every phase; the batch means of their losses and terms, [len(terms)]."""
-        batch, noise = self._batch(indices, step), self._noise(step)
-        values: list[tf.Tensor] = []
-        for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
-            variables = phase.variables()
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(variables)
-                objective = phase.objective(batch, noise)
-                loss = tf.reduce_mean(objective.loss)
-            gradients = tape.gradient(loss, variables)
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            values += [loss, *(tf.reduce_mean(term) for term in objective.terms.values())]
-        return tf.stack(values)
-
-    def _create_weights(self) -> list[str]:
-        """Call every objective once, so that the layers make their variables; the names of all terms."""
-        batch, noise = self._batch(tf.range(2), 0), self._noise(0)
-        names: list[str] = []
-        for phase in self._phases:
-            prefix = "" if len(self._phases) == 1 else f"{phase.name}_"
-            terms = phase.objective(batch, noise).terms
-            names += [f"{prefix}{term}" for term in ("loss", *terms)]
-        return names
-
-    def _batch(self, indices: tf.Tensor, step: Any) -> Batch:
-        pixels = tf.gather(self._pixels, indices)
-        binarization = self._noise(step) + tf.constant([0, SEEDS_A_STEP - 1])
-        images = to_inputs(pixels, self._protocol, binarization)
-        return Batch(tf.reshape(images, [-1, SIDE, SIDE, 1]), tf.gather(self._labels, indices))
-
-    def _noise(self, step: Any) -> tf.Tensor:
-        """The seed of a step, int32 [2]; its second number may be raised by up to SEEDS_A_STEP - 1."""
-        return tf.stack([tf.constant(self._seed), step * SEEDS_A_STEP])
+def _scalars(prefix: str, point: Point) -> None:
+    for term, value in point.values.items():
+        tf.summary.scalar(f"{prefix}/{term}", value, step=point.step)

@@ -13,13 +13,17 @@ log = logging.getLogger(__name__)
 
 
 class Progress:
-    """Context manager around a training loop; `update` takes the steps done so far and the latest terms."""
+    """Context manager around a training loop; `update` takes the steps done so far and the latest terms.
 
-    def __init__(self, name: str, steps: int, batch_size: int) -> None:
-        self._name, self._steps, self._batch_size = name, steps, batch_size
+    resumed: the step that training goes on from.
+    """
+
+    def __init__(self, name: str, steps: int, batch_size: int, resumed: int = 0) -> None:
+        self._name, self._steps, self._batch_size, self._resumed = name, steps, batch_size, resumed
         self._started = self._logged = time.perf_counter()
         self._bar = tqdm(
             total=steps,
+            initial=resumed,
             desc=f"  {name}",
             unit="step",
             file=sys.stdout,
@@ -43,7 +47,7 @@ class Progress:
         self._bar.update(done - self._bar.n)
         now = time.perf_counter()
         if now - self._logged >= LOG_SECONDS or done == self._steps:
-            rate = done / (now - self._started)
+            rate = (done - self._resumed) / (now - self._started)
             left = (self._steps - done) / rate
             log.info(
                 "%s: step %d of %d, %.0f images/s, %.0f s left, %s",

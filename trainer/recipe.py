@@ -20,6 +20,9 @@ PROTOCOLS = {
 IMPORTANCE_SAMPLES = {"smoke": 2, "quick": 5, "full": 50}
 """K of the importance-weighted bound in evaluation, by profile."""
 
+HELD_OUT = 5_000
+"""Images at the end of the training split that early stopping judges by."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
@@ -44,7 +47,18 @@ class Recipe:
         fraction) with which a model is blessed at all, by profile.
       optimizer: adam, rmsprop or sgd.
       learning_rate: of the optimizer.
-      batch_size: images a step.
+      batch_size: images a step, over all replicas.
+      clip_norm: largest global norm of an update's gradients, above which they are scaled down to it; 0: any.
+      skip_non_finite: most steps of a run that may be left out because loss or gradient is not finite; 0: the
+        first one stops training. On one device only.
+      ema_decay: the model ends with an exponential moving average of its weights with this decay, which
+        warms up as (1 + step) / (10 + step); 0: with the weights themselves.
+      patience: training stops after this many evaluations without a better bound (or cross-entropy) on the
+        last HELD_OUT images of the training split, which it then does not train on, and the model ends with
+        the best weights; 0: trains on everything, for all steps.
+      jit_compile: compile the step with XLA. It was slower on CPUs wherever measured.
+      mixed_precision: let TensorFlow compute in 16 bits where that is safe, weights staying in 32; on CPUs
+        that is bfloat16.
     """
 
     steps: Budget
@@ -52,12 +66,23 @@ class Recipe:
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     batch_size: int = 128
+    clip_norm: float = 0.0
+    skip_non_finite: int = 0
+    ema_decay: float = 0.0
+    patience: int = 0
+    jit_compile: bool = False
+    mixed_precision: bool = False
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
+        for name in ("clip_norm", "skip_non_finite", "patience"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def with_overrides(self, values: Mapping[str, Any]) -> "Recipe":
         """This recipe with some fields replaced; `steps` or `floor` as a number holds for every profile."""

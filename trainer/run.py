@@ -1,20 +1,29 @@
 """The Trainer component's entry point: train one variant and export it."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
+import posixpath
 import time
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from schemas import TRAIN_SPLIT, TRAINING_RECORD
-from trainer import data, variants
+from trainer import checkpoints, data, scale, variants
 from trainer.export import export
-from trainer.fit import fit
+from trainer.fit import Fitted, fit
 from trainer.job import Job
-from trainer.recipe import IMPORTANCE_SAMPLES
+from trainer.recipe import IMPORTANCE_SAMPLES, Recipe
+
+CHECKPOINTS_VARIABLE = "LATENTLINE_CHECKPOINTS"
+"""Environment variable that names a folder for checkpoints, where the pipeline root is not the place."""
+FRAMES = "frames.npz"
+"""File in a Trainer's model_run artifact: images drawn along the way, arrays `frames` and `steps`."""
 
 
 def run_fn(args: Any) -> None:
@@ -23,24 +32,62 @@ def run_fn(args: Any) -> None:
     job = Job.from_dict(args.custom_config["job"])
     variant = variants.load(job.variant)
     recipe = variant.recipe.with_overrides(job.recipe)
-    steps = int(recipe.steps.of(job.profile))
     samples = IMPORTANCE_SAMPLES[job.profile]
 
+    strategy = scale.choose(os.environ)
+    chief = scale.is_chief(os.environ)
     keras.utils.set_random_seed(job.seed)
-    model = variant.build(job.config)
-    train = data.load(tuple(p for p in args.train_files))
+    with strategy.scope() if strategy.num_replicas_in_sync > 1 else contextlib.nullcontext():
+        model = variant.build(job.config)
+    train, test = data.load(tuple(args.train_files)), data.load(tuple(args.eval_files))
+    kept = checkpoints.Checkpoints(checkpoint_folder(args, job), writes=chief)
     fitted = fit(
-        model, train, recipe=recipe, steps=steps, protocol=job.protocol, seed=job.seed,
-        name=job.variant, log_dir=os.path.join(args.model_run_dir, TRAIN_SPLIT),
+        model, train, recipe=recipe, steps=int(recipe.steps.of(job.profile)), protocol=job.protocol,
+        seed=job.seed, name=job.variant, held_out=test, checkpoints=kept, strategy=strategy,
+        log_dir=os.path.join(args.model_run_dir, TRAIN_SPLIT) if chief else None,
     )  # fmt: skip
+    if not chief:
+        return
     export(model, args.transform_graph_path, args.serving_model_dir, protocol=job.protocol, samples=samples)
+    write_record(args.model_run_dir, fitted, recipe, {
+        **job.to_dict(), "family": variant.family, "parameters": model.parameters(),
+        "importance_samples": samples, "examples": len(train.labels),
+        "replicas": strategy.num_replicas_in_sync, "train_seconds": time.perf_counter() - started,
+    })  # fmt: skip
+    kept.clear()
 
+
+def checkpoint_folder(args: Any, job: Job) -> str:
+    """Where this work's checkpoints lie: the same for every attempt at it, and for nothing else.
+
+    A folder `checkpoints` under the pipeline root, two above the component's own `model_run`.
+    """
+    root = os.environ.get(CHECKPOINTS_VARIABLE)
+    if not root:
+        component = posixpath.dirname(posixpath.dirname(args.model_run_dir.rstrip("/")))
+        root = posixpath.join(posixpath.dirname(component), "checkpoints")
+    work = {
+        "job": job.to_dict(),
+        "code": args.custom_config.get("code"),
+        "data": list(args.train_files),
+        "tensorflow": tf.__version__,
+    }
+    return checkpoints.folder_of(root, job.variant, work)
+
+
+def write_record(folder: str, fitted: Fitted, recipe: Recipe, about: dict[str, Any]) -> None:
+    """Write training.json, and frames.npz where the model drew any, into the model_run artifact."""
     record = {
-        **job.to_dict(), "family": variant.family, "steps": fitted.steps, "batch_size": recipe.batch_size,
-        "parameters": model.parameters(), "importance_samples": samples, "examples": len(train.labels),
-        "step_seconds": fitted.step_seconds, "images_per_second": fitted.images_per_second,
-        "train_seconds": time.perf_counter() - started,
+        **about, "steps": fitted.steps, "batch_size": recipe.batch_size, "skipped_steps": fitted.skipped,
+        "best_step": fitted.best_step, "step_seconds": fitted.step_seconds,
+        "images_per_second": fitted.images_per_second,
         "curve": [dataclasses.asdict(point) for point in fitted.curve],
+        "held_out": [dataclasses.asdict(point) for point in fitted.held_out],
     }  # fmt: skip
-    with tf.io.gfile.GFile(os.path.join(args.model_run_dir, TRAINING_RECORD), "w") as file:
+    with tf.io.gfile.GFile(os.path.join(folder, TRAINING_RECORD), "w") as file:
         json.dump(record, file, indent=1)
+    if len(fitted.frames):
+        content = io.BytesIO()
+        np.savez_compressed(content, frames=fitted.frames, steps=fitted.frame_steps)
+        with tf.io.gfile.GFile(os.path.join(folder, FRAMES), "wb") as file:
+            file.write(content.getvalue())

@@ -1,0 +1,99 @@
+"""Checkpoints of a training run, in a folder that outlives the execution that writes them.
+
+A checkpoint is one .npz file named `<step>-<SHA-256 of its bytes>.npz`. It appears under that name in one
+rename, so that a process killed at any moment leaves the checkpoint before it, and a file that is not what
+its name says is recognised as damaged. Works on any file system that TensorFlow does.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import posixpath
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+KEPT = 2
+SECONDS = 20.0
+SUFFIX = ".npz"
+UNFINISHED = ".tmp"
+
+log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Checkpoints:
+    """The checkpoints of one piece of work.
+
+    folder: of this work alone (see `folder_of`). seconds: least time between two checkpoints.
+    writes: whether this process is the one that writes; the others only read.
+    """
+
+    def __init__(self, folder: str, seconds: float = SECONDS, writes: bool = True) -> None:
+        self._folder, self._seconds, self._writes = folder, seconds, writes
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        return time.monotonic() - self._last >= self._seconds
+
+    def save(self, step: int, arrays: Arrays) -> None:
+        """Write a checkpoint, then remove all but the newest KEPT."""
+        self._last = time.monotonic()
+        if not self._writes:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        content = buffer.getvalue()
+        name = posixpath.join(self._folder, f"{step:010d}-{hashlib.sha256(content).hexdigest()}{SUFFIX}")
+        tf.io.gfile.makedirs(self._folder)
+        unfinished = f"{name}.{os.getpid()}{UNFINISHED}"
+        with tf.io.gfile.GFile(unfinished, "wb") as file:
+            file.write(content)
+        tf.io.gfile.rename(unfinished, name, overwrite=True)
+        for old in self._names()[KEPT:]:
+            tf.io.gfile.remove(posixpath.join(self._folder, old))
+
+    def latest(self) -> dict[str, npt.NDArray[Any]] | None:
+        """The newest checkpoint that is whole, or None; a damaged one is passed over with a warning."""
+        for name in self._names():
+            path = posixpath.join(self._folder, name)
+            with tf.io.gfile.GFile(path, "rb") as file:
+                content = file.read()
+            if hashlib.sha256(content).hexdigest() == name.removesuffix(SUFFIX).partition("-")[2]:
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    return dict(arrays)
+            log.warning(
+                "the checkpoint %s is damaged (its content does not match the SHA-256 in its name); "
+                "training goes on from the one before, or from the start",
+                path,
+            )
+        return None
+
+    def clear(self) -> None:
+        """Remove them all: the work is done."""
+        if self._writes and tf.io.gfile.exists(self._folder):
+            tf.io.gfile.rmtree(self._folder)
+
+    def _names(self) -> list[str]:
+        """Names of the finished checkpoints, newest first."""
+        if not tf.io.gfile.exists(self._folder):
+            return []
+        found = (name for name in tf.io.gfile.listdir(self._folder) if name.endswith(SUFFIX))
+        return sorted(found, reverse=True)
+
+
+def folder_of(root: str, variant: str, work: Any) -> str:
+    """The folder under `root` for one piece of work.
+
+    work: everything that its result depends on (job, code, data), JSON-serialisable.
+    """
+    digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+    return posixpath.join(root, f"{variant}-{digest[:16]}")

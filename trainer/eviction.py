@@ -1,0 +1,49 @@
+"""Leaving in good order when the machine is wanted back."""
+
+import logging
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Evicted(SystemExit):
+    """Training was told to leave by SIGTERM and has left a checkpoint.
+
+    It ends the process with the status that a SIGTERM gives, past everything that would go on after a mere
+    failure, such as the training of the next variant.
+    """
+
+
+class Eviction:
+    """Context manager that notes a SIGTERM instead of dying of it; in the main thread, where Python can."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+        self._holds = False
+
+    def __enter__(self) -> "Eviction":
+        self._holds = threading.current_thread() is threading.main_thread()
+        if self._holds:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._holds:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def leave_if_asked(self, name: str, step: int) -> None:
+        """Raise Evicted if a SIGTERM has come."""
+        if self.asked:
+            log.warning(
+                "%s: told to stop (SIGTERM) after step %d; the same run goes on from there", name, step
+            )
+            raise Evicted(128 + signal.SIGTERM)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
