@@ -1,9 +1,10 @@
 """The model most variants are: a Gaussian latent vector, a standard normal prior, Bernoulli pixels."""
 
-import keras
+from typing import Any
+
 import tensorflow as tf
 
-from trainer import objectives
+from trainer import checks, objectives
 from trainer.model import Batch, GenerativeModel, Terms
 
 ESTIMATORS = ("analytic", "sampled")
@@ -14,15 +15,13 @@ class GaussianVae(GenerativeModel):
 
     Kingma & Welling 2014. The encoder maps [B, SIDE, SIDE, 1] to [B, 2 D], means before log-variances; the
     decoder maps [B, D] to logits [B, SIDE, SIDE, 1]. The rate is exact (`analytic`) or the one-sample
-    estimate log q(z|x) - log p(z) (`sampled`).
+    estimate log q(z|x) - log p(z) (`sampled`). A variant with another q(z|x) or p(x|z) overrides `posterior`
+    or `distortion`, and every bound follows.
     """
 
-    def __init__(
-        self, encoder: keras.Layer, decoder: keras.Layer, latent: int, estimator: str = "analytic"
-    ) -> None:
+    def __init__(self, encoder: Any, decoder: Any, latent: int, estimator: str = "analytic") -> None:
         super().__init__()
-        if estimator not in ESTIMATORS:
-            raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+        checks.one_of("estimator", estimator, ESTIMATORS)
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent
@@ -33,21 +32,38 @@ class GaussianVae(GenerativeModel):
         mean, log_var = tf.split(self.encoder(images), 2, axis=-1)
         return mean, log_var
 
+    def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+        """-log p(x|z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
+        return objectives.bernoulli_distortion(images, self.decoder(latents))
+
+    def log_joint(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+        """log p(x, z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
+        return objectives.log_normal(latents, 0.0, 0.0) - self.distortion(images, latents)
+
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
         mean, log_var = self.posterior(batch.images)
         latents = objectives.reparameterise(mean, log_var, seed)
-        distortion = objectives.bernoulli_distortion(batch.images, self.decoder(latents))
+        distortion = self.distortion(batch.images, latents)
         if self.estimator == "analytic":
             return Terms(distortion, objectives.standard_kl(mean, log_var))
         log_q = objectives.log_normal(latents, mean, log_var)
         return Terms(distortion, log_q - objectives.log_normal(latents, 0.0, 0.0))
 
-    def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        mean, log_var = self.posterior(batch.images)
+    def log_weights(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
+        """log p(x, z) - log q(z|x) of `samples` samples of q(z|x) an image, [samples, B], nats.
+
+        Each image is encoded once; its posterior is repeated, so that all samples decode as one batch.
+        """
+        mean, log_var = (objectives.repeated(part, samples) for part in self.posterior(batch.images))
         latents = objectives.reparameterise(mean, log_var, seed)
-        distortion = objectives.bernoulli_distortion(batch.images, self.decoder(latents))
-        log_q = objectives.log_normal(latents, mean, log_var)
-        return objectives.log_normal(latents, 0.0, 0.0) - log_q - distortion
+        log_joint = self.log_joint(objectives.repeated(batch.images, samples), latents)
+        return objectives.by_sample(log_joint - objectives.log_normal(latents, mean, log_var), samples)
+
+    def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
+        return self.log_weights(batch, seed, 1)[0]
+
+    def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
+        return objectives.importance_bound(self.log_weights(batch, seed, samples))
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         return self.posterior(images)[0]

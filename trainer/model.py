@@ -118,23 +118,21 @@ class GenerativeModel(Model):
 
     def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
         """The K-sample bound on log p(x), [B], nats; each image is repeated K times in one batch."""
-        repeated = Batch(tf.repeat(batch.images, samples, axis=0), tf.repeat(batch.labels, samples, axis=0))
-        log_weights = tf.reshape(self.log_weight(repeated, seed), [-1, samples])  # [B, K]
-        return objectives.importance_bound(tf.transpose(log_weights))
+        repeated = Batch(*(objectives.repeated(part, samples) for part in batch))
+        return objectives.importance_bound(objectives.by_sample(self.log_weight(repeated, seed), samples))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
         """The bounds and the reconstruction error of each image, and the posterior means."""
         terms = self.terms(batch, seed)
         elbo = -(terms.distortion + terms.rate)
         latents = self.encode(batch.images)
-        errors = tf.square(self.decode(latents) - batch.images)
         return {
             "elbo": elbo,
             "distortion": terms.distortion,
             "rate": terms.rate,
             "iwelbo": self.importance_weighted(batch, seed + tf.constant([0, 1]), samples),
             "bits_per_dimension": -elbo / (PIXELS * math.log(2.0)),
-            "reconstruction_mse": tf.reduce_mean(errors, axis=[1, 2, 3]),
+            "reconstruction_mse": objectives.squared_error(batch.images, self.decode(latents)),
             "latent_mean": latents,
         }
 

@@ -4,12 +4,39 @@ import math
 
 import tensorflow as tf
 
+from trainer import noise
+
 LOG_2PI = math.log(2.0 * math.pi)
 
 
 def standard_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
     """KL(N(mean, exp(log_var)) || N(0, I)) in nats; [..., D] -> [...]. Kingma & Welling 2014, app. B."""
     return 0.5 * tf.reduce_sum(tf.square(mean) + tf.exp(log_var) - 1.0 - log_var, axis=-1)
+
+
+def normal_kl(
+    mean: tf.Tensor, log_var: tf.Tensor, prior_mean: tf.Tensor, prior_log_var: tf.Tensor
+) -> tf.Tensor:
+    """KL(N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var))) in nats; [..., D] -> [...]."""
+    ratio = log_var - prior_log_var
+    distance = tf.square(mean - prior_mean) * tf.exp(-prior_log_var)
+    return 0.5 * tf.reduce_sum(distance + tf.exp(ratio) - 1.0 - ratio, axis=-1)
+
+
+def uniform_kl(log_probabilities: tf.Tensor) -> tf.Tensor:
+    """KL of a categorical distribution from the uniform one in nats; [..., K] -> [...]."""
+    classes = log_probabilities.shape[-1]
+    return math.log(classes) + tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=-1)
+
+
+def free_bits(rate: tf.Tensor, least: float) -> tf.Tensor:
+    """A rate that costs `least` nats until its batch mean exceeds them; [B] -> [B]. Kingma et al. 2016, C.8.
+
+    Below `least` it has no gradient, so that a layer is not switched off before it has become useful. It is a
+    training objective: bounds are reported from the rate itself.
+    """
+    mean = tf.reduce_mean(rate)
+    return tf.where(mean > least, rate, tf.fill(tf.shape(rate), tf.cast(least, rate.dtype)))
 
 
 def log_normal(value: tf.Tensor, mean: tf.Tensor | float, log_var: tf.Tensor | float) -> tf.Tensor:
@@ -24,8 +51,8 @@ def bernoulli_distortion(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
     Images strictly between 0 and 1 give the cross-entropy, which is not a likelihood.
     """
-    per_pixel = tf.nn.sigmoid_cross_entropy_with_logits(labels=images, logits=logits)
-    return tf.reduce_sum(per_pixel, axis=[-3, -2, -1])
+    # The same number as TensorFlow's sigmoid_cross_entropy_with_logits in half its operations.
+    return tf.reduce_sum(tf.nn.softplus(logits) - images * logits, axis=[-3, -2, -1])
 
 
 def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
@@ -36,5 +63,24 @@ def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
 
 def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A sample of N(mean, exp(log_var)) that passes gradients to both; [B, D], seed int32 [2] -> [B, D]."""
-    noise = tf.random.stateless_normal(tf.shape(mean), seed, dtype=mean.dtype)
-    return mean + tf.exp(0.5 * log_var) * noise
+    return place(noise.normal(tf.shape(mean), seed, dtype=mean.dtype), mean, log_var)
+
+
+def place(standard: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
+    """Standard normal numbers as a sample of N(mean, exp(log_var)); [..., D] each -> [..., D]."""
+    return mean + tf.exp(0.5 * log_var) * standard
+
+
+def squared_error(images: tf.Tensor, means: tf.Tensor) -> tf.Tensor:
+    """Squared difference averaged over pixels, squared grey levels; both [B, H, W, C] -> [B]."""
+    return tf.reduce_mean(tf.square(images - means), axis=[-3, -2, -1])
+
+
+def repeated(values: tf.Tensor, samples: int) -> tf.Tensor:
+    """`samples` copies of each example, next to each other; [B, ...] -> [B * samples, ...]."""
+    return tf.repeat(values, samples, axis=0)
+
+
+def by_sample(values: tf.Tensor, samples: int) -> tf.Tensor:
+    """What was computed from `repeated` examples, a row a sample; [B * samples] -> [samples, B]."""
+    return tf.transpose(tf.reshape(values, [-1, samples]))

@@ -1,0 +1,98 @@
+"""Adversarial autoencoder (Makhzani et al. 2016): a discriminator pulls the aggregate posterior to the prior.
+
+784-512-512(relu) to an 8-dimensional latent with a stochastic Gaussian encoder, and its mirror image; the
+discriminator is 8-256-256-1. A step is three updates on the same batch, each with an optimizer of its own:
+reconstruction (encoder and decoder, -log p(x|z)); discriminator (prior samples against encoded ones); encoder
+(to be taken for the prior). None of them is the bound; because the encoder is stochastic, the bound exists
+and is what is reported, as for every other variant.
+
+Run: latentline run --variants aae --profile full
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from trainer import checks, nets, noise, objectives
+from trainer.gaussian import GaussianVae
+from trainer.model import Batch, Objective, Phase
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "generative"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=1_500, full=23_438),
+    floor=Budget(smoke=-540.0, quick=-160.0, full=-140.0),
+    optimizer="adam",
+    learning_rate=3e-4,
+    batch_size=128,
+)
+
+FRESH = 1
+"""Added to a step's seed for noise that is independent of the encoder's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """latent: dimensions of z; hidden: widths of encoder and decoder; discriminator: widths of its layers."""
+
+    latent: int = 8
+    hidden: tuple[int, ...] = (512, 512)
+    discriminator: tuple[int, ...] = (256, 256)
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, latent=self.latent)
+        checks.widths("hidden", self.hidden)
+        checks.widths("discriminator", self.discriminator)
+
+
+class AdversarialAutoencoder(GaussianVae):
+    """Encoder and decoder that reconstruct, and a discriminator in place of the KL."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(
+            nets.mlp_encoder(config.hidden, 2 * config.latent, "relu"),
+            nets.mlp_decoder(config.hidden[::-1], "relu"),
+            config.latent,
+        )
+        self.discriminator = nets.mlp(config.discriminator, 1, "relu")
+
+    def phases(self) -> list[Phase]:
+        return [
+            Phase("reconstruction", self.objective, lambda: _values(self.encoder, self.decoder)),
+            Phase("discriminator", self.discriminate, lambda: _values(self.discriminator)),
+            Phase("encoder", self.deceive, lambda: _values(self.encoder)),
+        ]
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        """-log p(x|z), nats."""
+        return Objective(self.distortion(batch.images, self.encoded(batch, seed)), {})
+
+    def discriminate(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        """Cross-entropy, nats, of telling prior samples from encoded ones (mean of the two)."""
+        encoded = tf.stop_gradient(self.encoded(batch, seed))
+        prior = noise.normal(tf.shape(encoded), seed + tf.constant([0, FRESH]))
+        real, false = self.discriminator(prior)[:, 0], self.discriminator(encoded)[:, 0]
+        loss = 0.5 * (tf.nn.softplus(-real) + tf.nn.softplus(false))
+        return Objective(loss, {"found": 0.5 * (_positive(real) + _positive(-false))})
+
+    def deceive(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        """Cross-entropy, nats, of encoded samples being taken for prior samples."""
+        return Objective(tf.nn.softplus(-self.discriminator(self.encoded(batch, seed))[:, 0]), {})
+
+    def encoded(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
+        """A sample of q(z|x), [B, D]."""
+        return objectives.reparameterise(*self.posterior(batch.images), seed)
+
+
+def _values(*networks: tf.Module) -> list[tf.Variable]:
+    return [weight.value for network in networks for weight in network.trainable_variables]
+
+
+def _positive(logits: tf.Tensor) -> tf.Tensor:
+    return tf.cast(logits > 0.0, tf.float32)
+
+
+def build(config: Config) -> AdversarialAutoencoder:
+    """The networks, with fresh weights."""
+    return AdversarialAutoencoder(config)

@@ -1,0 +1,151 @@
+"""Hierarchical VAE with two stochastic layers, 8 and 2 wide, sampled from the top down.
+
+q(z1|x) q(z2|z1) against p(z2) p(z1|z2) p(x|z1): 784-512-z1, z1-256-z2, and back. The bound is
+E[log p(x|z1)] - E[log q(z1|x) - log p(z1|z2)] - KL(q(z2|z1) || N(0, I)), the middle term estimated at the
+sampled z1, because z2 was drawn from that very z1. Free bits (Kingma et al. 2016) in training only: a layer's
+first nats cost nothing, so that the upper one is not switched off before the lower one needs it.
+
+Objectives: `elbo` as above. `source` is the published code's: x is decoded from z2 alone, through a fresh
+sample of p(z1|z2), and both layers pay a KL to N(0, I). That is a bound too (the encoder's z1 is an auxiliary
+variable with a standard normal reverse model), but its whole z1 rate buys nothing.
+
+Run: latentline run --variants hvae --profile full
+Source: a Keras two-layer VAE without published figures; Sonderby et al. 2016 for the bound.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trainer import checks, nets, objectives
+from trainer.model import Batch, GenerativeModel, Objective, Terms
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "generative"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=4_000, full=23_438),
+    floor=Budget(smoke=-540.0, quick=-150.0, full=-120.0),
+    optimizer="adam",
+    learning_rate=1e-3,
+    batch_size=128,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The widths of the layers and the training objective.
+
+    latents: widths of z1 and z2; hidden: units of the nets x to z1 and z1 to z2; free_nats: what a layer's
+    rate costs at least in training; objective: elbo or source.
+    """
+
+    latents: tuple[int, int] = (8, 2)
+    hidden: tuple[int, int] = (512, 256)
+    free_nats: float = 0.5
+    objective: str = "elbo"
+
+    def __post_init__(self) -> None:
+        for field in ("latents", "hidden"):
+            checks.widths(field, getattr(self, field))
+            checks.one_of(f"length of {field}", len(getattr(self, field)), (2,))
+        checks.at_least(0, free_nats=self.free_nats)
+        checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+class Path(NamedTuple):
+    """One pass up and down for an image, and what it costs."""
+
+    decoded: tf.Tensor  # [B, D1], the z1 that the decoder gets
+    bottom_rate: tf.Tensor  # [B], of z1, at its sample, nats
+    top_rate: tf.Tensor  # [B], of z2, at its sample, nats
+    top_divergence: tf.Tensor  # [B], the expectation of top_rate over z2, nats
+
+
+class HierarchicalVae(GenerativeModel):
+    """A chain of two Gaussian layers."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        (bottom, top), (wide, narrow) = config.latents, config.hidden
+        self.top = top
+        self.bottom_posterior = nets.mlp_encoder((wide,), 2 * bottom, "relu")
+        self.top_posterior = nets.mlp((narrow,), 2 * top, "relu")
+        self.bottom_prior = nets.mlp((narrow,), 2 * bottom, "relu")
+        self.decoder = nets.mlp_decoder((wide,), "relu")
+        self.free_nats = config.free_nats
+        self.source = config.objective == "source"
+
+    def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
+        """-log p(x|z1) in nats; [B, SIDE, SIDE, 1], [B, D1] -> [B]."""
+        return objectives.bernoulli_distortion(images, self.decoder(latents))
+
+    def path(self, images: tf.Tensor, seed: tf.Tensor) -> Path:
+        """Sample z1 from q(z1|x) and z2 from q(z2|z1)."""
+        mean, log_var = _halves(self.bottom_posterior(images))
+        bottom = objectives.reparameterise(mean, log_var, seed)
+        top_mean, top_log_var = _halves(self.top_posterior(bottom))
+        top = objectives.reparameterise(top_mean, top_log_var, seed + tf.constant([0, 1]))
+        prior_mean, prior_log_var = _halves(self.bottom_prior(top))
+        log_q = objectives.log_normal(bottom, mean, log_var)
+        top_log_q = objectives.log_normal(top, top_mean, top_log_var)
+        top_rate = top_log_q - objectives.log_normal(top, 0.0, 0.0)
+        top_divergence = objectives.standard_kl(top_mean, top_log_var)
+        if self.source:
+            fresh = objectives.reparameterise(prior_mean, prior_log_var, seed + tf.constant([0, 2]))
+            return Path(fresh, log_q - objectives.log_normal(bottom, 0.0, 0.0), top_rate, top_divergence)
+        bottom_rate = log_q - objectives.log_normal(bottom, prior_mean, prior_log_var)
+        return Path(bottom, bottom_rate, top_rate, top_divergence)
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        path = self.path(batch.images, seed)
+        distortion = self.distortion(batch.images, path.decoded)
+        free = 0.0 if self.source else self.free_nats
+        paid = objectives.free_bits(path.bottom_rate, free) + objectives.free_bits(path.top_divergence, free)
+        terms = {"distortion": distortion, "rate_z1": path.bottom_rate, "rate_z2": path.top_divergence}
+        return Objective(distortion + paid, terms)
+
+    def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
+        path = self.path(batch.images, seed)
+        distortion = self.distortion(batch.images, path.decoded)
+        return Terms(distortion, path.bottom_rate + path.top_divergence)
+
+    def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
+        path = self.path(batch.images, seed)
+        return -(self.distortion(batch.images, path.decoded) + path.bottom_rate + path.top_rate)
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """The mean of the z1 that the decoder gets, [B, D1]; with the source's objective that of p(z1|z2)."""
+        mean = _halves(self.bottom_posterior(images))[0]
+        return _halves(self.bottom_prior(self.top_mean(mean)))[0] if self.source else mean
+
+    def top_mean(self, bottom: tf.Tensor) -> tf.Tensor:
+        """The mean of q(z2|z1); [B, D1] -> [B, D2]."""
+        return _halves(self.top_posterior(bottom))[0]
+
+    def decode(self, latents: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self.decoder(latents))
+
+    def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Ancestral: z2 from N(0, I), z1 from p(z1|z2), the mean of p(x|z1)."""
+        top = tf.random.stateless_normal([count, self.top], seed)
+        mean, log_var = _halves(self.bottom_prior(top))
+        return self.decode(objectives.reparameterise(mean, log_var, seed + tf.constant([0, 1])))
+
+    def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
+        """As for every generative model; `latent_mean` holds both layers, [B, D1 + D2]."""
+        mean = _halves(self.bottom_posterior(batch.images))[0]
+        both = tf.concat([mean, self.top_mean(mean)], axis=-1)
+        return {**super().metrics_per_example(batch, seed, samples), "latent_mean": both}
+
+
+def _halves(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and log-variance out of the output of a net, [B, 2 D] -> [B, D] each."""
+    mean, log_var = tf.split(parameters, 2, axis=-1)
+    return mean, log_var
+
+
+def build(config: Config) -> HierarchicalVae:
+    """The four nets, with fresh weights."""
+    return HierarchicalVae(config)

@@ -1,0 +1,93 @@
+"""Dense VAE as functional graphs of encoder, decoder and the whole (Keras functional API).
+
+The network of vae_dense, 784-64(relu)-32 and back, as three keras.Model graphs that share their layers. The
+noise of the sample is an input of the graph. Keras 3 has no symbolic `add_loss`, so the KL is part of the
+objective.
+
+Objectives: `elbo` and `source` as in vae_dense, with the same collapse under `source`.
+
+Run: latentline run --variants vae_functional --profile full
+Reproduce: --protocol grey, config objective=source: loss of the one epoch is 0.0713 (published).
+Source: the Keras guide "Making new layers and models via subclassing", its functional counterpart.
+"""
+
+import dataclasses
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from schemas import PIXELS, SIDE
+from trainer import checks, noise, objectives
+from trainer.gaussian import GaussianVae
+from trainer.model import Batch, Objective, Terms
+from trainer.nets import Sampling
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "generative"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=60, quick=12_000, full=1_875),
+    floor=Budget(smoke=-540.0, quick=-140.0, full=-180.0),
+    optimizer="adam",
+    learning_rate=1e-3,
+    batch_size=32,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """hidden: units of the layer between image and latent; latent: width of z; objective: elbo, source."""
+
+    hidden: int = 64
+    latent: int = 32
+    objective: str = "elbo"
+
+    def __post_init__(self) -> None:
+        checks.at_least(1, hidden=self.hidden, latent=self.latent)
+        checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+def encoder_graph(config: Config) -> keras.Model:
+    """Images [B, SIDE, SIDE, 1] -> mean and log-variance of q(z|x), [B, D] each."""
+    images = keras.Input([SIDE, SIDE, 1])
+    hidden = layers.Dense(config.hidden, activation="relu")(layers.Flatten()(images))
+    return keras.Model(images, [layers.Dense(config.latent)(hidden), layers.Dense(config.latent)(hidden)])
+
+
+def decoder_graph(config: Config) -> keras.Model:
+    """Latents [B, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    latents = keras.Input([config.latent])
+    pixels = layers.Dense(PIXELS)(layers.Dense(config.hidden, activation="relu")(latents))
+    return keras.Model(latents, layers.Reshape([SIDE, SIDE, 1])(pixels))
+
+
+class FunctionalVae(GaussianVae):
+    """The graph (images, standard normal numbers) -> (logits, mean, log-variance), and its two halves."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(encoder_graph(config), decoder_graph(config), config.latent)
+        images, standard = keras.Input([SIDE, SIDE, 1]), keras.Input([config.latent])
+        mean, log_var = self.encoder(images)
+        logits = self.decoder(Sampling()(mean, log_var, standard))
+        self.whole = keras.Model([images, standard], [logits, mean, log_var])
+        self.source = config.objective == "source"
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        standard = noise.normal([tf.shape(batch.images)[0], self.latent], seed)
+        logits, mean, log_var = self.whole([batch.images, standard])
+        rate = objectives.standard_kl(mean, log_var)
+        if self.source:
+            error = objectives.squared_error(batch.images, tf.sigmoid(logits))
+            return Objective(error + rate / self.latent, {"squared_error": error})
+        terms = Terms(objectives.bernoulli_distortion(batch.images, logits), rate)
+        return Objective(terms.distortion + terms.rate, terms._asdict())
+
+    def posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        mean, log_var = self.encoder(images)
+        return mean, log_var
+
+
+def build(config: Config) -> FunctionalVae:
+    """The graphs, with fresh weights."""
+    return FunctionalVae(config)

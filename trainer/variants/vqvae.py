@@ -1,0 +1,253 @@
+"""Vector-quantised VAE with a learned prior over its 7x7 grid of codes (van den Oord et al. 2017).
+
+Two strided convolutions take an image to 7x7 vectors of 64, each replaced by the nearest of 512 codes; the
+decoder mirrors the encoder and ends in Bernoulli pixels. Gradients pass the quantiser straight through. The
+codebook follows exponential moving averages (decay 0.99) of the vectors assigned to it, starts from encoded
+training images, and a code that falls out of use restarts at a vector of the batch.
+
+q(c|x) is deterministic, so the rate is -log p(c): under a causal transformer trained jointly on the codes
+(`rate`, also what is sampled from), and under the uniform prior 49 log 512 = 305.7 nats (`rate_uniform`). One
+sample of a deterministic posterior is all of it: iwelbo equals elbo, and the true log p(x) is not below it.
+
+Objectives: `elbo` minimises distortion + 0.25 |z_e - sg(e)|^2 + rate, summed over pixels and vectors; the
+rate trains the prior alone. `source` is the published code's: averages instead of sums, the codebook moved by
+the gradient of its own loss, and nothing passed through the quantiser, so that reconstruction never reaches
+the encoder. Its three strided layers cannot return 28x28 (28 -> 4 -> 32); the geometry is mended in both.
+
+Run: latentline run --variants vqvae --profile full
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from keras import Sequential, layers
+
+from schemas import PIXELS, SIDE
+from trainer import checks, objectives
+from trainer.model import Batch, GenerativeModel, Objective, Terms
+from trainer.priors import CodePrior
+from trainer.recipe import Budget, Recipe
+
+FAMILY = "generative"
+
+RECIPE = Recipe(
+    steps=Budget(smoke=40, quick=600, full=23_438),
+    floor=Budget(smoke=-700.0, quick=-330.0, full=-250.0),
+    optimizer="adam",
+    learning_rate=1e-3,
+    batch_size=128,
+)
+
+GRID = SIDE // 4
+"""Rows and columns of the grid of codes."""
+
+REVIVED_BELOW = 0.05
+"""A code restarts when its share of the vectors is below this fraction of an equal share."""
+
+FIRST_IMAGES = 256
+"""Training images whose vectors the codebook starts from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The codebook, its prior and the training objective.
+
+    codes: size of the codebook; width: of a code vector; commitment: weight of |z_e - sg(e)|^2; decay: of the
+    moving averages; prior_width, prior_blocks: of the transformer; prior_every: one image in so many trains
+    it (it costs more than all the rest); objective: elbo or source.
+    """
+
+    codes: int = 512
+    width: int = 64
+    commitment: float = 0.25
+    decay: float = 0.99
+    prior_width: int = 64
+    prior_blocks: int = 2
+    prior_every: int = 4
+    objective: str = "elbo"
+
+    def __post_init__(self) -> None:
+        checks.at_least(2, codes=self.codes)
+        checks.at_least(1, width=self.width, prior_every=self.prior_every)
+        checks.at_least(1, prior_width=self.prior_width, prior_blocks=self.prior_blocks)
+        checks.at_least(0, commitment=self.commitment)
+        if not 0.0 < self.decay < 1.0:
+            raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
+        checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+class Codebook(layers.Layer):
+    """Code vectors [K, D], and moving averages of how they are used.
+
+    share: [K], each code's share of the vectors, decaying; sums: [K, D], share times the mean vector.
+    trainable: whether gradients move the vectors instead of the averages.
+    """
+
+    def __init__(self, codes: int, width: int, decay: float, trainable: bool = False) -> None:
+        super().__init__()
+        self.codes, self.width, self.decay = codes, width, decay
+        start = keras.initializers.RandomNormal(stddev=0.1)
+        self.vectors = self.add_weight(
+            shape=[codes, width], initializer=start, trainable=trainable, name="vectors"
+        )
+        self.share = self.add_weight(
+            shape=[codes], initializer=keras.initializers.Constant(1.0 / codes), trainable=False, name="share"
+        )
+        self.sums = self.add_weight(shape=[codes, width], initializer="zeros", trainable=False, name="sums")
+        self.restart(tf.convert_to_tensor(self.vectors))
+
+    def restart(self, vectors: tf.Tensor) -> None:
+        """Put the codes at `vectors`, [K, D], as if all had been used equally."""
+        self.vectors.assign(vectors)
+        self.share.assign(tf.fill([self.codes], 1.0 / self.codes))
+        self.sums.assign(vectors / self.codes)
+
+    def nearest(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The code of least Euclidean distance; [N, D] -> int32 [N]."""
+        codes = tf.convert_to_tensor(self.vectors)
+        overlap = tf.matmul(vectors, codes, transpose_b=True)  # [N, K]
+        distances = tf.reduce_sum(tf.square(codes), axis=-1) - 2.0 * overlap
+        return tf.argmin(distances, axis=-1, output_type=tf.int32)
+
+    def lookup(self, codes: tf.Tensor) -> tf.Tensor:
+        """The vectors of codes; int [...] -> [..., D]."""
+        return tf.gather(tf.convert_to_tensor(self.vectors), codes)
+
+    def follow(self, vectors: tf.Tensor, codes: tf.Tensor, seed: tf.Tensor) -> None:
+        """Move each code towards the mean of the vectors [N, D] assigned to it (codes: [N]).
+
+        share <- decay share + (1 - decay) n_k / N; sums likewise; code = sums / share (van den Oord et al.
+        2017, app. A.1). A code whose share is below REVIVED_BELOW / K restarts at a random one of `vectors`,
+        with an equal share.
+        """
+        count = tf.cast(tf.shape(vectors)[0], tf.float32)
+        used = tf.math.unsorted_segment_sum(tf.ones_like(codes, tf.float32), codes, self.codes) / count
+        added = tf.math.unsorted_segment_sum(vectors, codes, self.codes) / count
+        share = self.decay * self.share + (1.0 - self.decay) * used
+        sums = self.decay * self.sums + (1.0 - self.decay) * added
+        chosen = tf.random.stateless_uniform([self.codes], seed, 0, tf.shape(vectors)[0], tf.int32)
+        dead = (share < REVIVED_BELOW / self.codes)[:, None]
+        sums = tf.where(dead, tf.gather(vectors, chosen) / self.codes, sums)
+        share = tf.where(dead[:, 0], 1.0 / self.codes, share)
+        self.share.assign(share)
+        self.sums.assign(sums)
+        self.vectors.assign(sums / share[:, None])
+
+
+class VqVae(GenerativeModel):
+    """Encoder, codebook, decoder and the prior over the codes."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.source = config.objective == "source"
+        self.commitment, self.prior_every = config.commitment, config.prior_every
+        self.encoder = encoder(config.width)
+        self.codebook = Codebook(config.codes, config.width, config.decay, trainable=self.source)
+        self.decoder = decoder()
+        self.prior = CodePrior(GRID * GRID, config.codes, config.prior_width, blocks=config.prior_blocks)
+
+    def initialise(self, draw: Callable[[Any], Batch], labels: npt.NDArray[np.int64], seed: int) -> None:
+        """Start the codebook from vectors of training images."""
+        generator = np.random.default_rng(seed)
+        images = draw(generator.choice(len(labels), min(FIRST_IMAGES, len(labels)), replace=False)).images
+        vectors = tf.reshape(self.encoder(images), [-1, self.codebook.width])
+        codes, found = self.codebook.codes, len(vectors)
+        self.codebook.restart(tf.gather(vectors, generator.choice(found, codes, replace=found < codes)))
+
+    def codes(self, vectors: tf.Tensor) -> tf.Tensor:
+        """The codes nearest to encoder outputs; [B, GRID, GRID, D] -> int32 [B, GRID * GRID]."""
+        flat = tf.reshape(vectors, [-1, vectors.shape[-1]])
+        return tf.reshape(self.codebook.nearest(flat), [-1, GRID * GRID])
+
+    def logits(self, codes: tf.Tensor) -> tf.Tensor:
+        """Of the pixels, [B, SIDE, SIDE, 1]; codes: int [B, GRID * GRID]."""
+        return self.decoder(tf.reshape(self.codebook.lookup(codes), [-1, GRID, GRID, self.codebook.width]))
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        vectors = self.encoder(batch.images)
+        codes = self.codes(vectors)
+        chosen = tf.reshape(self.codebook.lookup(codes), tf.shape(vectors))
+        rate = tf.fill(tf.shape(codes)[:1], -tf.reduce_mean(self.prior.log_prob(codes[:: self.prior_every])))
+        gap = tf.square(vectors - tf.stop_gradient(chosen))
+        if self.source:
+            error = objectives.bernoulli_distortion(batch.images, self.decoder(chosen)) / PIXELS
+            moved = tf.square(tf.stop_gradient(vectors) - chosen)
+            quantised = tf.reduce_mean(self.commitment * gap + moved, axis=[1, 2, 3])
+            return Objective(error + quantised + rate, {"cross_entropy": error, "rate": rate})
+        straight = vectors + tf.stop_gradient(chosen - vectors)
+        distortion = objectives.bernoulli_distortion(batch.images, self.decoder(straight))
+        commitment = self.commitment * tf.reduce_sum(gap, axis=[1, 2, 3])
+        flat = tf.stop_gradient(tf.reshape(vectors, [-1, vectors.shape[-1]]))
+        self.codebook.follow(flat, tf.reshape(codes, [-1]), seed)
+        terms = {"distortion": distortion, "rate": rate, "commitment": commitment}
+        return Objective(distortion + commitment + rate, terms)
+
+    def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
+        """Exact: the posterior is a point."""
+        codes = self.codes(self.encoder(batch.images))
+        distortion = objectives.bernoulli_distortion(batch.images, self.logits(codes))
+        return Terms(distortion, -self.prior.log_prob(codes))
+
+    def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
+        terms = self.terms(batch, seed)
+        return -(terms.distortion + terms.rate)
+
+    def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
+        """log p(x, c) of the one code that q(c|x) gives, for any number of samples; [B], nats."""
+        return self.log_weight(batch, seed)
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """The codes, 0 to K - 1, rows from the top, as floats [B, GRID * GRID]."""
+        return tf.cast(self.codes(self.encoder(images)), tf.float32)
+
+    def decode(self, latents: tf.Tensor) -> tf.Tensor:
+        """Codes as `encode` gives them -> mean images; other numbers are taken for the nearest valid code."""
+        codes = tf.clip_by_value(tf.cast(tf.round(latents), tf.int32), 0, self.codebook.codes - 1)
+        return tf.sigmoid(self.logits(codes))
+
+    def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(self.logits(self.prior.sample(count, seed)))
+
+    def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
+        """Adds `rate_uniform` [B] and `codes` [B, K], the uses of each code; there is no posterior mean."""
+        found = super().metrics_per_example(batch, seed, samples)
+        codes = tf.cast(found.pop("latent_mean"), tf.int32)
+        uniform = GRID * GRID * math.log(self.codebook.codes)
+        return {
+            **found,
+            "rate_uniform": tf.fill(tf.shape(codes)[:1], uniform),
+            "codes": tf.reduce_sum(tf.one_hot(codes, self.codebook.codes), axis=1),
+        }
+
+
+def encoder(width: int) -> Sequential:
+    """Images -> [B, GRID, GRID, width]."""
+    return Sequential(
+        [
+            layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(64, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2D(width, 1),
+        ]
+    )
+
+
+def decoder() -> Sequential:
+    """[B, GRID, GRID, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    return Sequential(
+        [
+            layers.Conv2D(64, 3, padding="same", activation="relu"),
+            layers.Conv2DTranspose(32, 4, strides=2, padding="same", activation="relu"),
+            layers.Conv2DTranspose(1, 4, strides=2, padding="same"),
+        ]
+    )
+
+
+def build(config: Config) -> VqVae:
+    """The networks, with fresh weights and a codebook that training starts from data."""
+    return VqVae(config)
