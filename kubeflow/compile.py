@@ -120,7 +120,7 @@ def write(ir: Any, cluster: Cluster, output: str) -> dict[str, str]:
             task.after(*(tasks[other] for other in upstream if other in tasks))
             task.set_display_name(name)
             task.set_caching_options(False)
-            _place(task, cluster.pool_of(name))
+            _place(task, cluster.pools[cluster.pool_of(name)])
             _equip(task, cluster)
             tasks[name] = task
 
@@ -132,7 +132,7 @@ def write(ir: Any, cluster: Cluster, output: str) -> dict[str, str]:
         os.replace(staging, output)
     finally:
         pathlib.Path(staging).unlink(missing_ok=True)
-    return {name: _pool_name(cluster, name) for name in names}
+    return {name: cluster.pool_of(name) for name in names}
 
 
 def container(image: str, fixed: Sequence[str], parameters: Sequence[Parameter]) -> Any:
@@ -258,11 +258,6 @@ def metadata_environment(cluster: Cluster) -> Mapping[str, str]:
         f"{prefix}DATABASE": server.database,
         f"{prefix}USER": server.user,
     }
-
-
-def _pool_name(cluster: Cluster, node: str) -> str:
-    pool = cluster.pool_of(node)
-    return next(name for name, other in cluster.pools.items() if other is pool)
 
 
 def _settings(options: argparse.Namespace) -> Any:

@@ -215,6 +215,19 @@ class Pool:
 
 
 @dataclasses.dataclass(frozen=True)
+class Placement:
+    """Which nodes go to a pool.
+
+    Attributes:
+      nodes: pattern of node ids, with * and ?, such as Trainer.*
+      pool: name of a pool.
+    """
+
+    nodes: str
+    pool: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Schedule:
     """When the pipeline runs by itself.
 
@@ -269,7 +282,7 @@ class Cluster:
       data: the images.
       metadata: the metadata store.
       pools: by name.
-      placement: pattern of node ids -> pool; the first pattern that fits a node decides.
+      placement: which node goes to which pool; the first entry whose pattern fits a node decides.
       volumes: mounted in every task.
       secrets: environment variable -> Secret, for every task (such as cloud credentials).
       image_pull_secrets: names of Secrets for the image's registry.
@@ -288,7 +301,7 @@ class Cluster:
     data: Data
     metadata: Metadata
     pools: Mapping[str, Pool]
-    placement: Mapping[str, str]
+    placement: tuple[Placement, ...]
     code: str = "/opt/latentline"
     volumes: tuple[Volume, ...] = ()
     secrets: Mapping[str, SecretKey] = dataclasses.field(default_factory=dict)
@@ -310,10 +323,11 @@ class Cluster:
                 raise ValueError(f"{field} must be gs:// or a folder on {self._mounts()}, got {path!r}")
         if not self._on_volume(self.serving):
             raise ValueError(f"serving must be a folder on {self._mounts()}, got {self.serving!r}")
-        for pattern, pool in self.placement.items():
-            if pool not in self.pools:
+        for entry in self.placement:
+            if entry.pool not in self.pools:
                 raise ValueError(
-                    f"placement sends {pattern} to the pool {pool!r}; there are {', '.join(self.pools)}"
+                    f"placement sends {entry.nodes} to the pool {entry.pool!r}; "
+                    f"there are {', '.join(self.pools)}"
                 )
         for name in self.secrets:
             _check(VARIABLE, name, "secrets", "names of environment variables")
@@ -324,12 +338,12 @@ class Cluster:
         if EVERY not in self.beam:
             raise ValueError(f"beam has no {EVERY}, the arguments of the classes that are not named")
 
-    def pool_of(self, node_id: str) -> Pool:
-        """The pool for a node. Raises ClusterError where no pattern of placement fits."""
-        for pattern, pool in self.placement.items():
-            if fnmatch.fnmatchcase(node_id, pattern):
-                return self.pools[pool]
-        raise ClusterError(f'placement has no pattern for {node_id}; end it with "*" and a pool')
+    def pool_of(self, node_id: str) -> str:
+        """Name of the pool for a node. Raises ClusterError where no entry of placement fits."""
+        for entry in self.placement:
+            if fnmatch.fnmatchcase(node_id, entry.nodes):
+                return entry.pool
+        raise ClusterError(f'placement has no entry for {node_id}; end it with nodes: "*" and a pool')
 
     def _on_volume(self, path: str) -> bool:
         folders = [volume.mount.rstrip("/") for volume in self.volumes]
