@@ -53,10 +53,14 @@ def _run(options: argparse.Namespace) -> int:
         return _fail(error, 2)
     except (DataSourceError, HomeInUse, HomeNotWritable, RunFailed) as error:
         return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail(
+            KeyboardInterrupt("interrupted; what is done is kept, and the same command goes on"), 130
+        )
     return 0
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: BaseException, code: int) -> int:
     print(f"latentline: error: {error}", file=sys.stderr)
     return code
 
@@ -85,8 +89,8 @@ def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run the pipeline on this machine",
-        description="Prepare the data once, then train, evaluate, compare and push each variant. What has not "
-        "changed since the last run in the same home is taken from its cache.",
+        description="Prepare the data once, then train, evaluate, compare and push each variant. What has "
+        "not changed since the last run in the same home is taken from its cache.",
         epilog=_choices("profiles", PROFILES) + _choices("protocols", PROTOCOLS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -94,8 +98,8 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--profile", help="training budget (default: quick)")
     run.add_argument(
         "--data",
-        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); or `auto`: mnist, and "
-        "the embedded digits of scikit-learn where it cannot be had (default: auto)",
+        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); or `auto`: mnist, "
+        "and the embedded digits of scikit-learn where it cannot be had (default: auto)",
     )
     run.add_argument("--protocol", help="binarization (default: threshold)")
     run.add_argument("--home", help="folder for everything a run makes (default: out)")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import filelock
 import platformdirs
 
+from components import sources
 from pipeline.errors import HomeInUse, HomeNotWritable
 from pipeline.quiet import quiet
 from pipeline.settings import Settings
@@ -38,24 +39,27 @@ def run(settings: Settings, verbose: bool = False) -> None:
 
 
 def run_components(settings: Settings) -> str:
-    """Everything that is slow to import, behind the terminal's first line; the leaderboard as text."""
-    from components import sources
+    """Run the pipeline and put its report in place; the leaderboard as text."""
+    dataset = locate(settings)
+    # Imported only now: they take seconds, in which a mistake in the data would go untold.
     from pipeline import report
     from pipeline.local import LocalRunner
     from pipeline.pipeline import create_pipeline
 
-    if settings.spans:
-        dataset = sources.Dataset(
-            pathlib.Path(settings.data).name, str(pathlib.Path(settings.data).resolve()), ""
-        )
-    else:
-        cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
-        dataset = sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
     runner = LocalRunner(say)
     runner.run(create_pipeline(settings, dataset))
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
         return "nothing was run"
     return report.publish(settings, runner.executions["Leaderboard"])
+
+
+def locate(settings: Settings) -> sources.Dataset:
+    """Where the data of the settings lies. Raises DataSourceError."""
+    if settings.spans:
+        folder = pathlib.Path(settings.data).expanduser().resolve()
+        return sources.Dataset(folder.name, str(folder), "")
+    cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
+    return sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
 
 
 def say(line: str) -> None:

@@ -1,0 +1,140 @@
+"""What a user meets at the command line, mistakes first: one line, what was found, and a non-zero exit."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import filelock
+import pytest
+
+from components import idx
+from trainer import variants
+
+
+def latentline(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        env={**{k: v for k, v in os.environ.items() if k != "MNIST_DIR"}, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def refused(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line of the error."""
+    assert result.returncode == code, result.stdout + result.stderr
+    [line] = result.stderr.strip().splitlines()
+    assert line.startswith("latentline: error: ")
+    return line
+
+
+def test_list_shows_every_variant_with_its_summary_and_starts_no_tensorflow() -> None:
+    program = "import sys; from pipeline.cli import main; main(['list'])"
+    watch = f"{program.replace('; main', '; import atexit; atexit.register(check); main')}"
+    check = "def check(): print('tensorflow' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{check}\n{watch}"], capture_output=True, text=True, check=True
+    )
+    *lines, loaded = result.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == variants.names()
+    assert all(variants.summary(line.split()[0]) in line for line in lines)
+    assert loaded == "False"
+
+
+def test_help_names_profiles_and_protocols() -> None:
+    text = latentline("run", "--help").stdout
+    assert all(
+        word in text for word in ("smoke", "quick", "full", "threshold", "stochastic", "dynamic", "grey")
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--variants", "vae9"), "unknown variant 'vae9'; choose from"),
+        (("--profile", "slow"), "unknown profile 'slow'; choose from smoke, quick, full"),
+        (("--protocol", "hard"), "unknown protocol 'hard'"),
+        (("--settings", "nowhere.yaml"), "cannot read the settings file nowhere.yaml"),
+    ],
+)
+def test_a_wrong_request_lists_what_is_accepted(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused(latentline("run", *arguments), 2)
+
+
+@pytest.fixture
+def data(tmp_path: pathlib.Path, digits_folder: pathlib.Path) -> pathlib.Path:
+    """A folder of digits to spoil."""
+    return pathlib.Path(shutil.copytree(digits_folder, tmp_path / "data"))
+
+
+def truncate(data: pathlib.Path) -> None:
+    images = idx.read_images(str(data / "train-images-idx3-ubyte"))
+    idx.write(str(data / "train-images-idx3-ubyte.gz"), images)
+    (data / "train-images-idx3-ubyte").unlink()
+    whole = (data / "train-images-idx3-ubyte.gz").read_bytes()
+    (data / "train-images-idx3-ubyte.gz").write_bytes(whole[: len(whole) // 2])
+
+
+def change_magic(data: pathlib.Path) -> None:
+    path = data / "t10k-labels-idx1-ubyte"
+    path.write_bytes(b"\1" + path.read_bytes()[1:])
+
+
+def drop_a_label(data: pathlib.Path) -> None:
+    labels = idx.read_labels(str(data / "train-labels-idx1-ubyte"))
+    idx.write(str(data / "train-labels-idx1-ubyte"), labels[:-1])
+
+
+def remove_all(data: pathlib.Path) -> None:
+    for path in data.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncate, "its gzip data is cut or damaged"),
+        (change_magic, "begins with 0x01000801, expected 0x00000801"),
+        (drop_a_label, "labels"),
+        (remove_all, "holds no files"),
+    ],
+)
+def test_bad_data_is_named_and_leaves_nothing_that_a_later_run_would_read(
+    data: pathlib.Path, tmp_path: pathlib.Path, spoil: object, message: str
+) -> None:
+    spoil(data)
+    home = tmp_path / "home"
+    line = refused(latentline("run", "--variants", "mlp", "--data", data, "--home", home), 1)
+    assert message in line
+    left = [path for path in home.rglob("*") if path.is_file() and path.suffix not in {".log", ".lock"}]
+    assert not (home / "serving").exists()
+    assert not [path for path in left if "tfrecord" in path.name], left
+
+
+def test_a_home_that_cannot_be_written_is_refused(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    line = refused(latentline("run", "--data", data, "--home", tmp_path / "file" / "home"), 1)
+    assert "cannot write to" in line
+
+
+def test_a_second_run_on_a_home_in_use_is_refused(tmp_path: pathlib.Path, data: pathlib.Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    with filelock.FileLock(home / ".lock"):
+        line = refused(latentline("run", "--variants", "mlp", "--data", data, "--home", home), 1)
+    assert "another run is using" in line
+    assert os.listdir(home) == [".lock"]
+
+
+def test_mnist_is_never_replaced_by_something_else(tmp_path: pathlib.Path) -> None:
+    line = refused(
+        latentline(
+            "run", "--variants", "mlp", "--data", "mnist", "--home", tmp_path / "home",
+            MNIST_DIR=str(tmp_path / "nothing"),
+        ),
+        1,
+    )  # fmt: skip
+    assert "MNIST_DIR is set" in line
