@@ -23,7 +23,7 @@ class CodePrior(layers.Layer):
         self.place = self.add_weight(shape=[positions, width], initializer=small, name="place")
         self.blocks = [CausalBlock(width, heads) for _ in range(blocks)]
         self.norm = layers.LayerNormalization()
-        self.head = layers.Dense(codes)
+        self.head = layers.Dense(codes, kernel_initializer="zeros")  # the uniform distribution to begin with
 
     def logits(self, codes: tf.Tensor) -> tf.Tensor:
         """Of every position given those before it; int [B, T], T <= positions -> [B, T, codes]."""
