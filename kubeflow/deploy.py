@@ -118,7 +118,7 @@ class Deployment:
         if kept:
             self._say(f"{self._name}: already runs {_title(version)} at {cron!r}")
         else:
-            kept = self._send("POST", "/recurringruns", {}, wanted)
+            kept = dict(self._send("POST", "/recurringruns", {}, wanted))
             self._say(f"{self._name}: runs {_title(version)} at {cron!r} from now on")
         for old in schedules:
             if old["recurring_run_id"] != kept["recurring_run_id"]:
