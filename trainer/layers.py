@@ -8,6 +8,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainer import noise
+
 
 class Linear(keras.layers.Layer):
     """y = x W + b; [..., D] -> [..., units], with W and b drawn from N(0, 0.05**2) as in the guide.
@@ -85,7 +87,7 @@ class Dropout(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         if seed is None:
             return inputs
-        kept = tf.random.stateless_uniform(tf.shape(inputs), seed) >= self.rate
+        kept = noise.uniform(tf.shape(inputs), seed) >= self.rate
         return tf.where(kept, inputs / (1.0 - self.rate), 0.0)
 
 

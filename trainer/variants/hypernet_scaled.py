@@ -44,15 +44,14 @@ class Config:
 class ScaledHypernet(Classifier):
     """theta(x) = theta_0 + H e(x): a shared classifier and what each image changes of it.
 
-    e(x) [B, E] is a linear map of the image, normalised to mean 0 and variance 1 over its entries, so that
-    the scale of the generated weights is the same for every image.
+    e(x) [B, E] is a linear map of the image, normalised to mean 0 and variance 1 over its entries, then scaled
+    and shifted by learned numbers that begin at 1 and 0: at first, generated weights have the same scale for
+    every image.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.embed = Sequential(
-            [layers.Dense(config.embedding), layers.LayerNormalization(center=False, scale=False)]
-        )
+        self.embed = Sequential([layers.Dense(config.embedding), layers.LayerNormalization()])
         self.first = GeneratedDense(PIXELS, config.hidden, config.embedding, gain=2.0)
         self.second = GeneratedDense(config.hidden, CLASSES, config.embedding, gain=1.0)
 

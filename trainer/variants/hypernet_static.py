@@ -24,7 +24,7 @@ RECIPE = Recipe(
     steps=Budget(smoke=60, quick=1_200, full=4_700),
     floor=Budget(smoke=0.15, quick=0.90, full=0.95),
     optimizer="adam",
-    learning_rate=1e-3,
+    learning_rate=3e-4,
     batch_size=128,
 )
 

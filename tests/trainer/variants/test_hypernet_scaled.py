@@ -60,7 +60,7 @@ def test_the_generated_weights_do_not_grow_with_the_contrast_of_the_image(scale:
 
 def test_the_sizes_of_a_head_over_the_main_network() -> None:
     main = (PIXELS + 1) * 64 + 65 * CLASSES
-    assert built().parameters() == main + 16 * main + (PIXELS + 1) * 16
+    assert built().parameters() == main + 16 * main + (PIXELS + 1) * 16 + 2 * 16
 
 
 @pytest.mark.parametrize("values", [{"hidden": 0}, {"embedding": 1}])
