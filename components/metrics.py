@@ -1,7 +1,7 @@
 """The metrics of latent-variable models for TensorFlow Model Analysis.
 
-A model's `evaluate` signature returns one value an example for each metric; here they are averaged, sliced and
-given confidence intervals by TFMA. One combiner carries all of them, since TFMA's cost is per combiner.
+A model's `evaluate` signature returns one value an example for each metric; here they are averaged, sliced
+and given confidence intervals by TFMA. One combiner carries all of them, since TFMA's cost is per combiner.
 """
 
 import dataclasses
@@ -26,6 +26,7 @@ UNITS = {
     "elbo": "nats per image",
     "distortion": "nats per image",
     "rate": "nats per image",
+    "rate_uniform": "nats per image",
     "iwelbo": "nats per image",
     "bits_per_dimension": f"bits per pixel ({PIXELS} pixels)",
     "reconstruction_mse": "squared grey level per pixel",
@@ -41,6 +42,9 @@ MEANS = {
 }
 """Metrics that are plain means over the examples, by family."""
 
+EXTRAS = ("rate_uniform",)
+"""Means that only some variants have: reported where a model gives them."""
+
 LATENTS = "latent_mean"
 CODES = "codes"
 GAIN = "gain_upper"
@@ -52,6 +56,7 @@ class Sums:
 
     count: int = 0
     means: npt.NDArray[np.float64] | float = 0.0  # [M], sums of the metrics that are means
+    extras: npt.NDArray[np.float64] | float = 0.0  # [len(EXTRAS)], nan where the model has none
     latents: npt.NDArray[np.float64] | float = 0.0  # [D]
     latents_squared: npt.NDArray[np.float64] | float = 0.0  # [D]
     codes: npt.NDArray[np.float64] | float = 0.0  # [K], how often each code was used
@@ -115,6 +120,7 @@ class SumsFn(beam.CombineFn):  # type: ignore[misc]
         outputs = element.get_by_key("predictions", self.model)
         sums.count += 1
         sums.means = sums.means + np.array([float(np.squeeze(outputs[m])) for m in self.means])
+        sums.extras = sums.extras + np.array([float(np.squeeze(outputs.get(m, np.nan))) for m in EXTRAS])
         if LATENTS in outputs:
             latents = np.asarray(outputs[LATENTS], np.float64)
             sums.latents = sums.latents + latents
@@ -145,6 +151,9 @@ class SumsFn(beam.CombineFn):  # type: ignore[misc]
         count = max(sums.count, 1)
         averages = np.broadcast_to(np.asarray(sums.means) / count, [len(self.means)])
         found = {key(name): float(value) for name, value in zip(self.means, averages, strict=True)}
+        if np.ndim(sums.extras):
+            extras = zip(EXTRAS, np.asarray(sums.extras) / count, strict=True)
+            found |= {key(name): float(value) for name, value in extras if not np.isnan(value)}
         if np.ndim(sums.latents):
             found[key("active_units")] = active_units(sums.latents, sums.latents_squared, count)
         if np.ndim(sums.codes):
