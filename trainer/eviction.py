@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,10 @@ class Eviction:
         if self._holds:
             signal.signal(signal.SIGTERM, self._before)
 
-    def leave_if_asked(self, name: str, step: int) -> None:
-        """Raise Evicted if a SIGTERM has come."""
-        if self.asked:
-            log.warning(
-                "%s: told to stop (SIGTERM) after step %d; the same run goes on from there", name, step
-            )
-            raise Evicted(128 + signal.SIGTERM)
+    def leave(self, name: str, step: int) -> NoReturn:
+        """Say so and raise Evicted."""
+        log.warning("%s: told to stop (SIGTERM) after step %d; the same run goes on from there", name, step)
+        raise Evicted(128 + signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -101,8 +101,10 @@ def fit(
             progress.update(run.history.step, run.history.curve[-1].values)
             if run.history.step in pace.stops:
                 run.look(*looks)
-            run.checkpoint(force=eviction.asked)
-            eviction.leave_if_asked(name, run.history.step)
+            leaving = eviction.asked
+            run.checkpoint(force=leaving)
+            if leaving:
+                eviction.leave(name, run.history.step)
     return run.finish()
 
 

@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainer import optimizers
+
+RATE = 0.1
+GRADIENTS = np.array([[1.0, -2.0], [0.5, 0.0], [-3.0, 4.0]])
+
+
+def sgd():
+    return -RATE * GRADIENTS.sum(axis=0)
+
+
+def adam(beta_1=0.9, beta_2=0.999, epsilon=1e-7):
+    value, first, second = np.zeros(2), np.zeros(2), np.zeros(2)
+    for t, gradient in enumerate(GRADIENTS, 1):
+        first = beta_1 * first + (1 - beta_1) * gradient
+        second = beta_2 * second + (1 - beta_2) * gradient**2
+        rate = RATE * np.sqrt(1 - beta_2**t) / (1 - beta_1**t)
+        value -= rate * first / (np.sqrt(second) + epsilon)
+    return value
+
+
+def rmsprop(rho=0.9, epsilon=1e-7):
+    value, square = np.zeros(2), np.zeros(2)
+    for gradient in GRADIENTS:
+        square = rho * square + (1 - rho) * gradient**2
+        value -= RATE * gradient / np.sqrt(square + epsilon)
+    return value
+
+
+@pytest.mark.parametrize(("name", "reference"), [("sgd", sgd), ("adam", adam), ("rmsprop", rmsprop)])
+def test_an_optimizer_takes_the_steps_of_its_formula(name, reference):
+    variable = tf.Variable(tf.zeros([2]))
+    optimizer = optimizers.make(name, RATE)
+    for gradient in GRADIENTS:
+        optimizer.apply_gradients([(tf.constant(gradient, tf.float32), variable)])
+    np.testing.assert_allclose(variable.numpy(), reference(), rtol=1e-5, atol=1e-6)
+
+
+def test_every_optimizer_has_such_a_test():
+    assert set(optimizers.OPTIMIZERS) == {"sgd", "adam", "rmsprop"}
+
+
+def test_an_unknown_optimizer_lists_the_known_ones():
+    with pytest.raises(ValueError, match="adam, rmsprop, sgd"):
+        optimizers.make("adamant", 0.1)
