@@ -8,6 +8,6 @@ setup(
     description="A TFX and Kubeflow production line for latent-variable models",
     python_requires="==3.11.*",
     packages=["components", "pipeline", "schemas", "trainer", "trainer.variants"],
-    package_data={"schemas": ["*.pbtxt"]},
+    package_data={"components": ["templates/*.j2"], "schemas": ["*.pbtxt"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},
 )

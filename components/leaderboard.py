@@ -1,100 +1,299 @@
-"""Leaderboard: one row a variant, from what its trainer, evaluator and pusher left behind."""
+"""Leaderboard: one row a variant, from what its trainer, evaluator and pusher left behind; and the report."""
 
+import csv
+import datetime
+import io
 import json
 import math
 import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import tensorflow_model_analysis as tfma
+import ml_metadata as mlmd
+import numpy as np
 from tfx import types
 from tfx.components.evaluator import constants as evaluator
 from tfx.components.pusher import executor as pusher
-from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
+from components import figures, gallery, gate, model_card, report_page
+from components.display import count, interval, seconds
+from components.evaluation import HEADLINE
 from components.metrics import UNITS
+from components.results import OVERALL, data_statistics, sliced_metrics, why_not
 from schemas import TRAINING_RECORD
 
 FILE = "leaderboard.json"
+TABLE, SHEET = "leaderboard.md", "leaderboard.csv"
+PAGE = "index.html"
 
 TRAINED = (
     "variant", "family", "dataset", "protocol", "profile", "seed", "steps", "batch_size", "parameters",
     "examples", "importance_samples", "train_seconds", "step_seconds", "images_per_second",
 )  # fmt: skip
 """Fields of a row that the training record gives."""
+TOLD = ("summary", "config", "recipe")
+"""Fields of a row that the training record may give."""
+
+BETTER, WORSE, SAME = "better", "worse", "within noise"
+RUNS = "runs"
+"""Custom property of a Report: the ids of the training runs that it is about."""
 
 
 class Report(types.Artifact):  # type: ignore[misc]
-    """What people look at after a run; leaderboard.json is its data."""
+    """What people look at after a run: index.html, and the leaderboard as JSON, CSV and Markdown."""
 
     TYPE_NAME = "LatentlineReport"
+
+
+class LatestOtherReport(ResolverStrategy):  # type: ignore[misc]
+    """The newest report on other training runs than these.
+
+    Inputs: `runs`, `report`; the resolved `report` is empty where there is none. Reports on the very same
+    training runs are passed over, so that a second identical run finds the same report and is cached.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Called by TFX; see the class."""
+        mine = identity(input_dict[RUNS])
+        others = [r for r in input_dict["report"] if r.get_string_custom_property(RUNS) not in ("", mine)]
+        return {**input_dict, "report": sorted(others, key=lambda report: report.id)[-1:]}
+
+
+def identity(runs: Iterable[types.Artifact]) -> str:
+    """The ids of training runs, as a Report carries them."""
+    return ",".join(str(run.id) for run in sorted(runs, key=lambda run: run.id))
 
 
 @component
 def Leaderboard(  # type: ignore[no-untyped-def]
     runs: InputArtifact[list[standard_artifacts.ModelRun]],  # type: ignore[valid-type]
+    models: InputArtifact[list[standard_artifacts.Model]],  # type: ignore[valid-type]
     evaluations: InputArtifact[list[standard_artifacts.ModelEvaluation]],  # type: ignore[valid-type]
     blessings: InputArtifact[list[standard_artifacts.ModelBlessing]],  # type: ignore[valid-type]
     pushes: InputArtifact[list[standard_artifacts.PushedModel]],  # type: ignore[valid-type]
+    galleries: InputArtifact[list[gallery.GalleryArtifact]],  # type: ignore[valid-type]
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
     report: OutputArtifact[Report],
+    templates: Parameter[str],
+    previous: InputArtifact[list[Report]] = None,  # type: ignore[valid-type, assignment]
 ):
-    """Inputs: one artifact a variant, in the same order. Output: `report` with leaderboard.json."""
-    rows = [row(*artifacts) for artifacts in zip(runs, evaluations, blessings, pushes, strict=True)]
-    with fileio.open(os.path.join(report.uri, FILE), "w") as file:
-        file.write(json.dumps(rows, indent=1))
+    """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report.
+
+    `templates` is report_page.version(), which makes TFX's cache notice that the page looks different.
+    Output: `report`, a page, the leaderboard in three formats, pictures and model cards. A model card also
+    goes beside each pushed SavedModel, renamed into place.
+    """
+    before, before_uri = earlier_rows(previous)
+    data = data_statistics(statistics)
+    sections = []
+    columns = zip(runs, models, evaluations, blessings, pushes, galleries, strict=True)
+    for run, model, evaluation, blessing, push, pictures in columns:
+        slices = sliced_metrics(evaluation.uri)
+        entry = row(run, evaluation, blessing, push, slices.pop(OVERALL, {}))
+        entry["comparison"] = comparison(entry, before)
+        card = model_card.card(entry, slices, data, source=model.uri)
+        shown = copy_pictures(pictures.uri, report.uri, entry["variant"])
+        add_bars(shown, report.uri, entry["variant"], slices)
+        write_card(card, os.path.join(report.uri, "cards", entry["variant"]))
+        destination = push.get_string_custom_property(pusher._PUSHED_DESTINATION_KEY)
+        if destination and fileio.exists(destination):
+            write_card(card, destination)
+        links = {"SavedModel": model.uri, "training run": run.uri, "evaluation": evaluation.uri}
+        if destination:
+            links["pushed to"] = destination
+        sections.append({"row": entry, "gallery": shown, "by_label": slices, "card": card, "links": links})
+    rows = [section["row"] for section in sections]
+    page = {
+        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "sections": sections,
+        "metrics": metric_names(rows),
+        "units": UNITS,
+        "data": data,
+        "anomalies": found_anomalies(anomalies),
+        "links": {"statistics": statistics.uri, "anomalies": anomalies.uri},
+        "previous": before_uri,
+    }
+    report.set_string_custom_property(RUNS, identity(runs))
+    for name, text in (
+        (FILE, json.dumps(rows, indent=1)),
+        (SHEET, comma_separated(rows)),
+        (TABLE, markdown(rows)),
+        (PAGE, report_page.render(page, report.uri)),
+    ):
+        write_text(os.path.join(report.uri, name), text)
 
 
-def row(run: Any, evaluation: Any, blessing: Any, push: Any) -> dict[str, Any]:
+def row(run: Any, evaluation: Any, blessing: Any, push: Any, metrics: dict[str, Any]) -> dict[str, Any]:
     """One variant's row; metrics as {value, lower, upper, unit}, ends of the 95 % confidence interval."""
-    with fileio.open(os.path.join(run.uri, TRAINING_RECORD)) as file:
-        record = json.load(file)
+    record = json.loads(read_text(os.path.join(run.uri, TRAINING_RECORD)))
     blessed = blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     version = push.get_string_custom_property(pusher._PUSHED_VERSION_KEY)  # TFX names it nowhere public
     return {
         **{field: record[field] for field in TRAINED},
-        "metrics": overall_metrics(evaluation.uri),
+        **{field: record[field] for field in TOLD if field in record},
+        "metrics": metrics,
         "blessed": blessed,
         "why_not": "" if blessed else why_not(evaluation.uri),
         "pushed_version": int(version) if version else None,
     }
 
 
-def overall_metrics(evaluation: str) -> dict[str, dict[str, Any]]:
-    """The candidate's metrics over the whole split: name -> {value, lower, upper, unit}."""
-    found = {}
-    for slice_metrics in tfma.load_metrics(evaluation):
-        if slice_metrics.slice_key.single_slice_keys:
-            continue
-        for item in slice_metrics.metric_keys_and_values:
-            name = item.key.name
-            if name in UNITS and item.key.model_name != "baseline" and not item.key.is_diff:
-                value = item.value.double_value.value
-                interval = item.confidence_interval
-                lower, upper = (
-                    bound.double_value.value if interval.HasField("standard_error") else value
-                    for bound in (interval.lower_bound, interval.upper_bound)
-                )
-                found[name] = {"value": value, "lower": lower, "upper": upper, "unit": UNITS[name]}
-    return found
+def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """How the headline metric moved since the same variant's row in `before`.
+
+    {metric, before, change, margin, verdict} where the rows can be compared; else {why_not}. The margin is
+    half the 95 % interval of the change as if both were measured on separate images, which on the same test
+    images is more than it is: a verdict other than "within noise" is on the safe side.
+    """
+    earlier = next((other for other in before if other["variant"] == row["variant"]), None)
+    if earlier is None:
+        return {"why_not": "no earlier run of this variant to compare with"}
+    for field in ("dataset", "protocol"):
+        if earlier[field] != row[field]:
+            return {"why_not": f"the earlier run had another {field}, {earlier[field]}"}
+    name = HEADLINE["generative" if row["family"] == "both" else row["family"]]
+    if name not in row["metrics"] or name not in earlier["metrics"]:
+        return {"why_not": f"{name} was not measured in both runs"}
+    now, then = row["metrics"][name], earlier["metrics"][name]
+    change = now["value"] - then["value"]
+    margin = math.hypot(*((m["upper"] - m["lower"]) / 2 for m in (now, then)))
+    return {
+        "metric": name,
+        "before": then["value"],
+        "before_profile": earlier["profile"],
+        "before_steps": earlier["steps"],
+        "change": change,
+        "margin": margin,
+        "verdict": SAME if not abs(change) > margin else BETTER if change > 0 else WORSE,
+    }
 
 
-def why_not(evaluation: str) -> str:
-    """Which thresholds a model that was not blessed has missed, as a sentence; empty where it passed all."""
-    result = tfma.load_validation_result(evaluation)
-    reasons = []
-    for slice_failures in result.metric_validations_per_slice:
-        for failure in slice_failures.failures:
-            name, value = failure.metric_key.name, failure.metric_value.double_value.value
-            if failure.metric_threshold.HasField("value_threshold"):
-                floor = failure.metric_threshold.value_threshold.lower_bound.value
-                shown = "not a number" if math.isnan(value) else f"{value:.4g}"
-                reasons.append(f"{name} {shown} is below the floor {floor:.4g}")
-            else:
-                headline = name.removesuffix("_gain_upper")
-                reasons.append(
-                    f"{headline} is worse than the model in production by at least {-value:.4g} "
-                    "(95 % interval of the paired difference)"
-                )
-    return "; ".join(reasons)
+def earlier_rows(previous: Any) -> tuple[list[dict[str, Any]], str]:
+    """The leaderboard of the earlier report, if one was found, and where it lies."""
+    [report] = previous or [None]
+    if report is None or not fileio.exists(os.path.join(report.uri, FILE)):
+        return [], ""
+    return json.loads(read_text(os.path.join(report.uri, FILE))), report.uri
+
+
+def found_anomalies(anomalies: Any) -> str:
+    """What ExampleValidator had against the data; empty for nothing, without which a run goes no further."""
+    try:
+        gate.check(anomalies)
+    except gate.DataAnomaly as error:
+        return str(error)
+    return ""
+
+
+def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
+    """The gallery's index, its pictures copied into the report; files are relative to the report."""
+    index = json.loads(read_text(os.path.join(source, gallery.INDEX)))
+    folder = os.path.join("pictures", variant)
+    fileio.makedirs(os.path.join(report, folder))
+    for picture in index["pictures"]:
+        place = os.path.join(folder, picture["file"])
+        fileio.copy(os.path.join(source, picture["file"]), os.path.join(report, place), overwrite=True)
+        picture["file"] = place
+    shown: dict[str, Any] = index
+    return shown
+
+
+def add_bars(shown: dict[str, Any], report: str, variant: str, slices: Mapping[str, Any]) -> None:
+    """Add the picture of distortion and rate by label, where the model has them, to the pictures shown."""
+    wanted = ("elbo", "distortion", "rate")
+    if not slices or any(
+        name not in metrics or not math.isfinite(metrics[name]["value"])
+        for metrics in slices.values()
+        for name in wanted
+    ):
+        return
+    distortion, rate = (
+        np.array([metrics[name]["value"] for metrics in slices.values()]) for name in wanted[1:]
+    )
+    margin = [(m["elbo"]["upper"] - m["elbo"]["lower"]) / 2 for m in slices.values()]
+    place = os.path.join("pictures", variant, "labels.png")
+    with fileio.open(os.path.join(report, place), "wb") as file:
+        file.write(figures.bars(list(slices), distortion, rate, np.array(margin)))
+    caption = "What an image costs, by label, over the whole test split; whiskers are 95 % intervals."
+    shown["pictures"].append({"file": place, "title": "ELBO by label", "caption": caption})
+
+
+def metric_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every metric that some row has: those that models are judged by, then as metrics are declared."""
+    names = dict.fromkeys([*HEADLINE.values(), *UNITS])
+    return [name for name in names if any(name in row["metrics"] for row in rows)]
+
+
+def comma_separated(rows: list[dict[str, Any]]) -> str:
+    """The leaderboard as CSV: a metric takes three columns, its value and the ends of its interval."""
+    metrics = metric_names(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    plain = [*TRAINED, "blessed", "why_not", "pushed_version"]
+    ends = [(name, end) for name in metrics for end in ("value", "lower", "upper")]
+    writer.writerow([*plain, *(name if end == "value" else f"{name}_{end}" for name, end in ends)])
+    for row in rows:
+        measured = (row["metrics"].get(name, {}).get(end, "") for name, end in ends)
+        writer.writerow([*(row[field] for field in plain), *measured])
+    return text.getvalue()
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The leaderboard as a Markdown table, metrics with half their 95 % interval."""
+    metrics = metric_names(rows)
+    units = [f"{name}<br>{UNITS[name]}" for name in metrics]
+    header = [
+        "variant",
+        "dataset",
+        "protocol",
+        "profile",
+        "steps",
+        "training",
+        "parameters",
+        *units,
+        "blessed",
+    ]
+    lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
+    for row in rows:
+        cells = [
+            *(row[field] for field in ("variant", "dataset", "protocol", "profile")),
+            f"{row['steps']:,}",
+            seconds(row["train_seconds"]),
+            count(row["parameters"]),
+            *(interval(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics),
+            "yes" if row["blessed"] else f"no: {row['why_not']}",
+        ]
+        lines.append(f"| {' | '.join(model_card.cell(cell) for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_card(card: Mapping[str, Any], folder: str) -> None:
+    """Write the model card as JSON and Markdown into `folder`; each appears whole or not at all."""
+    fileio.makedirs(folder)
+    for name, text in (
+        (model_card.CARD, json.dumps(card, indent=1)),
+        (model_card.TEXT, model_card.markdown(card)),
+    ):
+        staging = os.path.join(folder, f".{name}.part")
+        write_text(staging, text)
+        fileio.rename(staging, os.path.join(folder, name), overwrite=True)
+
+
+def read_text(path: str) -> str:
+    """The text of a file, local or remote."""
+    with fileio.open(path) as file:
+        return str(file.read())
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file, local or remote."""
+    with fileio.open(path, "w") as file:
+        file.write(text)

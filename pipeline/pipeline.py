@@ -17,9 +17,11 @@ from tfx.types.channel import Channel, union
 from components.baseline import LatestBlessedRival
 from components.evaluation import eval_config
 from components.example_gen import IdxExampleGen
+from components.gallery import Gallery
 from components.gate import AnomalyGate
-from components.leaderboard import Leaderboard
+from components.leaderboard import LatestOtherReport, Leaderboard, Report
 from components.pusher import AtomicPusher
+from components.report_page import version
 from components.sources import Dataset
 from pipeline.fingerprint import file_fingerprint, fingerprint, versioned
 from pipeline.settings import Settings
@@ -53,20 +55,28 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
 
     lines = [Line(job, example_gen, transform, target.serving) for job in settings.jobs(dataset.name)]
+    runs = union([line.trainer.outputs["model_run"] for line in lines])
+    resolver = Resolver(strategy_class=LatestOtherReport, runs=runs, report=Channel(type=Report))
     leaderboard = versioned(
         Leaderboard(
-            runs=union([line.trainer.outputs["model_run"] for line in lines]),
+            runs=runs,
+            models=union([line.trainer.outputs["model"] for line in lines]),
             evaluations=union([line.evaluator.outputs["evaluation"] for line in lines]),
             blessings=union([line.evaluator.outputs["blessing"] for line in lines]),
             pushes=union([line.pusher.outputs["pushed_model"] for line in lines]),
+            galleries=union([line.gallery.outputs["gallery"] for line in lines]),
+            statistics=statistics_gen.outputs["statistics"],
+            anomalies=validator.outputs["anomalies"],
+            previous=resolver.with_id("Resolver.report").outputs["report"],
+            templates=version(),
         ),
-        fingerprint("components.leaderboard"),
+        "components.leaderboard",
     )
     return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=target.root,
         components=target.with_beam_arguments(
-            [*shared, *(node for line in lines for node in line.nodes), leaderboard]
+            [*shared, *(node for line in lines for node in line.nodes), resolver, leaderboard]
         ),
         enable_cache=True,
         metadata_connection_config=target.metadata,
@@ -74,7 +84,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
 
 
 class Line:
-    """The nodes of one variant: train, find its rival in production, evaluate against it, push."""
+    """The nodes of one variant: train, picture, find its rival in production, evaluate against it, push."""
 
     def __init__(self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str) -> None:
         variant = variants.load(job.variant)
@@ -88,6 +98,12 @@ class Line:
             train_args=trainer_pb2.TrainArgs(),
             eval_args=trainer_pb2.EvalArgs(),
         ).with_id(f"Trainer.{job.variant}")
+        gallery = Gallery(
+            model=self.trainer.outputs["model"],
+            run=self.trainer.outputs["model_run"],
+            examples=example_gen.outputs["examples"],
+        ).with_id(f"Gallery.{job.variant}")
+        self.gallery = versioned(gallery, "components.gallery")
         self.resolver = Resolver(
             strategy_class=LatestBlessedRival,
             candidate=self.trainer.outputs["model"],
@@ -109,4 +125,4 @@ class Line:
                 )
             ),
         ).with_id(f"Pusher.{job.variant}")
-        self.nodes = [self.trainer, self.resolver, self.evaluator, self.pusher]
+        self.nodes = [self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]
