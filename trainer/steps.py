@@ -74,8 +74,8 @@ class Steps:
             for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
                 optimizer._create_all_weights(phase.variables())  # before tracing, which must create none
             self._averages = self._create_averages()
-        options = [f"{phase.name} gradient" for phase in self._phases]
-        self._watched = [*self.terms, *options]
+        self._watched = [*self.terms, *(f"{phase.name} gradient" for phase in self._phases)]
+        self._last = np.full([len(self.terms)], np.nan, np.float32)
         self._graph: Any = tf.function(
             self._run,
             input_signature=[
@@ -84,6 +84,7 @@ class Steps:
                 tf.TensorSpec([None, recipe.batch_size], tf.int32),
                 tf.TensorSpec([], tf.int32),
                 tf.TensorSpec([], tf.int32),
+                tf.TensorSpec([len(self.terms)], tf.float32),
             ],
             autograph=False,  # the loop is a tf.while_loop already; conversion costs seconds
         )
@@ -106,8 +107,9 @@ class Steps:
             indices = np.arange(indices.size, dtype=np.int32).reshape(indices.shape)
         else:
             window = self._window
-        result = self._graph(*window, tf.constant(indices), first, skipped)
+        result = self._graph(*window, tf.constant(indices), first, skipped, self._last)
         end = Carry(*(value.numpy() for value in result))
+        self._last = end.last
         if not end.alive:
             raise NonFiniteLoss(self._diagnosis(name, first + int(end.taken), end.now, end.last))
         if not self._finite():
@@ -186,9 +188,10 @@ class Steps:
 
     def _diagnosis(self, name: str, step: int, now: Any, last: Any) -> str:
         broken = [what for what, value in zip(self._watched, now, strict=True) if not np.isfinite(value)]
-        before = ", ".join(f"{term} {value:.6g}" for term, value in zip(self.terms, last, strict=True))
+        known = [f"{term} {value:.6g}" for term, value in zip(self.terms, last, strict=True)]
+        before = ", ".join(known) if np.isfinite(last).all() else "none, this process having taken no other"
         return (
-            f"{name}: {' and '.join(broken)} became non-finite at step {step}; the last finite values are "
+            f"{name}: {' and '.join(broken)} became non-finite at step {step}; the last finite values: "
             f"{before}. {self._advice()}"
         )
 
@@ -196,7 +199,13 @@ class Steps:
         return f"Try a smaller learning_rate than {self._recipe.learning_rate}, a clip_norm, or another seed"
 
     def _run(
-        self, pixels: tf.Tensor, labels: tf.Tensor, indices: tf.Tensor, first: tf.Tensor, skipped: tf.Tensor
+        self,
+        pixels: tf.Tensor,
+        labels: tf.Tensor,
+        indices: tf.Tensor,
+        first: tf.Tensor,
+        skipped: tf.Tensor,
+        last: tf.Tensor,
     ) -> Carry:
         count = tf.shape(indices)[0]
         zeros = tf.zeros([len(self.terms)])
@@ -221,9 +230,7 @@ class Steps:
                 alive,
             )
 
-        start = Carry(
-            tf.constant(0), skipped, zeros, zeros, tf.zeros([len(self._watched)]), tf.constant(True)
-        )
+        start = Carry(tf.constant(0), skipped, zeros, last, tf.zeros([len(self._watched)]), tf.constant(True))
         return Carry(*tf.while_loop(going, step, start))
 
     def _step(self, pixels: tf.Tensor, labels: tf.Tensor, chosen: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
