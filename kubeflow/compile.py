@@ -110,7 +110,8 @@ def write(ir: Any, cluster: Cluster, output: str) -> dict[str, str]:
             packed = node_ir.pack(node_ir.cut(ir, name))
             fixed = [
                 *("--node-id", name, "--ir", packed.text, "--ir-sha256", packed.sha256),
-                *("--tfx-root", cluster.root),
+                *("--tfx-root", cluster.root, "--log-format", cluster.log_format),
+                *(["--verbose"] if cluster.verbose else []),
             ]
             check_arguments(name, fixed)
             component = container(cluster.image, fixed, parameters[name])

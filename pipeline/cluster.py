@@ -292,6 +292,8 @@ class Cluster:
       experiment: that runs belong to.
       schedule: default of `deploy.py schedule`.
       beam: Beam arguments by component class; `default` is for the classes not named.
+      log_format: of the tasks: plain or json, a line an event either way.
+      verbose: whether the tasks show what TFX, Beam and TensorFlow say as well.
       unpinned_image: accept an image without digest, on a cluster for trying things out.
     """
 
@@ -312,6 +314,8 @@ class Cluster:
     experiment: str = "latentline"
     schedule: Schedule | None = None
     beam: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: {EVERY: LOCAL_BEAM})
+    log_format: str = "plain"
+    verbose: bool = False
     unpinned_image: bool = False
 
     def __post_init__(self) -> None:
@@ -335,6 +339,8 @@ class Cluster:
             raise ValueError(
                 f"image_pull_policy must be Always, IfNotPresent or Never, got {self.image_pull_policy!r}"
             )
+        if self.log_format not in ("plain", "json"):
+            raise ValueError(f"log_format must be plain or json, got {self.log_format!r}")
         if EVERY not in self.beam:
             raise ValueError(f"beam has no {EVERY}, the arguments of the classes that are not named")
 

@@ -26,6 +26,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -111,8 +112,8 @@ def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str
             executor_spec=runner_utils.extract_executor_spec(deployment, options.node_id),
             custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, options.node_id),
         ).launch()
-    except Stopped:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
         mark_failed(connection, node)
         raise
     return outcome.read(connection, execution.execution_id).value
@@ -160,26 +161,42 @@ def connect(environment: Mapping[str, str]) -> Any:
     from ml_metadata import errors
     from tfx.orchestration import metadata
 
-    connection, described = connection_from(environment)
+    connection = connection_from(environment)
     try:
         with metadata.Metadata(connection):
             return connection
     except (RuntimeError, errors.StatusError) as error:
-        reason = " ".join(str(error).split()).removeprefix(
-            "Failed to establish connection to Metadata storage with error: "
+        raise MetadataUnusable(_why_unusable(connection, error)) from error
+
+
+def _why_unusable(connection: Any, error: Exception) -> str:
+    """A sentence for what ML Metadata, whose words for a refused connection are empty, does not say."""
+    if connection.HasField("sqlite"):
+        reason = " ".join(str(error).split()).rpartition("error: ")[2]
+        return (
+            f"the metadata file {connection.sqlite.filename_uri} cannot be used ({reason}); check its folder"
         )
-        raise MetadataUnusable(
-            f"{described} cannot be used ({reason}); check that it runs, and {PREFIX}* of the task"
-        ) from error
+    server = connection.mysql
+    try:
+        socket.create_connection((server.host, server.port), timeout=10).close()
+    except OSError as problem:
+        return (
+            f"no metadata server answers at {server.host}:{server.port} ({problem.strerror or problem}); "
+            f"check that it runs, and {PREFIX}HOST and _PORT"
+        )
+    return (
+        f"the metadata server at {server.host}:{server.port} refuses user {server.user!r} or has no database "
+        f"{server.database!r}; check the password's Secret, and that the user has mysql_native_password"
+    )
 
 
-def connection_from(environment: Mapping[str, str]) -> tuple[Any, str]:
-    """Connection of the metadata store that the environment names, and how to call it. Raises BadRequest."""
+def connection_from(environment: Mapping[str, str]) -> Any:
+    """Connection of the metadata store that the environment names. Raises BadRequest."""
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     if path := environment.get(f"{PREFIX}SQLITE"):
         sqlite = mlmd.SqliteMetadataSourceConfig(filename_uri=path, connection_mode="READWRITE_OPENCREATE")
-        return mlmd.ConnectionConfig(sqlite=sqlite), f"the metadata file {path}"
+        return mlmd.ConnectionConfig(sqlite=sqlite)
     names = ("HOST", "PORT", "DATABASE", "USER", "PASSWORD")
     missing = [PREFIX + name for name in names if not environment.get(PREFIX + name)]
     if missing:
@@ -187,10 +204,11 @@ def connection_from(environment: Mapping[str, str]) -> tuple[Any, str]:
     host, port, database, user, password = (environment[PREFIX + name] for name in names)
     if not port.isdecimal():
         raise BadRequest(f"{PREFIX}PORT must be a number, got {port!r}")
-    mysql = mlmd.MySQLDatabaseConfig(
-        host=host, port=int(port), database=database, user=user, password=password
+    return mlmd.ConnectionConfig(
+        mysql=mlmd.MySQLDatabaseConfig(
+            host=host, port=int(port), database=database, user=user, password=password
+        )
     )
-    return mlmd.ConnectionConfig(mysql=mysql), f"the metadata server {user}@{host}:{port}/{database}"
 
 
 def init_metadata(environment: Mapping[str, str]) -> str:
@@ -276,12 +294,18 @@ def _quoted(value: Any) -> str:
 
 
 def _log_to_stderr(log_format: str, verbose: bool) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")  # before TensorFlow is imported
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")  # before TensorFlow is imported
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if log_format == "json" else Lines())
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
     log.setLevel(logging.INFO)
+    logging.getLogger("absl").addFilter(_worth_telling)
     logging.captureWarnings(verbose)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not TFX's warning that the IR names no metadata store: here the environment does."""
+    return "metadata_connection_config is not provided" not in record.getMessage()
 
 
 def _parser() -> argparse.ArgumentParser:
