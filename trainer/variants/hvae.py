@@ -74,8 +74,8 @@ class HierarchicalVae(GenerativeModel):
         self.top_posterior = nets.mlp((narrow,), 2 * top, "relu")
         self.bottom_prior = nets.mlp((narrow,), 2 * bottom, "relu")
         self.decoder = nets.mlp_decoder((wide,), "relu")
-        self.free_nats = config.free_nats
         self.source = config.objective == "source"
+        self.free_nats = 0.0 if self.source else config.free_nats
 
     def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
         """-log p(x|z1) in nats; [B, SIDE, SIDE, 1], [B, D1] -> [B]."""
@@ -101,10 +101,14 @@ class HierarchicalVae(GenerativeModel):
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         path = self.path(batch.images, seed)
         distortion = self.distortion(batch.images, path.decoded)
-        free = 0.0 if self.source else self.free_nats
-        paid = objectives.free_bits(path.bottom_rate, free) + objectives.free_bits(path.top_divergence, free)
+        paid = self.charged(path.bottom_rate) + self.charged(path.top_divergence)
         terms = {"distortion": distortion, "rate_z1": path.bottom_rate, "rate_z2": path.top_divergence}
         return Objective(distortion + paid, terms)
+
+    def charged(self, rate: tf.Tensor) -> tf.Tensor:
+        """What training pays for a layer's rate, [B], nats."""
+        # z1's sampled rate may fall below zero: without free nats it is charged as it is.
+        return objectives.free_bits(rate, self.free_nats) if self.free_nats else rate
 
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
         path = self.path(batch.images, seed)
