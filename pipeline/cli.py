@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   latentline run --variants cvae,mlp
   latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
   latentline run --settings nightly.yaml
+  latentline evaluate out/serving/cvae --samples 5000 --limit 1000
 """
 
 
@@ -26,15 +27,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "list":
-        return _list()
+        return _list(options.markdown)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
-    return _run(options)
+    return _evaluate(options) if options.command == "evaluate" else _run(options)
 
 
-def _list() -> int:
+def _list(markdown: bool) -> int:
     width = max(map(len, variants.names()))
+    if markdown:
+        print("| variant | what it is |\n|---|---|")
     for name in variants.names():
-        print(f"{name:<{width}}  {variants.summary(name)}")
+        line = (
+            f"| `{name}` | {variants.summary(name)} |"
+            if markdown
+            else f"{name:<{width}}  {variants.summary(name)}"
+        )
+        print(line)
     return 0
 
 
@@ -60,6 +68,26 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    from components.idx import IdxError
+    from components.likelihood import LikelihoodError
+    from components.sources import DataSourceError
+    from pipeline.evaluate import evaluate
+
+    try:
+        evaluate(
+            options.model, data=options.data, samples=options.samples, limit=options.limit,
+            seed=options.seed, rows=options.rows,
+        )  # fmt: skip
+    except LikelihoodError as error:
+        return _fail(error, 2)
+    except (DataSourceError, IdxError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        return _fail(KeyboardInterrupt("interrupted; nothing was estimated"), 130)
+    return 0
+
+
 def _fail(error: BaseException, code: int) -> int:
     print(f"latentline: error: {error}", file=sys.stderr)
     return code
@@ -80,9 +108,36 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the variants there are, with a line each")
+    listing = commands.add_parser("list", help="the variants there are, with a line each")
+    listing.add_argument("--markdown", action="store_true", help="as the table of the README")
     _add_run(commands)
+    _add_evaluate(commands)
     return parser
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="the likelihood of the test split under a pushed model, by importance sampling",
+        description="Estimate the negative log-likelihood of the test images, in nats per image, with its "
+        "standard error. More samples make the estimate tighter; time grows with images times samples.",
+    )
+    evaluate.add_argument(
+        "model", help="a SavedModel's folder, or a folder of versions (the newest is taken)"
+    )
+    evaluate.add_argument(
+        "--samples", type=int, default=5000, help="importance samples an image (default: 5000)"
+    )
+    evaluate.add_argument(
+        "--data", default="auto", help="as for run: a folder, mnist or auto (default: auto)"
+    )
+    evaluate.add_argument(
+        "--limit", type=int, help="images, evenly spread over the test split (default: all)"
+    )
+    evaluate.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    evaluate.add_argument(
+        "--rows", type=int, default=500, help="images times samples at a time: bounds memory (default: 500)"
+    )
 
 
 def _add_run(commands: Any) -> None:
