@@ -5,17 +5,36 @@ import json
 import os
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from tfx.orchestration import metadata
 
+from components.display import count, interval, seconds
 from components.leaderboard import FILE
+from components.report_page import SIGNS
 from pipeline.settings import Settings
 
-COLUMNS = ("elbo", "distortion", "rate", "iwelbo", "active_units", "accuracy", "cross_entropy")
+UNLIMITED = 10_000
+"""Columns of the terminal as far as the table is concerned, which then cuts no name short."""
+
+
+class Column(NamedTuple):
+    """A metric as the terminal shows it."""
+
+    metric: str
+    header: str
+    unit: str
+
+
+COLUMNS = (
+    Column("elbo", "elbo", "elbo, iwelbo and rate in nats per image"),
+    Column("iwelbo", "iwelbo", "elbo, iwelbo and rate in nats per image"),
+    Column("rate", "rate", "elbo, iwelbo and rate in nats per image"),
+    Column("accuracy", "accuracy", "accuracy as a fraction"),
+)
 
 
 def publish(settings: Settings, execution: int) -> str:
@@ -40,37 +59,38 @@ def output_uri(database: str, execution: int) -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The leaderboard as text; metrics with half the width of their 95 % interval."""
-    shown = [column for column in COLUMNS if any(column in row["metrics"] for row in rows)]
-    first = rows[0]
-    grid = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"dataset {first['dataset']} | protocol {first['protocol']} | profile {first['profile']} | "
-        f"seed {first['seed']} | nats per image on the test split, +- 95 % interval",
-        title_justify="left",
-        title_style="",
-    )
-    for header in ("variant", "steps", "train s", *shown, "blessed", "pushed"):
-        grid.add_column(header, justify="left" if header in ("variant", "blessed") else "right")
+    """The leaderboard as text: names whole, and no column that no row has a value for."""
+    shown = [column for column in COLUMNS if any(column.metric in row["metrics"] for row in rows)]
+    compared = any("verdict" in row["comparison"] for row in rows)
+    grid = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    grid.add_column("variant", no_wrap=True)
+    for header in (*(column.header for column in shown), "steps", "train"):
+        grid.add_column(header, no_wrap=True, justify="right")
+    for header in ("since before", "blessed") if compared else ("blessed",):
+        grid.add_column(header, no_wrap=True)
     for row in rows:
+        metrics = row["metrics"]
+        verdict = row["comparison"].get("verdict")
         grid.add_row(
             row["variant"],
-            str(row["steps"]),
-            f"{row['train_seconds']:.1f}",
-            *(measured(row["metrics"].get(column)) for column in shown),
+            *(interval(metrics[column.metric]) if column.metric in metrics else "" for column in shown),
+            count(row["steps"]),
+            seconds(row["train_seconds"]),
+            *([f"{SIGNS[verdict]} {verdict}" if verdict else ""] if compared else []),
             "yes" if row["blessed"] else "no",
-            str(row["pushed_version"] or "-"),
         )
     text = io.StringIO()
-    Console(file=text, width=160).print(grid)
-    reasons = [f"{row['variant']} is not blessed: {row['why_not']}" for row in rows if not row["blessed"]]
-    return "\n".join([text.getvalue().rstrip(), *reasons])
-
-
-def measured(metric: dict[str, Any] | None) -> str:
-    """A value with its interval, to the digits that the interval leaves meaningful."""
-    if metric is None:
-        return ""
-    half = (metric["upper"] - metric["lower"]) / 2
-    digits = 4 if abs(metric["value"]) < 10 else 2
-    return f"{metric['value']:.{digits}f} +- {half:.{digits}f}" if half else f"{metric['value']:.{digits}f}"
+    Console(file=text, width=UNLIMITED).print(grid)
+    lines = [line.rstrip() for line in text.getvalue().rstrip().split("\n") if line.strip()]
+    first = rows[0]
+    units = ", ".join(dict.fromkeys(column.unit for column in shown))
+    return "\n".join(
+        [
+            f"dataset {first['dataset']} | protocol {first['protocol']} | profile {first['profile']} | "
+            f"seed {first['seed']}",
+            f"test split, ± half the 95 % interval; {units}",
+            "",
+            *lines,
+            *(f"{row['variant']} is not blessed: {row['why_not']}" for row in rows if not row["blessed"]),
+        ]
+    )
