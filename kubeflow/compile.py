@@ -7,6 +7,7 @@ share of the pipeline in its arguments. The same input gives the same bytes. Upl
 """
 
 import argparse
+import collections
 import dataclasses
 import inspect
 import os
@@ -62,7 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     for pool in sorted(set(nodes.values())):
         members = [node for node, chosen in nodes.items() if chosen == pool]
-        print(f"  {pool:<6} {len(members):>3}  {', '.join(members)}")
+        print(f"  {pool:<6} {len(members):>3}  {', '.join(summary(members))}")
+
+
+def summary(nodes: Sequence[str]) -> list[str]:
+    """The nodes' names, those of one kind and several variants as one: Trainer.* x 3."""
+    kinds = collections.Counter(node.partition(".")[0] for node in nodes)
+    singles = {node.partition(".")[0]: node for node in nodes}
+    return [f"{kind}.* x {count}" if count > 1 else singles[kind] for kind, count in kinds.items()]
 
 
 def compile_to(output: str, settings: Any, cluster: Cluster) -> dict[str, str]:
