@@ -55,12 +55,12 @@ def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
     if not labels:
         raise ValueError(f"no examples in {', '.join(files)}")
     order = np.argsort(np.concatenate(digests), kind="stable")
-    if isinstance(images, np.memmap):
-        blocks = range(0, len(order), READ_BATCH)
-        images = _mapped(images[order[first : first + READ_BATCH]] for first in blocks)
-    else:
-        images = images[order]
-    return Examples(images, np.concatenate(labels)[order])
+    unsorted = Examples(images, np.concatenate(labels))
+    if not isinstance(images, np.memmap):
+        return rows(unsorted, order)
+    blocks = range(0, len(order), READ_BATCH)
+    sorted_images = _mapped(rows(unsorted, order[first : first + READ_BATCH]).pixels for first in blocks)
+    return Examples(sorted_images, unsorted.labels[order])
 
 
 def _noted(
@@ -68,9 +68,9 @@ def _noted(
 ) -> Iterator[npt.NDArray[np.uint8]]:
     """The pixels of the batches, whose labels, and digests of whose examples, go into the lists."""
     for batch in batches:
-        rows = zip(batch.pixels, batch.labels, strict=True)
+        pairs = zip(batch.pixels, batch.labels, strict=True)
         found = [
-            hashlib.blake2b(row.tobytes() + bytes([label]), digest_size=8).digest() for row, label in rows
+            hashlib.blake2b(row.tobytes() + bytes([label]), digest_size=8).digest() for row, label in pairs
         ]
         digests.append(np.array(found, "S8"))
         labels.append(batch.labels)
