@@ -201,9 +201,8 @@ def test_the_second_run_takes_everything_from_the_cache(
 ) -> None:
     second = world.kubeflow.run("run-2")
     verdicts = {name: attempts[-1].log for name, attempts in second.items()}
-    assert {name for name, log in verdicts.items() if " cached " not in log} == {
-        f"resolver-{variant}" for variant in VARIANTS
-    }, verdicts
+    resolvers = {name for name in verdicts if name.startswith("resolver-")}  # which TFX does not cache
+    assert {name for name, log in verdicts.items() if " cached " not in log} == resolvers, verdicts
 
 
 def test_a_task_without_its_inputs_exits_with_code_3(world: World, first_run: object) -> None:
