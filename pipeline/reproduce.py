@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import io
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -28,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from components import sources
-from pipeline.figures import FIGURES, NOT_MEASURED, Data, Figure, Moment, Training
+from pipeline.published import FIGURES, NOT_MEASURED, Data, Figure, Moment, Training
 from schemas import TRAIN_SPLIT
 from trainer import variants
 
@@ -272,6 +273,7 @@ def main(arguments: Sequence[str] | None = None, figures: Sequence[Figure] = FIG
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other about Python's versions
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that every training is traced anew
     try:
         wanted = chosen(figures, [name for name in options.only.split(",") if name])
         results = load_results(pathlib.Path(options.state))

@@ -7,7 +7,7 @@ import pytest
 
 from components import sources
 from pipeline import reproduce
-from pipeline.figures import Data, Figure, Range, Training, mean_of, running_mean
+from pipeline.published import Data, Figure, Range, Training, mean_of, running_mean
 
 RECIPE = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 16}
 LINEAR = Training("linear", {}, RECIPE, seeds=(0, 1))

@@ -1,6 +1,7 @@
 """Hypernetwork with hyperfan-in initialisation: the weights of a 784-64-10 classifier, anew for each image.
 
 Run: latentline run --variants hypernet_scaled --profile full
+Measured: test accuracy 97.5 +- 0.2 % (threshold), 0.6 +- 0.3 points above mlp of hidden [64] at equal steps.
 Source: ours; the guide's hypernetwork (variant hypernet) mended. Its head is linear, so that the generated
 weights have both signs; it generates what an image changes of shared weights, theta(x) = theta_0 + delta(x);
 and its initialisation is hyperfan-in (Chang et al. 2020, Principled Weight Initialization for Hypernetworks).
@@ -44,9 +45,9 @@ class Config:
 class ScaledHypernet(Classifier):
     """theta(x) = theta_0 + H e(x): a shared classifier and what each image changes of it.
 
-    e(x) [B, E] is a linear map of the image, normalised to mean 0 and variance 1 over its entries, then scaled
-    and shifted by learned numbers that begin at 1 and 0: at first, generated weights have the same scale for
-    every image.
+    e(x) [B, E] is a linear map of the image, normalised to mean 0 and variance 1 over its entries, then
+    scaled and shifted by learned numbers that begin at 1 and 0: at first, generated weights have the same
+    scale for every image.
     """
 
     def __init__(self, config: Config) -> None:

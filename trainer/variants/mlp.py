@@ -1,6 +1,7 @@
 """Plain classifier of the guide, two hidden layers of 32 units: the baseline of the hypernetworks.
 
 Run: latentline run --variants mlp --profile full
+Measured: running accuracy of epoch 2 0.944 +- 0.001 (published 0.942), test accuracy 95.4 % (grey).
 Source: the Keras guide for researchers, "Keeping track of training metrics": two epochs of Adam.
 
 With {"hidden": [64]} it is the 784-64-10 network whose weights the hypernetworks generate.

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from components import idx, sources
-from pipeline.figures import (
+from pipeline.published import (
     FIGURES,
     NOT_MEASURED,
     Data,

@@ -275,9 +275,7 @@ HYPERNET = Training(
     "hypernet", {}, {"optimizer": "adam", "learning_rate": 1e-4, "batch_size": 1}, "grey", seeds=FIVE
 )
 HYPERNET_SCALED = Training("hypernet_scaled", {}, {**ADAM, "batch_size": 128}, seeds=THREE)
-HYPERNET_STATIC = Training(
-    "hypernet_static", {}, {"optimizer": "adam", "learning_rate": 3e-4, "batch_size": 128}, seeds=THREE
-)
+HYPERNET_STATIC = Training("hypernet_static", {}, {**ADAM, "batch_size": 128}, seeds=THREE)
 MLP_64 = Training("mlp", {"hidden": (64,)}, {**ADAM, "batch_size": 128}, seeds=THREE)
 LINEAR = Training("linear", {}, SGD, "grey", seeds=THREE)
 MLP = Training("mlp", {"hidden": (32, 32)}, {**ADAM, "batch_size": 64}, "grey", seeds=THREE)
