@@ -24,7 +24,7 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import checks, objectives
+from trainer import checks, noise, objectives
 from trainer.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
 from trainer.recipe import Budget, Recipe
 
@@ -45,7 +45,8 @@ class Config:
 
     labels: labelled images, the same number of each class; labelled_batch: of them, drawn each step; alpha:
     weight of their cross-entropy; labelled_weight: of their bound; latent: dimensions of z; hidden: units of
-    each network's hidden layer.
+    each network's hidden layer; dropout: of the classifier's hidden layer in training, half of it on its
+    pixels, without which a hundred labels are learned by heart.
     """
 
     labels: int = 100
@@ -54,14 +55,15 @@ class Config:
     labelled_weight: float = 1.0
     latent: int = 50
     hidden: int = 500
+    dropout: float = 0.5
 
     def __post_init__(self) -> None:
         checks.at_least(1, labelled_batch=self.labelled_batch, latent=self.latent, hidden=self.hidden)
         checks.at_least(0, alpha=self.alpha, labelled_weight=self.labelled_weight)
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.labels < CLASSES or self.labels % CLASSES:
-            raise ValueError(
-                f"labels must be a multiple of {CLASSES}, one or more a class, got {self.labels}"
-            )
+            raise ValueError(f"labels must be a multiple of {CLASSES}, and not 0, got {self.labels}")
 
 
 class Given(NamedTuple):
@@ -77,9 +79,9 @@ class M2(GenerativeModel, Classifier):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.classifier = Sequential(
-            [layers.Flatten(), layers.Dense(config.hidden, activation="softplus"), layers.Dense(CLASSES)]
-        )
+        self.flatten = layers.Flatten()
+        self.classifier_hidden = layers.Dense(config.hidden, activation="softplus")
+        self.classifier_out = layers.Dense(CLASSES)
         self.image_to_hidden = Sequential([layers.Flatten(), layers.Dense(config.hidden)])
         self.class_to_hidden = layers.Dense(config.hidden, use_bias=False)
         self.hidden_to_latent = layers.Dense(2 * config.latent)
@@ -90,11 +92,7 @@ class M2(GenerativeModel, Classifier):
             shape=[config.labels, SIDE, SIDE, 1], initializer="zeros", trainable=False, name="labelled_images"
         )
         self.labelled_classes = self.add_weight(
-            shape=[config.labels],
-            initializer="zeros",
-            dtype="int64",
-            trainable=False,
-            name="labelled_classes",
+            shape=[config.labels], initializer="zeros", dtype="int64", trainable=False, name="labels"
         )
 
     def initialise(self, draw: Callable[[Any], Batch], labels: npt.NDArray[np.int64], seed: int) -> None:
@@ -105,7 +103,7 @@ class M2(GenerativeModel, Classifier):
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         config = self.config
-        terms = self.terms(batch, seed)
+        terms = self.summed(batch.images, self.logits(batch.images, seed + tf.constant([0, 4])), seed)
         chosen = tf.random.stateless_uniform(
             [config.labelled_batch], seed + tf.constant([0, 1]), 0, config.labels, tf.int32
         )
@@ -113,19 +111,24 @@ class M2(GenerativeModel, Classifier):
         labels = tf.gather(tf.convert_to_tensor(self.labelled_classes), chosen)
         given = self.given(images, tf.one_hot(labels, CLASSES), seed + tf.constant([0, 2]))
         bound = tf.reduce_mean(given.distortion + given.rate) + math.log(CLASSES)
-        cost = tf.reduce_mean(cross_entropy(labels, self.logits(images)))
+        cost = tf.reduce_mean(cross_entropy(labels, self.logits(images, seed + tf.constant([0, 6]))))
         loss = terms.distortion + terms.rate + config.labelled_weight * bound + config.alpha * cost
         watched = {"labelled_bound": bound, "labelled_cross_entropy": cost}
-        return Objective(loss, {**terms._asdict(), **watched})
+        shared = {name: tf.fill(tf.shape(loss), value) for name, value in watched.items()}
+        return Objective(loss, {**terms._asdict(), **shared})
 
     def given(self, images: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Given:
-        """Terms for images [B, SIDE, SIDE, 1] and class weights [B, CLASSES] or [B, C, CLASSES]."""
+        """Terms for images [B, SIDE, SIDE, 1] and class weights [B, CLASSES] or [B, C, CLASSES].
+
+        All classes of an image share its noise, so that what differs between them is not the noise.
+        """
         hidden, target = self.image_to_hidden(images), tf.reshape(images, [-1, PIXELS])
         if len(classes.shape) == 3:
             hidden, target = hidden[:, None], target[:, None]
         mean, log_var = self.latent_posterior(hidden, classes)
-        latents = objectives.reparameterise(mean, log_var, seed)
-        logits = self.pixel_logits(latents, classes)  # [..., PIXELS]
+        standard = noise.normal([tf.shape(images)[0], self.config.latent], seed)
+        standard = standard[:, None] if len(classes.shape) == 3 else standard
+        logits = self.pixel_logits(objectives.place(standard, mean, log_var), classes)  # [..., PIXELS]
         distortion = objectives.bernoulli_distortion(target[..., None, None], logits[..., None, None])
         return Given(distortion, objectives.standard_kl(mean, log_var))
 
@@ -141,10 +144,13 @@ class M2(GenerativeModel, Classifier):
         return self.decoder_to_pixels(tf.nn.softplus(joined))
 
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
-        """Summed over the classes, the labels unseen."""
-        count = tf.shape(batch.images)[0]
-        given = self.given(batch.images, every_class(count), seed)  # [B, CLASSES]
-        log_q = tf.nn.log_softmax(self.logits(batch.images))
+        """The labels unseen."""
+        return self.summed(batch.images, self.logits(batch.images), seed)
+
+    def summed(self, images: tf.Tensor, logits: tf.Tensor, seed: tf.Tensor) -> Terms:
+        """Summed over the classes with the weights q(y|x) = softmax(logits), [B, CLASSES]."""
+        given = self.given(images, every_class(tf.shape(images)[0]), seed)  # [B, CLASSES]
+        log_q = tf.nn.log_softmax(logits)
         share = tf.exp(log_q)
         rate = tf.reduce_sum(share * given.rate, axis=-1) + objectives.uniform_kl(log_q)
         return Terms(tf.reduce_sum(share * given.distortion, axis=-1), rate)
@@ -164,7 +170,16 @@ class M2(GenerativeModel, Classifier):
         return log_prior - log_posterior - objectives.bernoulli_distortion(batch.images, logits)
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        return self.classifier(images)
+        kept = self.dropped(self.flatten(images), self.config.dropout / 2, seed, 0)
+        hidden = self.dropped(self.classifier_hidden(kept), self.config.dropout, seed, 1)
+        return self.classifier_out(hidden)
+
+    def dropped(self, values: tf.Tensor, rate: float, seed: tf.Tensor | None, place: int) -> tf.Tensor:
+        """Dropout (Srivastava et al. 2014) with a seed; without one, the values as they are."""
+        if seed is None or not rate:
+            return values
+        kept = noise.uniform(tf.shape(values), seed + tf.constant([0, place])) >= rate
+        return tf.where(kept, values / (1.0 - rate), 0.0)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """q(y|x) and the mean of q(z|x), [B, CLASSES + D]."""

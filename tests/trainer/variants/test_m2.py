@@ -12,7 +12,7 @@ from trainer import noise, variants
 from trainer.model import Batch
 from trainer.variants.m2 import M2, balanced
 
-SMALL = {"latent": 1, "hidden": 4, "labels": 20, "labelled_batch": 5}
+SMALL = {"latent": 1, "hidden": 4, "labels": 20, "labelled_batch": 5, "dropout": 0.0}
 SEED = tf.constant([3, 4])
 
 
@@ -28,8 +28,8 @@ def model() -> M2:
     model = variants.load("m2").build(SMALL)
     model.metrics_per_example(some_batch(), SEED, 1)
     model.initialise(lambda chosen: some_batch(len(chosen)), np.arange(40) % CLASSES, 0)
-    kernel, bias = model.classifier.layers[-1].get_weights()
-    model.classifier.layers[-1].set_weights([3 * kernel, bias])
+    kernel, bias = model.classifier_out.get_weights()
+    model.classifier_out.set_weights([3 * kernel, bias])
     return model
 
 
@@ -56,7 +56,7 @@ def given_by_hand(model: M2, image: np.ndarray, digit: int, standard: np.ndarray
 
 def test_the_unlabelled_bound_is_the_sum_over_the_classes(model: M2) -> None:
     batch = some_batch()
-    standard = noise.normal([3, CLASSES, 1], SEED).numpy()
+    standard = noise.normal([3, 1], SEED).numpy()
     terms = model.terms(batch, SEED)
     for i in range(3):
         logits = model.logits(batch.images)[i].numpy().astype(np.float64)
@@ -65,7 +65,7 @@ def test_the_unlabelled_bound_is_the_sum_over_the_classes(model: M2) -> None:
         distortion = rate = 0.0
         for digit in range(CLASSES):
             image = batch.images[i].numpy().astype(np.float64)
-            cost, _, divergence = given_by_hand(model, image, digit, standard[i, digit][None])
+            cost, _, divergence = given_by_hand(model, image, digit, standard[i][None])
             distortion += shares[digit] * cost[0]
             rate += shares[digit] * (divergence + math.log(shares[digit]) + math.log(CLASSES))
         assert float(terms.distortion[i]) == pytest.approx(distortion, rel=1e-5)
@@ -101,6 +101,17 @@ def test_the_loss_is_the_bound_and_what_the_labelled_images_add(model: M2) -> No
     objective, terms = model.objective(some_batch(), SEED), model.terms(some_batch(), SEED)
     added = model.config.alpha * objective.terms["labelled_cross_entropy"] + objective.terms["labelled_bound"]
     np.testing.assert_allclose(objective.loss, terms.distortion + terms.rate + added, rtol=1e-5)
+
+
+def test_dropout_is_training_noise_and_leaves_the_mean_of_the_hidden_layer() -> None:
+    keras.utils.set_random_seed(0)
+    model, images = variants.load("m2").build({**SMALL, "dropout": 0.5}), some_batch().images
+    np.testing.assert_array_equal(model.logits(images), model.logits(images))
+    assert (model.logits(images, SEED).numpy() != model.logits(images).numpy()).any()
+    np.testing.assert_array_equal(model.logits(images, SEED), model.logits(images, SEED))
+    kept = model.dropped(tf.ones([100, 500]), 0.25, SEED, 0).numpy()
+    assert kept.mean() == pytest.approx(1.0, abs=5 * math.sqrt(0.25 / 0.75 / kept.size))
+    np.testing.assert_allclose(np.unique(kept), [0.0, 4 / 3], rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [10, 100])
