@@ -127,10 +127,10 @@ def tiles(
 ) -> bytes:
     """Images [R, C, SIDE, SIDE] in a grid, one label a column (below) and a row (left).
 
-    inches: a tile's width. signed: values of either sign, drawn blue below and orange above zero.
+    inches: a tile's width. signed: values of either sign, drawn purple below and orange above zero.
     """
     count_rows, count_columns = images.shape[:2]
-    limit = float(np.nanmax(np.abs(images))) or 1.0
+    limit = float(np.abs(images).max()) or 1.0
     scale = (
         {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
         if signed

@@ -164,6 +164,8 @@ def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> d
         return {"why_not": f"{name} was not measured in both runs"}
     now, then = row["metrics"][name], earlier["metrics"][name]
     change = now["value"] - then["value"]
+    if math.isnan(change):
+        return {"why_not": f"{name} is not a number in one of the runs"}
     margin = math.hypot(*((m["upper"] - m["lower"]) / 2 for m in (now, then)))
     return {
         "metric": name,
@@ -172,7 +174,7 @@ def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> d
         "before_steps": earlier["steps"],
         "change": change,
         "margin": margin,
-        "verdict": SAME if not abs(change) > margin else BETTER if change > 0 else WORSE,
+        "verdict": SAME if abs(change) <= margin else BETTER if change > 0 else WORSE,
     }
 
 

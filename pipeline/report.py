@@ -66,7 +66,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     grid.add_column("variant", no_wrap=True)
     for header in (*(column.header for column in shown), "steps", "train"):
         grid.add_column(header, no_wrap=True, justify="right")
-    for header in ("since before", "blessed") if compared else ("blessed",):
+    for header in ("change", "blessed") if compared else ("blessed",):
         grid.add_column(header, no_wrap=True)
     for row in rows:
         metrics = row["metrics"]
