@@ -52,10 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.perf_counter()
     try:
         cluster = Cluster.from_file(options.cluster)
-        nodes = compile_to(options.output, _settings(options), cluster)
+        settings = _settings(options)
+        nodes = compile_to(options.output, settings, cluster)
     except SettingsError as error:
         print(f"compile.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    if options.models_config:
+        text = models_config(settings.variants, cluster.serving)
+        pathlib.Path(options.models_config).write_text(text)
     seconds = time.perf_counter() - started
     size = os.path.getsize(options.output)
     print(
@@ -64,6 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for pool in sorted(set(nodes.values())):
         members = [node for node, chosen in nodes.items() if chosen == pool]
         print(f"  {pool:<6} {len(members):>3}  {', '.join(summary(members))}")
+
+
+def models_config(variants: Sequence[str], serving: str) -> str:
+    """What tells TensorFlow Serving where each variant's pushed versions are."""
+    entries = [
+        f'  config {{\n    name: "{name}"\n    base_path: "{os.path.join(serving, name)}"\n'
+        '    model_platform: "tensorflow"\n  }\n'
+        for name in variants
+    ]
+    return f"model_config_list {{\n{''.join(entries)}}}\n"
 
 
 def summary(nodes: Sequence[str]) -> list[str]:
@@ -289,6 +303,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, help="file to write, .yaml")
     parser.add_argument("--settings", help="YAML file of settings, as for `latentline run`")
     parser.add_argument("--cluster", default=str(HERE / "cluster.yaml"), help="default: %(default)s")
+    parser.add_argument(
+        "--models-config", metavar="FILE", help="write TensorFlow Serving's list of the pushed models too"
+    )
     parser.add_argument("--variants", type=_names, help="names, separated by commas (default: all)")
     parser.add_argument("--profile", help="training budget: smoke, quick or full")
     return parser

@@ -334,7 +334,7 @@ def test_a_run_is_of_the_newest_version_and_has_the_parameters_and_the_service_a
     [versions] = kubeflow.versions.values()
     assert run["pipeline_version_reference"]["pipeline_version_id"] == versions[-1]["pipeline_version_id"]
     assert run["runtime_config"] == {"parameters": {"data": "/latentline/data/other"}}
-    assert run["service_account"] == "pipeline-runner"
+    assert run["service_account"] == "latentline"
     assert [experiment["display_name"] for experiment in kubeflow.experiments] == ["latentline"]
 
 
