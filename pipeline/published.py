@@ -51,6 +51,10 @@ class Data:
         return Examples(to_features(raw, protocol).numpy().astype(np.uint8), labels.astype(np.int64))
 
 
+class CannotTrain(ValueError):
+    """A training that no variant can do; the message says which and why."""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Training:
     """One way to train a variant.
@@ -71,13 +75,13 @@ class Training:
     seeds: tuple[int, ...] = (0,)
 
     def check(self) -> None:
-        """Raise ValueError unless there is such a variant and it takes such a config and recipe."""
+        """Raise CannotTrain unless there is such a variant and it takes such a config and recipe."""
         try:
             variant = variants.load(self.variant)
             variant.config(self.config)
             variant.recipe.with_overrides(self.recipe)
         except ValueError as error:
-            raise ValueError(f"the row of {self.variant} cannot be trained: {error}") from error
+            raise CannotTrain(f"the row of {self.variant} cannot be trained: {error}") from error
 
     def text(self, steps: int) -> str:
         """The training in words."""

@@ -28,8 +28,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from components import sources
-from pipeline.published import FIGURES, NOT_MEASURED, Data, Figure, Moment, Training
+from components import idx, sources
+from pipeline.published import FIGURES, NOT_MEASURED, CannotTrain, Data, Figure, Moment, Training
 from schemas import TRAIN_SPLIT
 from trainer import variants
 
@@ -114,7 +114,7 @@ def reproduce(
 ) -> None:
     """Train all that the figures need, each training once a seed; `done` is called as soon as one is known.
 
-    Raises ValueError, before anything is trained, for a training that no variant can do.
+    Raises CannotTrain before anything is trained, and trainer.steps.NonFiniteLoss.
     """
     trainings = list(dict.fromkeys(training for figure in figures for training in figure.trainings))
     for training in trainings:
@@ -299,7 +299,7 @@ def main(arguments: Sequence[str] | None = None, figures: Sequence[Figure] = FIG
             report=say,
         )
         reproduce(wanted, Data(dataset), say, done)
-    except (ValueError, ArithmeticError) as error:
+    except (CannotTrain, sources.DataSourceError, idx.IdxError, FloatingPointError) as error:
         sys.exit(_failed(error, 1))
     say(terminal_table(row(figure, results[figure.key]) for figure in wanted))
     say(f"\nwritten to {options.output}")

@@ -7,7 +7,7 @@ import pytest
 
 from components import sources
 from pipeline import reproduce
-from pipeline.published import Data, Figure, Range, Training, mean_of, running_mean
+from pipeline.published import CannotTrain, Data, Figure, Range, Training, mean_of, running_mean
 
 RECIPE = {"optimizer": "adam", "learning_rate": 1e-3, "batch_size": 16}
 LINEAR = Training("linear", {}, RECIPE, seeds=(0, 1))
@@ -73,7 +73,7 @@ def test_every_training_runs_once_a_seed_and_every_figure_is_told(data: Data) ->
 def test_a_variant_that_is_missing_is_an_error_before_anything_is_trained(data: Data) -> None:
     said: list[str] = []
     absent = Figure(Training("absent"), 1, "x", ACCURACY, Range())
-    with pytest.raises(ValueError, match="row of absent cannot be trained: unknown variant"):
+    with pytest.raises(CannotTrain, match="row of absent cannot be trained: unknown variant"):
         reproduce.reproduce([LOSS, absent], data, said.append, lambda figure, result: None)
     assert said == []
 
@@ -115,6 +115,15 @@ def test_rows_that_were_not_asked_for_stay_as_they_were(
     assert code == 1
     assert table_row(second, "| loss |") == table_row(first, "| loss |")
     assert "| NOT reproduced |" in table_row(second, "| accuracy |")
+
+
+def test_a_training_that_diverges_is_told_in_one_line(
+    digits_folder: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wild = Training("mlp", {"hidden": [4]}, {"optimizer": "sgd", "learning_rate": 1e30, "batch_size": 16})
+    figure = Figure(wild, 20, "loss", running_mean("loss"), Range())
+    assert run([figure], digits_folder, tmp_path) == (1, "")
+    assert "became non-finite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

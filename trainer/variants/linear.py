@@ -17,8 +17,8 @@ from trainer.recipe import Budget, Recipe
 FAMILY = "classifier"
 
 RECIPE = Recipe(
-    steps=Budget(smoke=60, quick=938, full=938),
-    floor=Budget(smoke=0.05, quick=0.50, full=0.50),
+    steps=Budget(smoke=400, quick=938, full=938),
+    floor=Budget(smoke=0.12, quick=0.50, full=0.50),
     optimizer="sgd",
     learning_rate=1e-3,
     batch_size=64,
