@@ -13,10 +13,12 @@ from rich.table import Table
 from tfx.orchestration import metadata
 
 from components.display import count, interval, seconds
-from components.leaderboard import FILE
+from components.leaderboard import FILE, SAME
 from components.report_page import SIGNS
 from pipeline.settings import Settings
 
+SHORT = {SAME: "noise"}
+"""How the terminal says what the page has room for."""
 UNLIMITED = 10_000
 """Columns of the terminal as far as the table is concerned, which then cuts no name short."""
 
@@ -30,9 +32,8 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("elbo", "elbo", "elbo, iwelbo and rate in nats per image"),
-    Column("iwelbo", "iwelbo", "elbo, iwelbo and rate in nats per image"),
-    Column("rate", "rate", "elbo, iwelbo and rate in nats per image"),
+    Column("elbo", "elbo", "elbo and iwelbo in nats per image"),
+    Column("iwelbo", "iwelbo", "elbo and iwelbo in nats per image"),
     Column("accuracy", "accuracy", "accuracy as a fraction"),
 )
 
@@ -76,7 +77,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             *(interval(metrics[column.metric]) if column.metric in metrics else "" for column in shown),
             count(row["steps"]),
             seconds(row["train_seconds"]),
-            *([f"{SIGNS[verdict]} {verdict}" if verdict else ""] if compared else []),
+            *([f"{SIGNS[verdict]} {SHORT.get(verdict, verdict)}" if verdict else ""] if compared else []),
             "yes" if row["blessed"] else "no",
         )
     text = io.StringIO()
