@@ -51,6 +51,19 @@ def test_perplexity_is_the_number_of_codes_used_equally() -> None:
     assert metrics.perplexity(counts) == pytest.approx(2 ** (-np.sum(counts / 10 * np.log2(counts / 10))))
 
 
+def test_a_metric_that_only_some_models_have_is_reported_where_it_is(
+    outputs: list[dict[str, np.ndarray]],
+) -> None:
+    assert "rate_uniform" not in measure(outputs)
+    with_codes = [{**output, "rate_uniform": np.float32(i)} for i, output in enumerate(outputs)]
+    assert measure(with_codes)["rate_uniform"] == pytest.approx(99.5)
+
+
+def test_codes_are_counted_over_all_images(outputs: list[dict[str, np.ndarray]]) -> None:
+    codes = [{**output, "codes": np.eye(5)[i % 4]} for i, output in enumerate(outputs)]
+    assert measure(codes)["codebook_perplexity"] == pytest.approx(4)
+
+
 def test_the_gain_s_upper_end_is_that_of_the_paired_normal_interval(
     outputs: list[dict[str, np.ndarray]],
 ) -> None:
