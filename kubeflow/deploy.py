@@ -56,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cluster = Cluster.from_file(options.cluster)
         endpoint = from_environment(cluster.endpoint, os.environ)
         transport: Transport = Http(endpoint, credentials(endpoint, os.environ))
+        say: Callable[[str], None] = print
         if options.dry_run:
-            transport = DryRun(transport, print)
-        options.command(Deployment(transport, cluster, options.name, print), options)
+            transport, say = DryRun(transport, print), _in_a_dry_run
+        options.command(Deployment(transport, cluster, options.name, say), options)
     except SettingsError as error:
         _fail(error, 2)
     except DeployError as error:
@@ -76,14 +77,18 @@ class Deployment:
         self._namespace = {"namespace": cluster.endpoint.namespace} if cluster.endpoint.namespace else {}
 
     def upload(self, path: str) -> None:
-        """Make the file's pipeline the newest version; the version is named after the file's content."""
+        """Make the file's pipeline the newest version; the version is named after the file's content.
+
+        The server names a new pipeline's first version after the pipeline, which says nothing about its
+        content; the version that does say it follows, so that a repeated upload finds it.
+        """
         version = f"{self._name}-{_digest(path)}"
         try:
             pipeline = self._pipeline()
         except NotFound:
-            made = self._send("POST", "/pipelines/upload", {"name": self._name, **self._namespace}, file=path)
-            self._say(f"{self._name}: uploaded as a new pipeline, {made['pipeline_id']}")
-            return
+            query = {"name": self._name, **self._namespace}
+            pipeline = self._send("POST", "/pipelines/upload", query, file=path)
+            self._say(f"{self._name}: made the pipeline {pipeline['pipeline_id']}")
         if any(_title(known) == version for known in self._versions(pipeline)):
             self._say(f"{self._name}: version {version} is there already")
             return
@@ -294,6 +299,8 @@ class DryRun:
         self, method: str, path: str, query: Mapping[str, Any], body: Any = None, file: str = ""
     ) -> Any:
         """See Transport. What would be made has its kind in brackets for an id."""
+        if method == "GET" and "<" in path:
+            return {}  # of something that was not made
         if method == "GET":
             return self._transport(method, path, query)
         asked = "".join(f" {key}={value}" for key, value in query.items())
@@ -467,6 +474,10 @@ def _schedule(deployment: Deployment, options: argparse.Namespace) -> None:
     except ValueError as error:
         raise SettingsError(str(error)) from error
     deployment.schedule(chosen, parameters_of(options.parameter))
+
+
+def _in_a_dry_run(line: str) -> None:
+    print(f"(dry run) {line}")
 
 
 def _fail(error: Exception, code: int) -> None:

@@ -308,21 +308,37 @@ def test_the_server_of_these_tests_refuses_what_kubeflows_description_does_not_k
     assert "unknown query" in contract.violation("GET", path, {"size": "1"}, None, False)
 
 
-def test_the_first_upload_makes_a_pipeline_and_the_next_a_version(
+def test_the_first_upload_makes_a_pipeline_and_each_a_version_named_after_its_content(
     deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str]
 ) -> None:
-    assert "uploaded as a new pipeline" in deploy("upload", pipeline_file("first"))
+    assert "made the pipeline" in deploy("upload", pipeline_file("first"))
     assert "uploaded version" in deploy("upload", pipeline_file("second"))
-    assert [len(versions) for versions in kubeflow.versions.values()] == [2]
+    [versions] = kubeflow.versions.values()
+    assert len({version["name"] for version in versions}) == len(versions) == 3
 
 
-def test_the_same_file_is_not_uploaded_twice_as_a_version(
+def test_the_same_file_is_uploaded_once(
     uploaded: Command, kubeflow: Any, pipeline_file: Callable[..., str]
 ) -> None:
-    uploaded("upload", pipeline_file("second"))
     before = list(kubeflow.changes)
-    assert "there already" in uploaded("upload", pipeline_file("second"))
+    assert "there already" in uploaded("upload", pipeline_file())
     assert kubeflow.changes == before
+
+
+def test_an_upload_that_was_cut_off_is_finished_by_the_next(
+    deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str]
+) -> None:
+    kubeflow.fault = Fault("POST .*/pipelines/upload$", cut=True, after=True)
+    deploy.fails("upload", pipeline_file())
+    assert "uploaded version" in deploy("upload", pipeline_file())
+
+
+def test_a_dry_run_of_a_first_upload_sends_nothing(
+    deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str]
+) -> None:
+    told = deploy("upload", pipeline_file(), "--dry-run")
+    assert "would send POST /pipelines/upload name=latentline with " in told
+    assert kubeflow.changes == []
 
 
 def test_a_run_is_of_the_newest_version_and_has_the_parameters_and_the_service_account(
@@ -441,7 +457,7 @@ def test_status_tells_versions_schedule_and_runs(uploaded: Command, kubeflow: An
     uploaded("run")
     kubeflow.runs[0] |= {"state": "FAILED", "error": {"message": "Trainer.cvae exited with 1"}}
     told = uploaded("status")
-    assert "1 version(s)" in told
+    assert "2 version(s)" in told
     assert f"'{CRON}', active" in told
     assert "FAILED" in told
     assert "Trainer.cvae exited with 1" in told
