@@ -1,0 +1,114 @@
+import pathlib
+from typing import Any
+
+import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
+from tfx.types import standard_artifacts
+
+from components import results
+from schemas import IMAGE, LABEL, TEST_SPLIT, TRAIN_SPLIT
+
+
+def stored(path: pathlib.Path, *messages: Any) -> str:
+    """The messages as TFMA stores them; the evaluation's folder."""
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for message in messages:
+            writer.write(message.SerializeToString())
+    return str(path.parent)
+
+
+def measured(label: int | None, **values: float) -> metrics_for_slice_pb2.MetricsForSlice:
+    found = metrics_for_slice_pb2.MetricsForSlice()
+    if label is not None:
+        found.slice_key.single_slice_keys.add(column=LABEL, int64_value=label)
+    for name, value in values.items():
+        for model, shift in (("candidate", 0.0), ("baseline", 100.0)):
+            item = found.metric_keys_and_values.add()
+            item.key.name, item.key.model_name = name, model
+            item.value.double_value.value = value + shift
+            item.confidence_interval.standard_error.double_value.value = 0.5
+            item.confidence_interval.lower_bound.double_value.value = value - 1
+            item.confidence_interval.upper_bound.double_value.value = value + 1
+    return found
+
+
+def test_metrics_are_the_candidates_overall_and_by_label_in_order(tmp_path: pathlib.Path) -> None:
+    slices = [measured(7, elbo=-7.0), measured(None, elbo=-5.0, unknown=3.0), measured(1, elbo=-1.0)]
+    folder = stored(tmp_path / tfma.METRICS_KEY, *slices)
+    found = results.sliced_metrics(folder)
+    assert list(found) == [results.OVERALL, "1", "7"]
+    assert found["7"] == {"elbo": {"value": -7.0, "lower": -8.0, "upper": -6.0, "unit": "nats per image"}}
+    assert results.overall_metrics(folder) == found[results.OVERALL]
+
+
+def test_a_metric_without_an_interval_has_one_of_no_width(tmp_path: pathlib.Path) -> None:
+    bare = metrics_for_slice_pb2.MetricsForSlice()
+    item = bare.metric_keys_and_values.add()
+    item.key.name = "active_units"
+    item.value.double_value.value = 2.0
+    [found] = results.overall_metrics(stored(tmp_path / tfma.METRICS_KEY, bare)).values()
+    assert (found["lower"], found["value"], found["upper"]) == (2.0, 2.0, 2.0)
+
+
+def test_the_differences_from_the_baseline_are_no_metrics(tmp_path: pathlib.Path) -> None:
+    found = measured(None, elbo=-5.0)
+    item = found.metric_keys_and_values.add()
+    item.key.name, item.key.model_name, item.key.is_diff = "elbo", "candidate", True
+    item.value.double_value.value = 99.0
+    folder = stored(tmp_path / tfma.METRICS_KEY, found)
+    assert results.overall_metrics(folder)["elbo"]["value"] == -5.0
+
+
+@pytest.mark.parametrize(
+    ("value", "floor", "words"),
+    [
+        (-300.0, -205.0, "elbo -300 is below the floor -205"),
+        (float("nan"), -205.0, "elbo not a number is below the floor -205"),
+    ],
+)
+def test_a_missed_floor_is_named(value: float, floor: float, words: str, tmp_path: pathlib.Path) -> None:
+    result = validation_result_pb2.ValidationResult(validation_ok=False)
+    failure = result.metric_validations_per_slice.add().failures.add()
+    failure.metric_key.name = "elbo"
+    failure.metric_value.double_value.value = value
+    failure.metric_threshold.value_threshold.lower_bound.value = floor
+    assert results.why_not(stored(tmp_path / tfma.VALIDATIONS_KEY, result)) == words
+
+
+def test_a_loss_against_production_is_named(tmp_path: pathlib.Path) -> None:
+    result = validation_result_pb2.ValidationResult(validation_ok=False)
+    failure = result.metric_validations_per_slice.add().failures.add()
+    failure.metric_key.name = "accuracy_gain_upper"
+    failure.metric_value.double_value.value = -0.02
+    failure.metric_threshold.change_threshold.absolute.value = 0.0
+    words = results.why_not(stored(tmp_path / tfma.VALIDATIONS_KEY, result))
+    assert words.startswith("accuracy is worse than the model in production by at least 0.02")
+
+
+def test_the_data_is_described_split_by_split(tmp_path: pathlib.Path) -> None:
+    statistics = standard_artifacts.ExampleStatistics()
+    statistics.uri = str(tmp_path)
+    statistics.split_names = f'["{TRAIN_SPLIT}", "{TEST_SPLIT}"]'
+    for split, count in ((TRAIN_SPLIT, 30), (TEST_SPLIT, 10)):
+        described = statistics_pb2.DatasetFeatureStatisticsList()
+        data = described.datasets.add(num_examples=count)
+        image = data.features.add(type=statistics_pb2.FeatureNameStatistics.BYTES)
+        image.path.step.append(IMAGE)
+        image.bytes_stats.common_stats.num_missing = 2
+        image.bytes_stats.min_num_bytes = image.bytes_stats.max_num_bytes = 784
+        label = data.features.add(type=statistics_pb2.FeatureNameStatistics.INT)
+        label.path.step.append(LABEL)
+        for value, frequency in (("7", count - 5), ("1", 5)):
+            label.string_stats.top_values.add(value=value, frequency=frequency)
+        folder = tmp_path / f"Split-{split}"
+        folder.mkdir()
+        (folder / "FeatureStats.pb").write_bytes(described.SerializeToString())
+    found = results.data_statistics(statistics)
+    assert [(split["split"], split["examples"]) for split in found] == [("train", 30), ("eval", 10)]
+    assert found[0]["labels"] == {"1": 5, "7": 25}
+    image, label = found[1]["features"]
+    assert image == {"name": IMAGE, "type": "bytes", "missing": 2, "bytes": "784"}
+    assert label == {"name": LABEL, "type": "int", "missing": 0}
