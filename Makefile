@@ -13,7 +13,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv (Python 3.11) from the lock and install the project into it
 
@@ -33,6 +33,10 @@ lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+ONLY ?=
+reproduce: $(READY) ## train with the sources' recipes, compare with their figures: docs/REPRODUCTION.md (ONLY=a,b)
+	@$(BIN)/python -m pipeline.reproduce $(if $(ONLY),--only $(ONLY))
+
 bench: $(READY) ## speed as ratios: the pipeline against TFX's own example, the loop against a naive one
 	@$(BIN)/python benchmarks/pipeline.py
 	@$(BIN)/python benchmarks/loop.py
@@ -43,4 +47,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test lint bench lock clean
+.PHONY: help setup run test lint reproduce bench lock clean

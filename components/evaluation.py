@@ -1,6 +1,7 @@
 """What the Evaluator measures, and when it blesses; and how its verdict reads afterwards."""
 
 import json
+from collections.abc import Mapping
 
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
@@ -48,7 +49,7 @@ def eval_config(family: str, floor: float, code_version: str) -> tfma.EvalConfig
     )
 
 
-def metric_config(config: dict[str, object]) -> tfma.MetricConfig:
+def metric_config(config: Mapping[str, object]) -> tfma.MetricConfig:
     """The one entry of the config: our metric class and its arguments."""
     return tfma.MetricConfig(
         class_name=metrics.PerExampleMeans.__name__, module=metrics.__name__, config=json.dumps(config)
