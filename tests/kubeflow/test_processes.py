@@ -70,6 +70,7 @@ class FakeKubeflow:
         attempts: list[Attempt] = []
         while len(attempts) <= retries and (not attempts or attempts[-1].code):
             attempts.append(self.start(name, run_id, stop=stop_first and not attempts))
+            print(attempts[-1].log.rstrip().split("\n")[-1], flush=True)  # pytest -s shows the run as it goes
         assert attempts[-1].code == 0, f"{name}: {attempts[-1]}"
         return attempts
 
