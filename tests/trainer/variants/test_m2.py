@@ -99,7 +99,8 @@ def test_the_labels_of_the_batch_are_never_looked_at(model: M2) -> None:
 
 def test_the_loss_is_the_bound_and_what_the_labelled_images_add(model: M2) -> None:
     objective, terms = model.objective(some_batch(), SEED), model.terms(some_batch(), SEED)
-    added = model.config.alpha * objective.terms["labelled_cross_entropy"] + objective.terms["labelled_bound"]
+    labelled = objective.terms["labelled_bound"], objective.terms["labelled_cross_entropy"]
+    added = model.config.labelled_weight * labelled[0] + model.config.alpha * labelled[1]
     np.testing.assert_allclose(objective.loss, terms.distortion + terms.rate + added, rtol=1e-5)
 
 
@@ -109,9 +110,9 @@ def test_dropout_is_training_noise_and_leaves_the_mean_of_the_hidden_layer() -> 
     np.testing.assert_array_equal(model.logits(images), model.logits(images))
     assert (model.logits(images, SEED).numpy() != model.logits(images).numpy()).any()
     np.testing.assert_array_equal(model.logits(images, SEED), model.logits(images, SEED))
-    kept = model.dropped(tf.ones([100, 500]), 0.25, SEED, 0).numpy()
-    assert kept.mean() == pytest.approx(1.0, abs=5 * math.sqrt(0.25 / 0.75 / kept.size))
-    np.testing.assert_allclose(np.unique(kept), [0.0, 4 / 3], rtol=1e-6)
+    kept = model.dropped(tf.ones([100, 500]), SEED).numpy()
+    assert kept.mean() == pytest.approx(1.0, abs=5 / math.sqrt(kept.size))
+    np.testing.assert_allclose(np.unique(kept), [0.0, 2.0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [10, 100])
