@@ -22,7 +22,7 @@ FAMILY = "generative"
 
 RECIPE = Recipe(
     steps=Budget(smoke=60, quick=1_500, full=23_438),
-    floor=Budget(smoke=-540.0, quick=-160.0, full=-140.0),
+    floor=Budget(smoke=-540.0, quick=-180.0, full=-180.0),
     optimizer="adam",
     learning_rate=3e-4,
     batch_size=128,

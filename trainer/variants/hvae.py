@@ -25,8 +25,8 @@ from trainer.recipe import Budget, Recipe
 FAMILY = "generative"
 
 RECIPE = Recipe(
-    steps=Budget(smoke=60, quick=4_000, full=23_438),
-    floor=Budget(smoke=-540.0, quick=-150.0, full=-120.0),
+    steps=Budget(smoke=60, quick=3_000, full=23_438),
+    floor=Budget(smoke=-540.0, quick=-130.0, full=-115.0),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,

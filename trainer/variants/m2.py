@@ -33,7 +33,7 @@ FAMILY = "both"
 
 RECIPE = Recipe(
     steps=Budget(smoke=40, quick=600, full=60_000),
-    floor=Budget(smoke=-540.0, quick=-170.0, full=-120.0),
+    floor=Budget(smoke=-540.0, quick=-155.0, full=-120.0),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=50,

@@ -30,7 +30,7 @@ FAMILY = "generative"
 
 RECIPE = Recipe(
     steps=Budget(smoke=60, quick=1_000, full=37_500),
-    floor=Budget(smoke=-540.0, quick=-195.0, full=-160.0),
+    floor=Budget(smoke=-540.0, quick=-205.0, full=-165.0),
     optimizer="rmsprop",
     learning_rate=1e-3,
     batch_size=16,

@@ -28,7 +28,7 @@ FAMILY = "generative"
 
 RECIPE = Recipe(
     steps=Budget(smoke=60, quick=12_000, full=1_875),
-    floor=Budget(smoke=-540.0, quick=-140.0, full=-180.0),
+    floor=Budget(smoke=-540.0, quick=-135.0, full=-155.0),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=32,

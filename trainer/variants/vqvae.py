@@ -37,8 +37,8 @@ from trainer.recipe import Budget, Recipe
 FAMILY = "generative"
 
 RECIPE = Recipe(
-    steps=Budget(smoke=40, quick=600, full=23_438),
-    floor=Budget(smoke=-700.0, quick=-330.0, full=-250.0),
+    steps=Budget(smoke=40, quick=400, full=23_438),
+    floor=Budget(smoke=-700.0, quick=-300.0, full=-220.0),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,
