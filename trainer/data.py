@@ -20,7 +20,10 @@ import tensorflow as tf
 from schemas import LABEL, PIXELS, PIXELS_FEATURE
 
 READ_BATCH = 4096
+READERS = 4
 BUDGET_BYTES = 4 << 30
+MAPPED_ROWS = 32
+"""Rows read from a mapped file at a time; the system may map up to 2 MB around each."""
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +118,9 @@ def _batches(files: list[str]) -> Iterator[Examples]:
         return tf.cast(features[PIXELS_FEATURE], tf.uint8), features[LABEL]
 
     kind = "GZIP" if files[0].endswith(".gz") else ""
-    records = tf.data.TFRecordDataset(files, kind, buffer_size=1 << 20, num_parallel_reads=len(files))
+    records = tf.data.TFRecordDataset(
+        files, kind, buffer_size=1 << 20, num_parallel_reads=min(len(files), READERS)
+    )
     options = tf.data.Options()
     options.deterministic = True
     batches = records.with_options(options).batch(READ_BATCH).map(parse, tf.data.AUTOTUNE)
@@ -136,13 +141,23 @@ def split(examples: Examples, last: int) -> tuple[Examples, Examples]:
 
 def rows(examples: Examples, chosen: npt.NDArray[Any]) -> Examples:
     """The examples at the indices `chosen`, [B], in memory."""
-    found = Examples(np.asarray(examples.pixels[chosen]), examples.labels[chosen])
-    mapping = examples.pixels
-    while isinstance(mapping, np.memmap) and isinstance(mapping.base, np.memmap):
-        mapping = mapping.base
-    if isinstance(mapping, np.memmap) and isinstance(mapping.base, mmap.mmap):
-        mapping.base.madvise(mmap.MADV_DONTNEED)  # else every page ever read counts as this process's memory
-    return found
+    mapping = _mapping(examples.pixels)
+    if mapping is None:
+        return Examples(examples.pixels[chosen], examples.labels[chosen])
+    pixels = np.empty([len(chosen), PIXELS], np.uint8)
+    for first in range(0, len(chosen), MAPPED_ROWS):
+        part = slice(first, first + MAPPED_ROWS)
+        pixels[part] = examples.pixels[chosen[part]]
+        mapping.madvise(mmap.MADV_DONTNEED)  # else every page ever read counts as this process's memory
+    return Examples(pixels, examples.labels[chosen])
+
+
+def _mapping(pixels: npt.NDArray[np.uint8]) -> mmap.mmap | None:
+    """What lies behind the array, if that is a mapped file."""
+    base: Any = pixels
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None
 
 
 def batch_indices(examples: int, batch_size: int, first: int, steps: int, seed: int) -> npt.NDArray[np.int32]:

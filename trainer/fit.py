@@ -83,7 +83,7 @@ def fit(
     judges = None
     if recipe.patience:
         examples, judges = data.split(examples, HELD_OUT)
-    run = Run(model, Steps(model, examples, recipe, protocol, seed, strategy), recipe, checkpoints)
+    run = Run(Steps(model, examples, recipe, protocol, seed, strategy), recipe, checkpoints)
     run.resume()
     trained = steps * recipe.batch_size
     looks = [
@@ -142,12 +142,12 @@ class Pace:
 
 
 class Run:
-    """A model under training: its steps and its history."""
+    """Training under way: its steps and its history."""
 
-    def __init__(self, model: Model, steps: Steps, recipe: Recipe, checkpoints: Checkpoints | None) -> None:
+    def __init__(self, steps: Steps, recipe: Recipe, checkpoints: Checkpoints | None) -> None:
         self.steps = steps
         self.history = History()
-        self._model, self._recipe, self._checkpoints = model, recipe, checkpoints
+        self._recipe, self._checkpoints = recipe, checkpoints
         self._best: dict[str, npt.NDArray[Any]] = {}
         self._traced = False
 
@@ -190,7 +190,7 @@ class Run:
             if held_out:
                 history.held_out.append(Point(history.step, held_out.terms()))
                 _scalars("held_out", history.held_out[-1])
-                drawn = watch.frame(self._model)
+                drawn = held_out.frame()
                 if drawn is not None:
                     history.frames.append(drawn)
                     history.frame_steps.append(history.step)

@@ -35,6 +35,7 @@ class Watch:
 
     def __init__(self, model: Model, held_out: data.Examples, protocol: str, trained: int) -> None:
         self._model = model
+        self._draw: Any = tf.function(self._sample, autograph=False)
         count = min(max(int(trained * IMAGES_A_STEP), LEAST_IMAGES), MOST_IMAGES, len(held_out.labels))
         pixels, labels = data.rows(held_out, np.arange(count))
         images = tf.reshape(to_inputs(tf.constant(pixels), protocol), [-1, SIDE, SIDE, 1])
@@ -68,13 +69,15 @@ class Watch:
             found.append(metrics["elbo"] if "elbo" in metrics else -metrics["cross_entropy"])
         return float(np.concatenate(found).mean())
 
+    def frame(self) -> npt.NDArray[np.uint8] | None:
+        """FRAME_IMAGES images of the model's own, always from the same noise: uint8 [images, SIDE, SIDE].
 
-def frame(model: Model) -> npt.NDArray[np.uint8] | None:
-    """FRAME_IMAGES images of the model's own, always from the same noise: uint8 [images, SIDE, SIDE].
+        None for a model that draws none.
+        """
+        if not isinstance(self._model, GenerativeModel):
+            return None
+        images = self._draw().numpy()
+        return np.asarray(np.rint(255 * images.clip(0.0, 1.0)), np.uint8).reshape(-1, SIDE, SIDE)
 
-    None for a model that draws none.
-    """
-    if not isinstance(model, GenerativeModel):
-        return None
-    images = model.sample(tf.constant(FRAME_IMAGES), tf.constant(NOISE)).numpy()
-    return np.asarray(np.rint(255 * images.clip(0.0, 1.0)), np.uint8).reshape(-1, SIDE, SIDE)
+    def _sample(self) -> tf.Tensor:
+        return self._model.sample(tf.constant(FRAME_IMAGES), tf.constant(NOISE))

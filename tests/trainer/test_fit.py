@@ -315,3 +315,24 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
     assert run.checkpoint_folder(args, job) != folder
     monkeypatch.setenv(run.CHECKPOINTS_VARIABLE, "/scratch")
     assert run.checkpoint_folder(args, job).startswith("/scratch/mlp-")
+
+
+@pytest.mark.parametrize("name", variants.names())
+def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name, tmp_path):
+    variant = variants.load(name)
+    recipe = variant.recipe.with_overrides({"batch_size": 16})
+    images, held_out = examples(200), examples(20, seed=4)
+    more = {"recipe": recipe, "examples": images, "held_out": held_out}
+    expected = train(whole := seeded(variant), 8, **more)
+    with pytest.raises(Evicted):
+        train(seeded(variant), 8, **more, checkpoints=Interrupting(str(tmp_path), 3))
+    fitted = train(resumed := seeded(variant), 8, **more, checkpoints=Checkpoints(str(tmp_path)))
+    assert_same(weights(whole), weights(resumed))
+    assert fitted.held_out == expected.held_out
+    assert_same([fitted.frames], [expected.frames])
+
+
+def seeded(variant):
+    """A fresh model; layers that make their weights late draw them from the same seeds, if used next."""
+    keras.utils.set_random_seed(1)
+    return variant.build({})
