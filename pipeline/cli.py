@@ -69,6 +69,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from components.frechet import FrechetError
     from components.idx import IdxError
     from components.likelihood import LikelihoodError
     from components.sources import DataSourceError
@@ -77,9 +78,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     try:
         evaluate(
             options.model, data=options.data, samples=options.samples, limit=options.limit,
-            seed=options.seed, rows=options.rows,
+            seed=options.seed, rows=options.rows, classifier=options.classifier,
         )  # fmt: skip
-    except LikelihoodError as error:
+    except (LikelihoodError, FrechetError) as error:
         return _fail(error, 2)
     except (DataSourceError, IdxError) as error:
         return _fail(error, 1)
@@ -133,6 +134,11 @@ def _add_evaluate(commands: Any) -> None:
     )
     evaluate.add_argument(
         "--limit", type=int, help="images, evenly spread over the test split (default: all)"
+    )
+    evaluate.add_argument(
+        "--classifier",
+        metavar="MODEL",
+        help="a classifier of this pipeline, by whose features samples are compared with test images",
     )
     evaluate.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
     evaluate.add_argument(

@@ -9,24 +9,34 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
-from components import idx, likelihood, sources
+from components import frechet, idx, likelihood, sources
 from components.model_card import CARD
 from schemas import TEST_SPLIT
 
 
 def evaluate(
-    model: str, *, data: str, samples: int, limit: int | None, seed: int, rows: int
+    model: str,
+    *,
+    data: str,
+    samples: int,
+    limit: int | None,
+    seed: int,
+    rows: int,
+    classifier: str | None = None,
 ) -> likelihood.Likelihood:
     """Estimate and print the test likelihood of a SavedModel.
 
     model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings.
     samples: importance samples an image. limit: images, spread over the test split; None for all.
-    rows: images times samples at a time. Raises LikelihoodError, DataSourceError and IdxError.
+    rows: images times samples at a time. classifier: a SavedModel on whose features the distance of samples
+    from test images is measured and printed too. Raises LikelihoodError, FrechetError, DataSourceError and
+    IdxError.
     """
     if limit is not None and limit < 1:
         raise likelihood.LikelihoodError(f"the limit must be at least 1 image, got {limit}")
     folder = newest_version(model)
     weigh = likelihood.log_weight(folder)
+    judge = frechet.load(newest_version(classifier), "classify") if classifier else None
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     dataset = sources.locate(data, environment=os.environ, cache=cache, report=_tell)
     examples = serialized(dataset.folder, limit)
@@ -37,6 +47,14 @@ def evaluate(
             weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update
         )
     print(described(found, dataset.name, protocol(folder)))
+    if judge is not None:
+        from components.example_gen import serialize
+
+        apart = frechet.distance(frechet.load(folder, "sample"), judge, examples, serialize, seed)
+        print(
+            f"Fréchet   {apart.value:.3f} from samples to test images, in log-probabilities of {classifier}\n"
+            f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"
+        )
     return found
 
 

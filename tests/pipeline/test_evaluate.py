@@ -6,7 +6,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from components import idx, likelihood, model_card
+from components import frechet, idx, likelihood, model_card
 from pipeline import evaluate
 from schemas import IMAGE, LABEL, PIXELS, TEST_SPLIT
 
@@ -65,6 +65,16 @@ def test_a_limit_spreads_over_the_whole_split(
 def test_a_limit_below_one_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(likelihood.LikelihoodError, match="at least 1 image, got 0"):
         evaluate.evaluate(str(tmp_path), data="auto", samples=1, limit=0, seed=0, rows=1)
+
+
+def test_a_classifier_that_is_none_is_refused_before_the_work(
+    tmp_path: pathlib.Path, digits_folder: pathlib.Path
+) -> None:
+    place = pushed(tmp_path, 7)
+    with pytest.raises(frechet.FrechetError, match="no signature classify"):
+        evaluate.evaluate(
+            str(place), data=str(digits_folder), samples=1, limit=1, seed=0, rows=1, classifier=str(place)
+        )
 
 
 def test_the_command_answers_a_wrong_model_in_one_line(tmp_path: pathlib.Path) -> None:
