@@ -14,15 +14,6 @@ def standard_kl(mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:
     return 0.5 * tf.reduce_sum(tf.square(mean) + tf.exp(log_var) - 1.0 - log_var, axis=-1)
 
 
-def normal_kl(
-    mean: tf.Tensor, log_var: tf.Tensor, prior_mean: tf.Tensor, prior_log_var: tf.Tensor
-) -> tf.Tensor:
-    """KL(N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var))) in nats; [..., D] -> [...]."""
-    ratio = log_var - prior_log_var
-    distance = tf.square(mean - prior_mean) * tf.exp(-prior_log_var)
-    return 0.5 * tf.reduce_sum(distance + tf.exp(ratio) - 1.0 - ratio, axis=-1)
-
-
 def uniform_kl(log_probabilities: tf.Tensor) -> tf.Tensor:
     """KL of a categorical distribution from the uniform one in nats; [..., K] -> [...]."""
     classes = log_probabilities.shape[-1]
