@@ -74,7 +74,11 @@ def _dispatch(options: argparse.Namespace) -> int:
     except MetadataUnusable as error:
         return _end(name, NO_METADATA, "metadata store unusable", error=str(error))
     except Stopped:
-        return _end(name, STOPPED, "stopped", error="told to stop (SIGTERM); the next attempt takes over")
+        return _stopped(name)
+    except SystemExit as error:  # a trainer that leaves a checkpoint behind before it stops ends so
+        if error.code == STOPPED:
+            return _stopped(name)
+        return _end(name, FAILED, "failed", error=f"the component left the process with {error.code!r}")
     except Exception as error:  # whatever a component raises is its failure
         return _end(name, FAILED, "failed", error=_innermost(error), traceback=traceback.format_exc())
     seconds = round(time.monotonic() - started, 1)
@@ -82,6 +86,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         words = "an input does not exist in this run; the warnings above name it"
         return _end(name, NO_INPUT, "input missing", error=words, seconds=seconds)
     return _end(name, COMPLETE, verdict, seconds=seconds)
+
+
+def _stopped(name: str) -> int:
+    return _end(name, STOPPED, "stopped", error="told to stop (SIGTERM); the next attempt takes over")
 
 
 def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str:

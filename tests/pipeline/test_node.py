@@ -150,6 +150,18 @@ def test_a_node_that_is_told_to_stop_records_it_and_can_be_retried(
     assert container.run("IdxExampleGen", *given)[0] == 0
 
 
+@pytest.mark.parametrize(("left_with", "code"), [(143, 143), (0, 1), ("words", 1)])
+def test_a_component_that_leaves_the_process_has_not_succeeded(
+    container: Container, digits: str, monkeypatch: pytest.MonkeyPatch, left_with: object, code: int
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(left_with)
+
+    monkeypatch.setattr(components.example_gen, "write_split", leave)
+    assert container.run("IdxExampleGen", "--parameter", f"data=STRING:{digits}")[0] == code
+    assert [execution.last_known_state for execution in container.executions()] == [State.FAILED]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

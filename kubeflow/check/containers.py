@@ -1,0 +1,39 @@
+"""Runs a compiled pipeline in real containers on this machine, as Kubeflow's SDK runs them.
+
+    .check/bin/python kubeflow/check/containers.py pipeline.yaml --folder FOLDER --mount /latentline
+
+Needs a Docker Engine and the image that the pipeline names. FOLDER stands for the cluster's volume: it must
+belong to user 1000 and hold the data. Tasks start one after the other; their metadata is a SQLite file there.
+Exits 0 when every task has ended well.
+"""
+
+import argparse
+import os
+import sys
+
+from kfp import components, local
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        formatter_class=argparse.RawDescriptionHelpFormatter, description=__doc__
+    )
+    parser.add_argument("pipeline")
+    parser.add_argument("--folder", required=True)
+    parser.add_argument("--mount", default="/latentline")
+    options = parser.parse_args()
+    runner = local.DockerRunner(
+        volumes={os.path.abspath(options.folder): {"bind": options.mount, "mode": "rw"}},
+        environment={"LATENTLINE_METADATA_SQLITE": f"{options.mount}/metadata.db"},
+        network_mode="none",
+    )
+    local.init(runner=runner, pipeline_root=os.path.join(options.folder, "kfp"), raise_on_error=False)
+    task = components.load_component_from_file(options.pipeline)()
+    print(f"{options.pipeline}: {task.state}")
+    if str(task.state) != "SUCCESS":
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
