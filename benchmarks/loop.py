@@ -1,11 +1,10 @@
 """Steps per second of the training loop, beside the loops of the models' sources, in one sitting.
 
-    python benchmarks/loop.py [--variants a,b] [--steps N] [--runs R] [--json FILE] [--peers PYTHON]
+    python benchmarks/loop.py [--variants a,b] [--steps N] [--runs R] [--json FILE]
 
 ours    trainer.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
 naive   what the sources do: tf.data shuffles and batches float images, Python calls one tf.function a step,
         Keras's own optimizer; the same model, objective and batch
-peers   PyTorch eager and JAX scan for the variants of benchmarks/peers.py, by an interpreter that has them
 
 Runs of the contenders alternate, and the medians of their rates are compared, so that what else the machine
 does falls on all of them. FLOP/s are those of the step's matrix products and convolutions, counted by
@@ -18,7 +17,6 @@ import gc
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -40,7 +38,6 @@ SHUFFLE = 1_024
 RUN_SECONDS = 1.5
 WARM_UP = 5
 PEAK_SIDE = 2_048
-PEERS = pathlib.Path(__file__).parent / "peers.py"
 KERAS_OPTIMIZERS = {
     "adam": keras.optimizers.Adam,
     "rmsprop": keras.optimizers.RMSprop,
@@ -56,7 +53,6 @@ class Row:
     batch: int
     ours: float
     naive: float
-    peers: dict[str, float]
     step_gflop: float
 
     @property
@@ -150,7 +146,7 @@ def seconds_of(work: Callable[[int], None], steps: int) -> float:
     return time.perf_counter() - started
 
 
-def measure(name: str, examples: data.Examples, steps: int, runs: int, peers: str) -> Row:
+def measure(name: str, examples: data.Examples, steps: int, runs: int) -> Row:
     """Alternate the contenders on the variant `name`; steps: of a run, 0 for RUN_SECONDS' worth."""
     variant = variants.load(name)
     ours, naive = Ours(variant, examples), Naive(variant, examples)
@@ -158,30 +154,17 @@ def measure(name: str, examples: data.Examples, steps: int, runs: int, peers: st
         contender(WARM_UP)  # traces
     steps = steps or max(WARM_UP, int(RUN_SECONDS * WARM_UP / seconds_of(naive, WARM_UP)))
     times: dict[str, list[float]] = {"ours": [], "naive": []}
-    foreign: dict[str, list[float]] = {}
     for _ in range(runs):
         times["ours"].append(seconds_of(ours, steps))
         times["naive"].append(seconds_of(naive, steps))
-        for peer, rate in _peer_rates(peers, name, variant.recipe.batch_size, steps).items():
-            foreign.setdefault(peer, []).append(rate)
     rates = {who: steps / statistics.median(seconds) for who, seconds in times.items()}
     return Row(
         variant=name,
         batch=variant.recipe.batch_size,
         ours=rates["ours"],
         naive=rates["naive"],
-        peers={peer: statistics.median(values) for peer, values in foreign.items()},
         step_gflop=naive.step_flop() / 1e9,
     )
-
-
-def _peer_rates(python: str, variant: str, batch: int, steps: int) -> dict[str, float]:
-    """Steps per second of each peer that knows the variant, from the interpreter `python`."""
-    if not python:
-        return {}
-    command = [python, str(PEERS), variant, str(batch), str(steps)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return {peer: float(rate) for peer, rate in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
 def matmul_peak() -> float:
@@ -198,22 +181,11 @@ def matmul_peak() -> float:
 
 def table(rows: list[Row], peak: float) -> str:
     """The rows as text."""
-    others = sorted({peer for row in rows for peer in row.peers})
-    heads = [
-        "variant",
-        "batch",
-        "ours/s",
-        "naive/s",
-        "ratio",
-        *[f"{o}/s" for o in others],
-        "GFLOP/s",
-        "of peak",
-    ]
+    heads = ["variant", "batch", "ours/s", "naive/s", "ratio", "GFLOP/s", "of peak"]
     lines = ["  ".join(f"{head:>16}" for head in heads)]
     for row in rows:
         rate = row.step_gflop * row.ours
         cells = [row.variant, str(row.batch), f"{row.ours:.1f}", f"{row.naive:.1f}", f"{row.ratio:.2f}"]
-        cells += [f"{row.peers[other]:.1f}" if other in row.peers else "-" for other in others]
         cells += [f"{rate:.1f}", f"{rate / peak:.0%}"]
         lines.append("  ".join(f"{cell:>16}" for cell in cells))
     return "\n".join([*lines, f"matrix product peak of this machine: {peak:.0f} GFLOP/s"])
@@ -225,14 +197,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--variants", default="", help="names, separated by commas (default: all)")
     parser.add_argument("--steps", type=int, default=0, help=f"of a run (default: {RUN_SECONDS} s' worth)")
     parser.add_argument("--runs", type=int, default=5, help="of each contender (default: 5)")
-    parser.add_argument("--peers", default="", help="an interpreter with torch or jax (default: none)")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
     examples = synthetic(IMAGES)
     peak = matmul_peak()
     rows = []
     for name in given.variants.split(",") if given.variants else variants.names():
-        rows.append(measure(name, examples, given.steps, given.runs, given.peers))
+        rows.append(measure(name, examples, given.steps, given.runs))
         print(f"{name}: {rows[-1].ratio:.2f} x naive", file=sys.stderr, flush=True)
         keras.backend.clear_session()
         gc.collect()

@@ -19,7 +19,7 @@ from trainer.model import Batch, Model
 from trainer.recipe import Recipe
 
 SEEDS_A_STEP = 16
-WINDOW_BYTES = 64 << 20
+WINDOW_BYTES = 16 << 20
 """Of the images that one call takes along when the set is not in memory."""
 
 VARIABLE = "variable_{:04d}"
