@@ -28,7 +28,7 @@ FAMILY = "generative"
 
 RECIPE = Recipe(
     steps=Budget(smoke=60, quick=1_500, full=46_875),
-    floor=Budget(smoke=-540.0, quick=-150.0, full=-105.0),
+    floor=Budget(smoke=-540.0, quick=-155.0, full=-105.0),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,

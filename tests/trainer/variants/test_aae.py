@@ -50,6 +50,18 @@ def test_each_update_moves_only_its_own_weights(name: str, examples: Examples) -
     assert moved == MOVED[name]
 
 
+def test_the_encoder_s_noise_has_a_floor_and_is_free_above_it() -> None:
+    model = variants.load("aae").build({**SMALL, "least_log_var": -3.0})
+    images = tf.ones([1, SIDE, SIDE, 1])
+    model.posterior(images)
+    kernel, _ = model.encoder.layers[-1].get_weights()
+    found = []
+    for log_var in (-50.0, -3.0, 4.0):
+        model.encoder.layers[-1].set_weights([0 * kernel, np.array([0, 0, log_var, log_var], np.float32)])
+        found.append(model.posterior(images)[1].numpy()[0, 0])
+    np.testing.assert_allclose(found, [-3.0, -3.0 + np.log(2.0), 4.0 + np.log1p(np.exp(-7.0))], rtol=1e-5)
+
+
 def test_the_discriminator_s_losses_are_the_two_cross_entropies() -> None:
     model = variants.load("aae").build(SMALL)
     batch = Batch(tf.ones([4, SIDE, SIDE, 1]), tf.zeros([4], tf.int64))
