@@ -216,11 +216,15 @@ def scatter(points: Array, labels: Array, x_label: str, y_label: str) -> bytes:
 
 
 def curves(panels: Mapping[str, Sequence[Line]]) -> bytes:
-    """A panel a unit; held-out curves dashed. The view leaves out values only the first steps reach."""
+    """A panel a unit; held-out curves dashed, in their term's colour.
+
+    The view leaves out values that only the first steps reach.
+    """
     with drawing(5.6, 0.6 + 2.4 * len(panels)) as figure:
         every = np.atleast_1d(figure.subplots(len(panels), 1, sharex=True))
         for axes, (unit, lines) in zip(every, panels.items(), strict=True):
             terms = list(dict.fromkeys(line.term for line in lines))
+            trained = {line.term for line in lines if not line.held_out}
             settled = [line.values[line.steps > EARLY * line.steps.max()] for line in lines]
             low, high = (find(np.concatenate(settled)) for find in (np.min, np.max))
             for line in lines:
@@ -228,12 +232,13 @@ def curves(panels: Mapping[str, Sequence[Line]]) -> bytes:
                     line.steps, line.values, "--" if line.held_out else "-",
                     marker="o" if len(line.steps) < 4 else "", markersize=4,
                     color=COLOURS[LINE_COLOURS[terms.index(line.term) % len(LINE_COLOURS)]],
-                    label=f"{line.term}, {'held out' if line.held_out else 'training'}",
+                    label="" if line.held_out and line.term in trained else line.term,
                 )  # fmt: skip
             room = 0.06 * max(high - low, 1e-6)
             axes.set_ylim(low - room, high + room)
             axes.set_ylabel(unit)
-            axes.legend(fontsize=8)
+            # Above the panel, where it covers no curve.
+            axes.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
         every[-1].set_xlabel("optimizer steps")
         return png(figure)
 
@@ -246,9 +251,14 @@ def bars(labels: Sequence[str], distortion: Array, rate: Array, margin: Array) -
         axes.bar(places, distortion, color=COLOURS[1], label="distortion")
         axes.bar(places, rate, bottom=distortion, color=COLOURS[0], label="rate")
         axes.errorbar(places, distortion + rate, margin, fmt="none", ecolor="black", capsize=3, elinewidth=1)
-        for place, total in zip(places, distortion + rate, strict=True):
+        for place, total, above in zip(places, distortion + rate, margin, strict=True):
             axes.annotate(
-                f"{total:.0f}", (place, total), (0, 5), textcoords="offset points", ha="center", fontsize=8
+                f"{total:.0f}",
+                (place, total + above),
+                (0, 3),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8,
             )
         axes.set_xticks(places, labels)
         axes.set_ylim(0, 1.3 * float((distortion + rate).max()))

@@ -325,13 +325,18 @@ def classification(subject: Subject) -> Iterator[Picture]:
         return
     cost = -np.log(np.maximum(probabilities[wrong, labels[wrong]], 1e-30))
     worst = wrong[np.argsort(-cost, kind="stable")[: WORST[0] * WORST[1]]]
-    titles = [f"{labels[i]} as {guesses[i]}, {100 * probabilities[i, labels[i]]:.1g} %" for i in worst]
+    titles = [f"{labels[i]} as {guesses[i]}, {per_cent(probabilities[i, labels[i]])}" for i in worst]
     content = figures.titled(subject.test.images[worst], titles, WORST[1])
     caption = (
         f"The {len(worst)} of {len(wrong)} mistakes in {count:,} test images that cost most: the true label, "
         "what it was taken for, and the probability that the true label got."
     )
     yield Picture("mistakes.png", "Worst mistakes", caption, content)
+
+
+def per_cent(share: float) -> str:
+    """A share as 0.002 %, 3 % or 41 %."""
+    return f"{100 * share:.1g} %" if share < 0.095 else f"{100 * share:.0f} %"
 
 
 def generated_weights(subject: Subject) -> Picture:

@@ -198,6 +198,8 @@ def found_anomalies(anomalies: Any) -> str:
 def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
     """The gallery's index, its pictures copied into the report; files are relative to the report."""
     index = json.loads(read_text(os.path.join(source, gallery.INDEX)))
+    if index["variant"] != variant:
+        raise ValueError(f"the gallery at {source} shows {index['variant']}; expected {variant}'s")
     folder = os.path.join("pictures", variant)
     fileio.makedirs(os.path.join(report, folder))
     for picture in index["pictures"]:

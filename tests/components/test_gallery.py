@@ -219,6 +219,13 @@ def test_the_first_of_each_label_leaves_out_labels_with_too_few() -> None:
     assert gallery.first_of_each(labels, 1).tolist() == [[1, 0, 4]]
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"), [(0.00002, "0.002 %"), (0.031, "3 %"), (0.0949, "9 %"), (0.41, "41 %")]
+)
+def test_probabilities_are_short(share: float, shown: str) -> None:
+    assert gallery.per_cent(share) == shown
+
+
 def test_frames_are_optional(tmp_path: pathlib.Path) -> None:
     assert gallery.frames(str(tmp_path)) is None
     content = io.BytesIO()

@@ -148,8 +148,11 @@ def test_pictures_move_into_the_report_with_a_folder_a_variant(tmp_path: pathlib
     source.mkdir()
     content = figures.tiles(np.zeros([1, 1, SIDE, SIDE]))
     (source / "samples.png").write_bytes(content)
-    index = {"pictures": [{"file": "samples.png", "title": "t", "caption": "c"}], "left_out": {}}
+    shown = {"file": "samples.png", "title": "t", "caption": "c"}
+    index = {"variant": "cvae", "pictures": [shown], "left_out": {}}
     (source / gallery.INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="shows cvae; expected mlp's"):
+        leaderboard.copy_pictures(str(source), str(target), "mlp")
     shown = leaderboard.copy_pictures(str(source), str(target), "cvae")
     assert (target / shown["pictures"][0]["file"]).read_bytes() == content
     slices = {
