@@ -30,6 +30,7 @@ import socket
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -308,7 +309,9 @@ def _log_to_stderr(log_format: str, verbose: bool) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
     log.setLevel(logging.INFO)
     logging.getLogger("absl").addFilter(_worth_telling)
-    logging.captureWarnings(verbose)
+    logging.captureWarnings(True)
+    if not verbose:
+        warnings.simplefilter("ignore")  # of libraries about libraries; nobody who reads a task's log can act
 
 
 def _worth_telling(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ import pathlib
 import re
 import signal
 import socket
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,7 +92,9 @@ def container(
     monkeypatch.setenv("LATENTLINE_METADATA_SQLITE", made.database)
     handlers, level = logging.root.handlers[:], logging.root.level
     before = signal.getsignal(signal.SIGTERM)
-    yield made
+    with warnings.catch_warnings():
+        yield made
+    logging.captureWarnings(False)
     signal.signal(signal.SIGTERM, before)
     logging.root.handlers[:], logging.root.level = handlers, level
 
