@@ -10,6 +10,8 @@ grey        no binarization; pixels in [0, 1].
 
 import tensorflow as tf
 
+from trainer import noise
+
 
 def to_features(raw: tf.Tensor, protocol: str) -> tf.Tensor:
     """Raw grey values, int32 [B, P] in 0..255 -> what Transform stores, int64 [B, P]: 0/1, or 0..255."""
@@ -33,7 +35,7 @@ def to_inputs(features: tf.Tensor, protocol: str, seed: tf.Tensor | None = None)
         return grey
     if seed is None:
         return fixed_sample(grey)
-    return tf.cast(tf.random.stateless_uniform(tf.shape(grey), seed) < grey, tf.float32)
+    return tf.cast(noise.uniform(tf.shape(grey), seed) < grey, tf.float32)
 
 
 def fixed_sample(grey: tf.Tensor) -> tf.Tensor:
