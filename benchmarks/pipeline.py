@@ -2,9 +2,9 @@
 
 Run: python benchmarks/pipeline.py [--data DIR] [--runs 3]
 
-Both are whole processes, from start to exit, in turn, cache off: the example that ships inside the tfx package
-(its own pipeline and module, under LocalDagRunner), and `latentline run --variants mlp` with the same 5,000
-steps of 40 images. From each, the training steps are taken off: for the example all of Keras's fit, for
+Both are whole processes, from start to exit, in turn, cache off: the example that ships inside the tfx
+package (its own pipeline and module, under LocalDagRunner), and `latentline run --variants mlp` with the same
+5,000 steps of 40 images. From each, the training steps are taken off: for the example all of Keras's fit, for
 latentline the steps alone, without their tracing, which favours the example.
 """
 

@@ -1,1 +1,1 @@
-"""TFX components of our own: data, gates, metrics, pushing and reports. They know models by signature only."""
+"""TFX components of our own: data, gates, metrics, pushing and reports. They know models by signature."""

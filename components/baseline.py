@@ -11,9 +11,9 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
     """The newest blessed model other than the candidate, from models of one trainer.
 
-    TFX's LatestBlessedModelStrategy would take the candidate itself on a second identical run, whose Evaluator
-    then has another input than on the first and is never cached. Inputs: `candidate`, `model`, `blessing`;
-    the resolved `model` is empty where there is no rival.
+    TFX's LatestBlessedModelStrategy would take the candidate itself on a second identical run, whose
+    Evaluator then has another input than on the first and is never cached.
+    Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty where there is no rival.
     """
 
     def resolve_artifacts(

@@ -17,7 +17,8 @@ from tfx.types import artifact_utils
 from tfx.utils import proto_utils
 
 from components import idx
-from schemas import IMAGE, LABEL, TEST_SPLIT, TRAIN_SPLIT
+from components.examples import serialize
+from schemas import TEST_SPLIT, TRAIN_SPLIT
 
 SHARDS = 2
 """TFRecord files a split; one is written by each of as many processes' worth of work."""
@@ -89,11 +90,3 @@ def _write_records(path: str, images: npt.NDArray[np.uint8], labels: npt.NDArray
     with tf.io.TFRecordWriter(path, options) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.write(serialize(image.tobytes(), int(label)))
-
-
-def serialize(image: bytes, label: int) -> bytes:
-    """One tf.Example: PIXELS grey bytes and a label, serialized."""
-    example = tf.train.Example()
-    example.features.feature[IMAGE].bytes_list.value.append(image)
-    example.features.feature[LABEL].int64_list.value.append(label)
-    return bytes(example.SerializeToString(deterministic=True))

@@ -22,11 +22,10 @@ from tfx.utils import path_utils
 
 from components import figures
 from components.figures import Array, Picture
-from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_RECORD
+from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
 
 INDEX = "gallery.json"
 """The artifact's table of contents: pictures in the order to show them, and what was left out and why."""
-FRAMES = "frames.npz"
 """File a trainer may leave in its model_run: frames uint8 [T, n * n, SIDE, SIDE] and their steps [T]."""
 
 TEST_IMAGES = 2_000
@@ -132,7 +131,7 @@ def test_set(files: str) -> TestSet:
 
 def frames(run: str) -> tuple[Array, list[int]] | None:
     """The samples that the trainer drew while it trained, and at which steps; None where it left none."""
-    path = os.path.join(run, FRAMES)
+    path = os.path.join(run, TRAINING_FRAMES)
     if not fileio.exists(path):
         return None
     with fileio.open(path, "rb") as file:

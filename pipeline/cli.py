@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits 0 when all went well, 1 when the run failed, 2 when the request was wrong."""
+    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     sys.exit(_dispatch(_parser().parse_args(arguments)))
 
 

@@ -48,7 +48,7 @@ def evaluate(
         )
     print(described(found, dataset.name, protocol(folder)))
     if judge is not None:
-        from components.example_gen import serialize
+        from components.examples import serialize
 
         apart = frechet.distance(frechet.load(folder, "sample"), judge, examples, serialize, seed)
         print(
@@ -67,7 +67,7 @@ def newest_version(folder: str) -> str:
 
 def serialized(folder: str, limit: int | None) -> list[bytes]:
     """Raw tf.Examples of the test split, `limit` of them evenly spread over it. Raises IdxError."""
-    from components.example_gen import serialize  # TFX takes seconds to import: errors come before it
+    from components.examples import serialize  # imports TensorFlow: errors come before it
 
     pair = idx.read_pair(*idx.split_files(folder)[TEST_SPLIT])
     count = len(pair.labels)

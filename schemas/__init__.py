@@ -22,5 +22,8 @@ TEST_SPLIT = "eval"
 SCHEMA_FILE = pathlib.Path(__file__).parent / "schema.pbtxt"
 """What raw examples must satisfy."""
 
+TRAINING_FRAMES = "frames.npz"
+"""File in a Trainer's model_run artifact: images drawn along the way, arrays `frames` and `steps`."""
+
 TRAINING_RECORD = "training.json"
 """File in a Trainer's model_run artifact: what was trained and how, one JSON object."""

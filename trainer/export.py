@@ -11,6 +11,7 @@ encode            examples: string [B]          latents: float [B, D], posterior
 reconstruct       examples: string [B]          reconstruction: float [B, SIDE, SIDE, 1]      generative
 decode            latents: float [B, D]         images: float [B, SIDE, SIDE, 1]              generative
 sample            seed: int32 [], count: int32 []   images: float [count, SIDE, SIDE, 1]      generative
+generated_weights  examples: string [B]   kernel: float [B, PIXELS, hidden]            hypernetworks
 log_weight        examples: string [B], seed: int32 []   log_weight: float [B], nats            generative
 classify          examples: string [B]          probabilities: float [B, CLASSES], label: int64   classifier
 """
@@ -23,7 +24,7 @@ import tensorflow_transform as tft
 
 from schemas import IMAGE, LABEL, PIXELS_FEATURE, SIDE
 from trainer.binarize import to_inputs
-from trainer.model import Batch, Classifier, GenerativeModel, Model
+from trainer.model import Batch, Classifier, GenerativeModel, Hypernetwork, Model
 
 EVALUATION_SEED = (0, 0)
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
@@ -56,6 +57,8 @@ class Servable(tf.Module):
         if isinstance(model, Classifier):
             found["classify"] = self._traced(self._classify, EXAMPLES)
             found["serving_default"] = found["classify"]
+        if isinstance(model, Hypernetwork):
+            found["generated_weights"] = self._traced(self._generated_weights, EXAMPLES)
         if isinstance(model, GenerativeModel):
             latent = int(model.encode(tf.zeros([1, SIDE, SIDE, 1])).shape[-1])
             found["encode"] = self._traced(self._encode, EXAMPLES)
@@ -96,6 +99,9 @@ class Servable(tf.Module):
     def _classify(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self._model.logits(self._images(examples))
         return {"probabilities": tf.nn.softmax(logits), "label": tf.argmax(logits, axis=-1)}
+
+    def _generated_weights(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"kernel": self._model.first_kernel(self._images(examples))}
 
     def _serve(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         images = self._images(examples)

@@ -87,6 +87,9 @@ class Model(keras.layers.Layer, abc.ABC):
 class GenerativeModel(Model):
     """A latent-variable model with a bound on log p(x)."""
 
+    latent_prior = "standard normal"
+    """Distribution under the model of what `decode` takes; a picture of the latent space goes by it."""
+
     @abc.abstractmethod
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
         """Distortion and rate with one sample of q(z|x)."""
@@ -156,6 +159,14 @@ class Classifier(Model):
             "accuracy": correct(batch.labels, logits),
             "cross_entropy": cross_entropy(batch.labels, logits),
         }
+
+
+class Hypernetwork(Classifier):
+    """A classifier whose weights another network makes, anew for each image."""
+
+    @abc.abstractmethod
+    def first_kernel(self, images: tf.Tensor) -> tf.Tensor:
+        """The kernel of the first layer made for each image, [B, PIXELS, hidden]."""
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from schemas import TRAIN_SPLIT, TRAINING_RECORD
+from schemas import TRAIN_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
 from trainer import checkpoints, data, scale, variants
 from trainer.export import export
 from trainer.fit import Fitted, fit
@@ -22,8 +22,6 @@ from trainer.recipe import IMPORTANCE_SAMPLES, Recipe
 
 CHECKPOINTS_VARIABLE = "LATENTLINE_CHECKPOINTS"
 """Environment variable that names a folder for checkpoints, where the pipeline root is not the place."""
-FRAMES = "frames.npz"
-"""File in a Trainer's model_run artifact: images drawn along the way, arrays `frames` and `steps`."""
 
 
 def run_fn(args: Any) -> None:
@@ -50,7 +48,8 @@ def run_fn(args: Any) -> None:
         return
     export(model, args.transform_graph_path, args.serving_model_dir, protocol=job.protocol, samples=samples)
     write_record(args.model_run_dir, fitted, recipe, {
-        **job.to_dict(), "family": variant.family, "parameters": model.parameters(),
+        **job.to_dict(), "family": variant.family, "summary": variant.summary,
+        "latent_prior": getattr(model, "latent_prior", None), "parameters": model.parameters(),
         "importance_samples": samples, "examples": len(train.labels),
         "replicas": strategy.num_replicas_in_sync, "train_seconds": time.perf_counter() - started,
     })  # fmt: skip
@@ -89,5 +88,5 @@ def write_record(folder: str, fitted: Fitted, recipe: Recipe, about: dict[str, A
     if len(fitted.frames):
         content = io.BytesIO()
         np.savez_compressed(content, frames=fitted.frames, steps=fitted.frame_steps)
-        with tf.io.gfile.GFile(os.path.join(folder, FRAMES), "wb") as file:
+        with tf.io.gfile.GFile(os.path.join(folder, TRAINING_FRAMES), "wb") as file:
             file.write(content.getvalue())

@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy import linalg
 
 from components import frechet
-from components.example_gen import serialize
+from components.examples import serialize
 from schemas import CLASSES, IMAGE, PIXELS, SIDE
 
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from components import gallery, idx
 from components.example_gen import write_split
-from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_RECORD
+from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
 
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 SPEC = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
@@ -188,7 +188,7 @@ def test_a_classifier_without_mistakes_has_none_to_show(files: str, tmp_path: pa
 def test_frames_of_training_become_a_film(files: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "run").mkdir()
     frames = np.random.default_rng(0).integers(0, 256, [5, 25, SIDE, SIDE], np.uint8)
-    np.savez_compressed(tmp_path / "run" / gallery.FRAMES, frames=frames, steps=np.arange(1, 6) * 100)
+    np.savez_compressed(tmp_path / "run" / TRAINING_FRAMES, frames=frames, steps=np.arange(1, 6) * 100)
     index = made(Principal(2), files, tmp_path)
     assert "25 samples at 5 moments of training, up to step 500" in caption(index, "training.gif")
     assert Image.open(tmp_path / "gallery" / "training.gif").n_frames == 5
@@ -230,7 +230,7 @@ def test_frames_are_optional(tmp_path: pathlib.Path) -> None:
     assert gallery.frames(str(tmp_path)) is None
     content = io.BytesIO()
     np.savez(content, frames=np.zeros([2, 4, SIDE, SIDE], np.uint8), steps=[7, 9])
-    (tmp_path / gallery.FRAMES).write_bytes(content.getvalue())
+    (tmp_path / TRAINING_FRAMES).write_bytes(content.getvalue())
     found = gallery.frames(str(tmp_path))
     assert found is not None
     assert found[1] == [7, 9]

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from components import likelihood
-from components.example_gen import serialize
+from components.examples import serialize
 from schemas import IMAGE, PIXELS
 
 LATENT = 2

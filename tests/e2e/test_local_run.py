@@ -85,7 +85,7 @@ def test_every_variant_is_evaluated_blessed_and_pushed(home: Home) -> None:
 def test_the_pushed_model_is_served_through_the_example_path(home: Home, digits: dict[str, Images]) -> None:
     import tensorflow as tf
 
-    from components.example_gen import serialize
+    from components.examples import serialize
 
     [version] = home.versions()["mlp"]
     model = tf.saved_model.load(str(home.folder / "serving" / "mlp" / version))

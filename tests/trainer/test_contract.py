@@ -12,7 +12,7 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from components.example_gen import serialize
+from components.examples import serialize
 from components.idx import Images
 from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants

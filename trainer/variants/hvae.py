@@ -66,6 +66,8 @@ class Path(NamedTuple):
 class HierarchicalVae(GenerativeModel):
     """A chain of two Gaussian layers."""
 
+    latent_prior = "hierarchical"
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         (bottom, top), (wide, narrow) = config.latents, config.hidden

@@ -17,7 +17,7 @@ from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS
 from trainer import checks
-from trainer.model import Classifier
+from trainer.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"
@@ -50,7 +50,7 @@ class Config:
         return ((PIXELS, self.hidden), (self.hidden,), (self.hidden, CLASSES), (CLASSES,))
 
 
-class Hypernet(Classifier):
+class Hypernet(Hypernetwork):
     """logits(x) = relu(x W1(x) + b1(x)) W2(x) + b2(x), where (W1, b1, W2, b2)(x) = generator(x)."""
 
     def __init__(self, config: Config) -> None:
@@ -68,6 +68,9 @@ class Hypernet(Classifier):
         sizes = [math.prod(shape) for shape in self.config.shapes]
         parts = tf.split(self.generator(flat), sizes, axis=-1)
         return [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.config.shapes, strict=True)]
+
+    def first_kernel(self, images: tf.Tensor) -> tf.Tensor:
+        return self.generated(tf.reshape(images, [-1, PIXELS]))[0]
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         """As Classifier's; without a seed (evaluation), EVALUATED_AT_ONCE images at a time."""

@@ -16,7 +16,7 @@ from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS
 from trainer import checks
-from trainer.model import Classifier
+from trainer.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"
@@ -42,7 +42,7 @@ class Config:
         checks.at_least(1, hidden=self.hidden)
 
 
-class ScaledHypernet(Classifier):
+class ScaledHypernet(Hypernetwork):
     """theta(x) = theta_0 + H e(x): a shared classifier and what each image changes of it.
 
     e(x) [B, E] is a linear map of the image, normalised to mean 0 and variance 1 over its entries, then
@@ -55,6 +55,9 @@ class ScaledHypernet(Classifier):
         self.embed = Sequential([layers.Dense(config.embedding), layers.LayerNormalization()])
         self.first = GeneratedDense(PIXELS, config.hidden, config.embedding, gain=2.0)
         self.second = GeneratedDense(config.hidden, CLASSES, config.embedding, gain=1.0)
+
+    def first_kernel(self, images: tf.Tensor) -> tf.Tensor:
+        return self.first.generated(self.embed(tf.reshape(images, [-1, PIXELS])))[0]
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         flat = tf.reshape(images, [-1, PIXELS])
