@@ -84,7 +84,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _end(name, FAILED, "failed", error=_innermost(error), traceback=traceback.format_exc())
     seconds = round(time.monotonic() - started, 1)
     if verdict == "unresolved":
-        words = "an input does not exist in this run; the warnings above name it"
+        words = "an input does not exist in this run; the lines above name it"
         return _end(name, NO_INPUT, "input missing", error=words, seconds=seconds)
     return _end(name, COMPLETE, verdict, seconds=seconds)
 
@@ -306,8 +306,10 @@ def _log_to_stderr(log_format: str, verbose: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")  # before TensorFlow is imported
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if log_format == "json" else Lines())
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], force=True)
     log.setLevel(logging.INFO)
+    for own in ("components", "pipeline", "trainer"):
+        logging.getLogger(own).setLevel(logging.INFO)
     logging.getLogger("absl").addFilter(_worth_telling)
     logging.captureWarnings(True)
     if not verbose:

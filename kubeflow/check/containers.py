@@ -3,7 +3,8 @@
     .check/bin/python kubeflow/check/containers.py pipeline.yaml --folder FOLDER --mount /latentline
 
 Needs a Docker Engine and the image that the pipeline names. FOLDER stands for the cluster's volume: it must
-belong to user 1000 and hold the data. Tasks start one after the other; their metadata is a SQLite file there.
+belong to user 1000 and hold the data. Compile with `metadata: {sqlite: /latentline/metadata.db}`: the SDK
+gives tasks their environment, but knows no Secrets here.
 Exits 0 when every task has ended well.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import os
 import sys
 
+import docker
 from kfp import components, local
 
 
@@ -24,8 +26,7 @@ def main() -> None:
     parser.add_argument("--mount", default="/latentline")
     options = parser.parse_args()
     runner = local.DockerRunner(
-        volumes={os.path.abspath(options.folder): {"bind": options.mount, "mode": "rw"}},
-        environment={"LATENTLINE_METADATA_SQLITE": f"{options.mount}/metadata.db"},
+        mounts=[docker.types.Mount(options.mount, os.path.abspath(options.folder), type="bind")],
         network_mode="none",
     )
     local.init(runner=runner, pipeline_root=os.path.join(options.folder, "kfp"), raise_on_error=False)
