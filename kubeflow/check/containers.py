@@ -29,11 +29,12 @@ def main() -> None:
         mounts=[docker.types.Mount(options.mount, os.path.abspath(options.folder), type="bind")],
         network_mode="none",
     )
-    local.init(runner=runner, pipeline_root=os.path.join(options.folder, "kfp"), raise_on_error=False)
-    task = components.load_component_from_file(options.pipeline)()
-    print(f"{options.pipeline}: {task.state}")
-    if str(task.state) != "SUCCESS":
-        sys.exit(1)
+    local.init(runner=runner, pipeline_root=os.path.join(options.folder, "kfp"), raise_on_error=True)
+    try:
+        components.load_component_from_file(options.pipeline)()
+    except RuntimeError as error:
+        sys.exit(f"{options.pipeline}: {error}")
+    print(f"{options.pipeline}: every task has ended well")
 
 
 if __name__ == "__main__":
