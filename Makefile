@@ -13,7 +13,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv (Python 3.11) from the lock and install the project into it
 
@@ -28,6 +28,9 @@ run: $(READY) ## train, evaluate, compare and push every variant (VARIANTS= PROF
 test: $(READY) ## unit, contract and end-to-end tests
 	@$(BIN)/python -m pytest
 
+test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
+	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
+
 lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -39,7 +42,17 @@ reproduce: $(READY) ## train with the sources' recipes, compare with their figur
 
 bench: $(READY) ## speed as ratios: the pipeline against TFX's own example, the loop against a naive one
 	@$(BIN)/python benchmarks/pipeline.py
-	@$(BIN)/python benchmarks/loop.py
+	@mkdir -p out/benchmarks
+	@$(BIN)/python benchmarks/loop.py --json out/benchmarks/loop.json
+
+compile: $(READY) ## pipeline.yaml for Kubeflow (VARIANTS= PROFILE=)
+	@$(BIN)/python kubeflow/compile.py --output pipeline.yaml --profile $(PROFILE) \
+	  $(if $(VARIANTS),--variants $(VARIANTS))
+
+TARGET ?= gpu
+TAG ?= latentline:dev
+image: ## the container image (TARGET=cpu or gpu, TAG=latentline:dev)
+	docker build --file kubeflow/Dockerfile --target $(TARGET) --tag $(TAG) .
 
 lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 	@$(BIN)/python requirements/lock.py
@@ -47,4 +60,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test lint reproduce bench lock clean
+.PHONY: help setup run test test-cluster lint reproduce bench compile image lock clean
