@@ -9,7 +9,7 @@ import yaml
 from pipeline.cluster import Accelerator, Cluster, ClusterError, Toleration, check_cron
 
 SHIPPED = pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml"
-DIGEST = "registry.example/latentline@sha256:" + "0" * 64
+DIGEST = "images.example/latentline@sha256:" + "0" * 64
 
 
 @pytest.fixture
