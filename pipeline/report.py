@@ -67,7 +67,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     grid.add_column("variant", no_wrap=True)
     for header in (*(column.header for column in shown), "steps", "train"):
         grid.add_column(header, no_wrap=True, justify="right")
-    for header in ("change", "blessed") if compared else ("blessed",):
+    for header in ("change", "pushed") if compared else ("pushed",):
         grid.add_column(header, no_wrap=True)
     for row in rows:
         metrics = row["metrics"]
@@ -78,7 +78,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             count(row["steps"]),
             seconds(row["train_seconds"]),
             *([f"{SIGNS[verdict]} {SHORT.get(verdict, verdict)}" if verdict else ""] if compared else []),
-            "yes" if row["blessed"] else "no",
+            str(row["pushed_version"] or "no"),
         )
     text = io.StringIO()
     Console(file=text, width=UNLIMITED).print(grid)

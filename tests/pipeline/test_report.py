@@ -21,7 +21,7 @@ def row(variant: str, values: dict[str, float], **changes: Any) -> dict[str, Any
     return {
         "variant": variant, "dataset": "mnist", "protocol": "threshold", "profile": "quick", "seed": 0,
         "steps": 3_000, "train_seconds": 41.2, "metrics": metrics, "blessed": True, "why_not": "",
-        "pushed_version": 17, "comparison": {"why_not": "none"}, **changes,
+        "pushed_version": 1_795_226_544, "comparison": {"why_not": "none"}, **changes,
     }  # fmt: skip
 
 
@@ -49,8 +49,14 @@ def test_columns_that_no_row_has_are_left_out() -> None:
     assert "▲ better" in report.table([row("cvae", GENERATIVE, comparison=BETTER)])
 
 
-def test_what_is_not_blessed_says_why_below() -> None:
-    text = report.table([row("cvae", GENERATIVE, blessed=False, why_not="elbo -300 is below the floor -205")])
+def test_what_is_not_blessed_is_not_pushed_and_says_why_below() -> None:
+    refused = {"blessed": False, "pushed_version": None, "why_not": "elbo -300 is below the floor -205"}
+    text = report.table([row("mlp", {"accuracy": 0.9}), row("cvae", GENERATIVE, **refused)])
+    [first, second] = [
+        line.split() for line in text.split("\n") if line.lstrip().startswith(("mlp", "cvae "))
+    ][:2]
+    assert first[-1] == "1795226544"
+    assert second[-1] == "no"
     assert text.split("\n")[-1] == "cvae is not blessed: elbo -300 is below the floor -205"
 
 
