@@ -43,10 +43,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         for wrapped in pipeline.nodes:
             node = wrapped.pipeline_node
             name = node.node_info.id
-            missing = sorted(set(node.upstream_nodes) & failures.keys())
-            if missing:
+            if failures.keys() & set(node.upstream_nodes):
                 failures[name] = ""
-                self._say(f"- {name:<28} left out, since {', '.join(missing)} did not finish")
                 continue
             started = time.perf_counter()
             verdict, error = self._launch(pipeline, node, deployment, connection)
@@ -57,6 +55,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
             elif not name.startswith("Resolver."):
                 self._say(f"+ {name:<28} {seconds:7.1f} s  {verdict}".rstrip())
         told = [failure for failure in failures.values() if failure]
+        if len(told) < len(failures):
+            self._say(f"- {len(failures) - len(told)} components left out, since what they need is missing")
         if told:
             raise RunFailed("\n".join(told))
 
