@@ -70,7 +70,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
         ),
-        "components.leaderboard",
+        fingerprint("components.leaderboard"),
     )
     return Pipeline(
         pipeline_name=settings.name,
@@ -103,7 +103,7 @@ class Line:
             run=self.trainer.outputs["model_run"],
             examples=example_gen.outputs["examples"],
         ).with_id(f"Gallery.{job.variant}")
-        self.gallery = versioned(gallery, "components.gallery")
+        self.gallery = versioned(gallery, fingerprint("components.gallery"))
         self.resolver = Resolver(
             strategy_class=LatestBlessedRival,
             candidate=self.trainer.outputs["model"],

@@ -1,4 +1,5 @@
 import pathlib
+import re
 import shutil
 
 import pytest
@@ -54,3 +55,15 @@ def test_an_edit_changes_the_fingerprints_of_what_depends_on_it_and_no_other(
 def test_a_fingerprint_of_nothing_is_an_error() -> None:
     with pytest.raises(ModuleNotFoundError, match="trainer.nonsense"):
         fingerprint("trainer.nonsense")
+
+
+def test_every_node_s_code_is_a_fingerprint_and_not_a_name(tmp_path: pathlib.Path) -> None:
+    from components.sources import Dataset
+    from pipeline.pipeline import create_pipeline
+    from pipeline.settings import Settings
+
+    settings = Settings(variants=("mlp",), home=str(tmp_path))
+    nodes = create_pipeline(settings, Dataset("digits", str(tmp_path), "")).components
+    codes = {node.id: node.exec_properties["code"] for node in nodes if "code" in node.exec_properties}
+    assert {"IdxExampleGen", "ImportSchemaGen", "Gallery.mlp", "Leaderboard"} <= set(codes)
+    assert [name for name, code in codes.items() if not re.fullmatch("[0-9a-f]{16}", code)] == []
