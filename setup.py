@@ -9,5 +9,6 @@ setup(
     python_requires="==3.11.*",
     packages=["components", "pipeline", "schemas", "trainer", "trainer.variants"],
     package_data={"components": ["templates/*.j2"], "schemas": ["*.pbtxt"]},
+    extras_require={"mlflow": ["mlflow-skinny==2.19.0"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},
 )
