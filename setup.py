@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="A TFX and Kubeflow production line for latent-variable models",
     python_requires="==3.11.*",
-    packages=["components", "pipeline", "schemas", "trainer", "trainer.variants"],
+    packages=["components", "pipeline", "pipeline.commands", "schemas", "trainer", "trainer.variants"],
     package_data={"components": ["templates/*.j2"], "schemas": ["*.pbtxt"]},
     extras_require={"mlflow": ["mlflow-skinny==2.19.0"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},

@@ -1,0 +1,38 @@
+"""The commands of latentline: a module each; add(parsers) brings its arguments, execute(options) does its work.
+
+Modules import TensorFlow and TFX only inside execute, and only where the command needs them, so that help and
+status answer at once.
+"""
+
+import argparse
+import sys
+from typing import Any
+
+OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes that the commands share."""
+
+
+def fail(error: BaseException | str, code: int) -> int:
+    """Tell the error in a line; the exit code."""
+    print(f"latentline: error: {error}", file=sys.stderr)
+    return code
+
+
+def add(
+    commands: Any, name: str, *, help: str, description: str, epilog: str = ""
+) -> argparse.ArgumentParser:
+    """A parser for the command `name` that keeps the line breaks of its texts."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def table(title: str, known: dict[str, str]) -> str:
+    """A paragraph of a help text: a title, and a line for each name with its meaning."""
+    width = max(map(len, known))
+    return f"{title}:\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in known.items())

@@ -1,0 +1,55 @@
+"""latentline evaluate: the likelihood of the test split under a pushed model."""
+
+import argparse
+from typing import Any
+
+from pipeline import commands
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = commands.add(
+        parsers,
+        "evaluate",
+        help="the likelihood of the test split under a pushed model, by importance sampling",
+        description="Estimate the negative log-likelihood of the test images, in nats per image, with its\n"
+        "standard error. More samples make the estimate tighter; time grows with images times samples.",
+    )
+    parser.add_argument("model", help="a SavedModel's folder, or a folder of versions (the newest is taken)")
+    parser.add_argument(
+        "--samples", type=int, default=5000, help="importance samples an image (default: 5000)"
+    )
+    parser.add_argument("--data", default="auto", help="as for run: a folder, mnist or auto (default: auto)")
+    parser.add_argument("--limit", type=int, help="images, evenly spread over the test split (default: all)")
+    parser.add_argument(
+        "--classifier",
+        metavar="MODEL",
+        help="a classifier of this pipeline, by whose features samples are compared with test images",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the samples (default: 0)")
+    parser.add_argument(
+        "--rows", type=int, default=500, help="images times samples at a time: bounds memory (default: 500)"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Estimate and print."""
+    from components.frechet import FrechetError
+    from components.idx import IdxError
+    from components.likelihood import LikelihoodError
+    from components.sources import DataSourceError
+    from pipeline.evaluate import evaluate
+
+    try:
+        evaluate(
+            options.model, data=options.data, samples=options.samples, limit=options.limit,
+            seed=options.seed, rows=options.rows, classifier=options.classifier,
+        )  # fmt: skip
+    except (LikelihoodError, FrechetError) as error:
+        return commands.fail(error, commands.BAD_REQUEST)
+    except (DataSourceError, IdxError) as error:
+        return commands.fail(error, commands.FAILED)
+    except KeyboardInterrupt:
+        return commands.fail("interrupted; nothing was estimated", commands.INTERRUPTED)
+    return commands.OK

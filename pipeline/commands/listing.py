@@ -1,0 +1,29 @@
+"""latentline list: the variants there are."""
+
+import argparse
+from typing import Any
+
+from pipeline import commands
+from trainer import variants
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = parsers.add_parser("list", help="the variants there are, with a line each")
+    parser.add_argument("--markdown", action="store_true", help="as the table of the README")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print them."""
+    width = max(map(len, variants.names()))
+    if options.markdown:
+        print("| variant | what it is |\n|---|---|")
+    for name in variants.names():
+        line = (
+            f"| `{name}` | {variants.summary(name)} |"
+            if options.markdown
+            else f"{name:<{width}}  {variants.summary(name)}"
+        )
+        print(line)
+    return commands.OK
