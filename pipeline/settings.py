@@ -8,11 +8,19 @@ from typing import Any
 import yaml
 
 from pipeline.errors import SettingsError
+from pipeline.notify import Notify
 from trainer import strict, variants
 from trainer.job import Job
 
 VARIABLE = "LATENTLINE_SETTINGS"
 """Environment variable that names a settings file, for runs through the tfx command."""
+DRIFT = ("stop", "warn")
+MAX_GAIN = {"accuracy": 0.2, "elbo": 50.0}
+"""A gain over the model in production that no night's data brings, as a fraction and in nats per image.
+
+Between budgets of one variant the bound moves by up to some tens of nats. Where train and test labels are
+wrong the same way, accuracy seems to gain 0.8; on inverted images, a bound hundreds of nats.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +35,16 @@ class Settings:
       home: folder for everything a run makes.
       seed: of weights, batches and noise.
       overrides: by variant, {"config": {...}, "recipe": {...}}: fields of its Config and of its RECIPE.
-      spans: whether `data` holds span-1, span-2, ... folders, of which the newest is taken.
+      spans: 0 where `data` holds the images itself; else `data` holds folders span-1, span-2, ..., of which
+        so many of the newest are trained on; the newest one's test split is what models are compared on.
+      serving_data: folder of TFRecord files of tf.Examples as clients sent them, to be compared with the
+        training data; empty for none.
+      drift: what drift or skew does: `stop` the run before training, or `warn`.
+      max_gain: by headline metric, a gain over the model in production beyond which a model trained on spans
+        is not believed and not blessed; what is not named here is as in MAX_GAIN.
+      warm_start: start each training from the weights of the model in production.
+      keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
+      notify: hooks on failure, push and drift, as a Notify or the values of one.
       name: of the pipeline in the metadata store.
     """
 
@@ -38,13 +55,21 @@ class Settings:
     home: str = "out"
     seed: int = 0
     overrides: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
-    spans: bool = False
+    spans: int = 0
+    serving_data: str = ""
+    drift: str = "stop"
+    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    warm_start: bool = False
+    keep: int = 10
+    notify: Notify = dataclasses.field(default_factory=Notify)
     name: str = "latentline"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "home", str(pathlib.Path(self.home).expanduser().resolve()))
         object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
         try:
+            self._check_operation()
+            self._check_retraining()
             if len(set(self.variants)) < len(self.variants):
                 raise ValueError(f"a variant is named twice in {', '.join(self.variants)}")
             strangers = sorted(set(self.overrides) - set(self.variants))
@@ -58,6 +83,32 @@ class Settings:
                     variant.recipe.with_overrides(job.recipe)
         except (ValueError, TypeError) as error:
             raise SettingsError(str(error)) from error
+
+    def _check_retraining(self) -> None:
+        if isinstance(self.spans, bool) or not isinstance(self.spans, int) or self.spans < 0:
+            raise ValueError(f"spans must be a whole number, 0 for none, got {self.spans!r}")
+        if self.spans and self.data in ("auto", "mnist"):
+            raise ValueError(
+                f"spans are taken from a folder; give it as data (--data DIR), got {self.data!r}"
+            )
+        if self.drift not in DRIFT:
+            raise ValueError(f"unknown drift {self.drift!r}; choose from {', '.join(DRIFT)}")
+        if not isinstance(self.warm_start, bool):
+            raise ValueError(f"warm_start must be true or false, got {self.warm_start!r}")
+        for name, limit in self.max_gain.items():
+            if name not in MAX_GAIN:
+                raise ValueError(f"max_gain has no {name}; it takes {', '.join(MAX_GAIN)}")
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+                raise ValueError(f"max_gain of {name} must be a number above 0, got {limit!r}")
+
+    def _check_operation(self) -> None:
+        if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 0:
+            raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
+        notify: object = self.notify
+        if not isinstance(notify, Notify | Mapping):
+            raise ValueError(f"notify must be on_failure, on_push, on_drift or webhook lines, got {notify!r}")
+        if isinstance(notify, Mapping):
+            object.__setattr__(self, "notify", strict.from_mapping(Notify, notify))
 
     def jobs(self, dataset: str) -> list[Job]:
         """What each trainer is asked to do."""

@@ -1,4 +1,4 @@
-"""The commands of latentline: a module each; add(parsers) brings its arguments, execute(options) does its work.
+"""The commands of latentline, a module each: add(parsers) brings arguments, execute(options) does the work.
 
 Modules import TensorFlow and TFX only inside execute, and only where the command needs them, so that help and
 status answer at once.

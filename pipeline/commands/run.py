@@ -16,7 +16,9 @@ EXIT_CODES = {
     "130": "interrupted (Ctrl-C); the same command goes on",
     "143": "told to stop (SIGTERM); the same command goes on",
 }
-FIELDS = ("variants", "profile", "data", "protocol", "home", "seed")
+FIELDS = (
+    "variants", "profile", "data", "protocol", "home", "seed", "spans", "serving_data", "drift", "warm_start",
+)  # fmt: skip
 """Options that are settings of the same name."""
 
 
@@ -56,6 +58,25 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", help="binarization (default: threshold)")
     parser.add_argument("--home", help="folder for everything a run makes (default: out)")
+    parser.add_argument(
+        "--spans",
+        type=int,
+        metavar="N",
+        help="--data holds folders span-1, span-2, ...: train on the newest N together, test on the newest "
+        "(default: 0, --data holds the images itself)",
+    )
+    parser.add_argument(
+        "--serving-data",
+        metavar="DIR",
+        help="TFRecord files of tf.Examples as clients sent them, to be compared with the training data",
+    )
+    parser.add_argument("--drift", help="what drift or skew of the data does: stop or warn (default: stop)")
+    parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        default=None,
+        help="start each training from the weights of the model in production (default: cold)",
+    )
     parser.add_argument("--seed", type=int, help="of weights, batches and noise (default: 0)")
     parser.add_argument(
         "--settings", metavar="FILE", help="a YAML file of settings; options given here win over it"

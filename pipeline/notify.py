@@ -1,0 +1,59 @@
+"""Who is told of failures, pushes and drift: the `notify` of the settings."""
+
+import dataclasses
+import shlex
+import urllib.parse
+
+FAILURE, PUSH, DRIFT = "failure", "push", "drift"
+EVENTS = (FAILURE, PUSH, DRIFT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Notify:
+    """Hooks at the end of a run; without any, nobody is told.
+
+    Attributes:
+      on_failure: command when a run failed, or ended without a word.
+      on_push: command when a variant was pushed.
+      on_drift: command when the data has drifted.
+      webhook: URL that gets every event by POST; or $NAME, an environment variable that holds the URL, where
+        whoever knows it may post to it.
+      timeout: seconds that a command, or an answer to the webhook, may take.
+
+    Commands are split into words as a shell does, and run without one; `sh -c '...'` brings it in.
+    """
+
+    on_failure: str = ""
+    on_push: str = ""
+    on_drift: str = ""
+    webhook: str = ""
+    timeout: float = 30.0
+
+    def __post_init__(self) -> None:
+        for event in EVENTS:
+            command = self.command(event)
+            if not isinstance(command, str):
+                raise ValueError(f"on_{event} must be a command in one line, got {command!r}")
+            try:
+                words = shlex.split(command)
+            except ValueError as error:
+                raise ValueError(f"on_{event} is no command: {error} in {command!r}") from error
+            if command and not words:
+                raise ValueError(f"on_{event} is blank; leave it out for no command")
+        if self.webhook and not _is_webhook(self.webhook):
+            raise ValueError(
+                "webhook must begin with http:// or https://, or be $NAME of an environment variable"
+            )
+        if self.timeout <= 0:
+            raise ValueError(f"timeout must be above 0 seconds, got {self.timeout}")
+
+    def command(self, event: str) -> str:
+        """The command for an event; empty for none."""
+        return {FAILURE: self.on_failure, PUSH: self.on_push, DRIFT: self.on_drift}[event]
+
+
+def _is_webhook(text: str) -> bool:
+    if text.startswith("$"):
+        return text[1:].isidentifier()
+    parts = urllib.parse.urlsplit(text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
