@@ -117,7 +117,8 @@ class Data:
 
     Attributes:
       name: of the data set, for reports.
-      folder: of its four IDX files, or of folders span-1, span-2, ... where the settings say `spans: true`.
+      folder: of its four IDX files, or of folders span-1, span-2, ... where the settings say `spans: 1` or
+        more.
         It is the default of the run parameter `data`.
     """
 

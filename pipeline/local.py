@@ -1,9 +1,10 @@
 """Runs the pipeline on this machine, one line a component."""
 
+import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tfx.dsl.compiler import constants
@@ -12,17 +13,19 @@ from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline import outcome
+from pipeline import outcome, partial
 from pipeline.errors import RunFailed
 
 log = logging.getLogger(__name__)
+OWN = ("components", "trainer")
+"""Packages whose warnings are for the user, not only for the log."""
 
 
 class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
     """TFX's LocalDagRunner with a line a component, honest about failures.
 
     Where TFX stops at the first exception and passes over a failure that raises none, this runs every node
-    whose inputs exist and raises RunFailed at the end.
+    whose inputs exist, what compares variants without those that failed, and raises RunFailed at the end.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
@@ -43,7 +46,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         for wrapped in pipeline.nodes:
             node = wrapped.pipeline_node
             name = node.node_info.id
-            if failures.keys() & set(node.upstream_nodes):
+            if failures.keys() & set(node.upstream_nodes) and not partial.leave_out(node, failures):
                 failures[name] = ""
                 continue
             started = time.perf_counter()
@@ -70,14 +73,15 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         """Run one node; ("cached" or "", "") or ("", what went wrong)."""
         name = node.node_info.id
         try:
-            execution = launcher.Launcher(
-                pipeline_node=node,
-                mlmd_connection=metadata.Metadata(connection),
-                pipeline_info=pipeline.pipeline_info,
-                pipeline_runtime_spec=pipeline.runtime_spec,
-                executor_spec=runner_utils.extract_executor_spec(deployment, name),
-                custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
-            ).launch()
+            with warnings_to(self._say):
+                execution = launcher.Launcher(
+                    pipeline_node=node,
+                    mlmd_connection=metadata.Metadata(connection),
+                    pipeline_info=pipeline.pipeline_info,
+                    pipeline_runtime_spec=pipeline.runtime_spec,
+                    executor_spec=runner_utils.extract_executor_spec(deployment, name),
+                    custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+                ).launch()
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
             return "", one_line(error)
@@ -86,6 +90,32 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
             return "", "its inputs could not be resolved; the log says which"
         self.executions[name] = execution.execution_id
         return (found.value if found is outcome.Outcome.CACHED else ""), ""
+
+
+class Said(logging.Handler):
+    """Gives what it is sent to the user, a line each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        self._say(f"! {' '.join(record.getMessage().split())}")
+
+
+@contextlib.contextmanager
+def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
+    """Let the user hear the warnings of our own components and trainers, beside the log."""
+    handler = Said(say)
+    loggers = [logging.getLogger(name) for name in OWN]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 def one_line(error: BaseException) -> str:

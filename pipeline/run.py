@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import filelock
 import platformdirs
 
-from components import sources
+from components import idx, sources
 from pipeline.errors import HomeInUse, HomeNotWritable
 from pipeline.quiet import quiet
 from pipeline.settings import Settings
@@ -56,8 +56,10 @@ def run_components(settings: Settings) -> str:
 def locate(settings: Settings) -> sources.Dataset:
     """Where the data of the settings lies. Raises DataSourceError."""
     if settings.spans:
-        folder = pathlib.Path(settings.data).expanduser().resolve()
-        return sources.Dataset(folder.name, str(folder), "")
+        folder = settings.data.rstrip("/")
+        if not idx.is_remote(folder):
+            folder = str(pathlib.Path(folder).expanduser().resolve())
+        return sources.Dataset(os.path.basename(folder), folder, "")
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     return sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
 

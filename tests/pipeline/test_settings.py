@@ -31,6 +31,13 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
         ({"overrides": {"cvae": {"config": {"latents": 2}}}}, "Config has no latents"),
         ({"overrides": {"cvae": {"recipe": {"epochs": 2}}}}, "a recipe has no epochs"),
         ({"overrides": {"cvae": {"config": {"latent": 0}}}}, "latent must be at least 1, got 0"),
+        ({"spans": True, "data": "d"}, "spans must be a whole number, 0 for none, got True"),
+        ({"spans": -1, "data": "d"}, "spans must be a whole number, 0 for none, got -1"),
+        ({"spans": 1}, "give it as data .--data DIR., got 'auto'"),
+        ({"drift": "ignore"}, "unknown drift 'ignore'; choose from stop, warn"),
+        ({"warm_start": 1}, "warm_start must be true or false, got 1"),
+        ({"max_gain": {"rate": 1.0}}, "max_gain has no rate; it takes accuracy, elbo"),
+        ({"max_gain": {"elbo": 0}}, "max_gain of elbo must be a number above 0, got 0"),
     ],
 )
 def test_a_wrong_setting_says_what_is_accepted(values: dict, message: str) -> None:
