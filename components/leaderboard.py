@@ -53,16 +53,21 @@ class Report(types.Artifact):  # type: ignore[misc]
 class LatestOtherReport(ResolverStrategy):  # type: ignore[misc]
     """The newest report on other training runs than these.
 
-    Inputs: `runs`, `report`; the resolved `report` is empty where there is none. Reports on the very same
-    training runs are passed over, so that a second identical run finds the same report and is cached.
+    Inputs: `runs`, `report`; the resolved `report` is empty where there is none. Reports on none but these
+    training runs are passed over, so that a second identical run finds the same report and is cached, and one
+    that mends what failed is compared with the run before the failure.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         """Called by TFX; see the class."""
-        mine = identity(input_dict[RUNS])
-        others = [r for r in input_dict["report"] if r.get_string_custom_property(RUNS) not in ("", mine)]
+        mine = {"", *identity(input_dict[RUNS]).split(",")}
+        others = [
+            report
+            for report in input_dict["report"]
+            if not mine.issuperset(report.get_string_custom_property(RUNS).split(","))
+        ]
         return {**input_dict, "report": sorted(others, key=lambda report: report.id)[-1:]}
 
 
@@ -83,11 +88,13 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
     report: OutputArtifact[Report],
     templates: Parameter[str],
+    failed: Parameter[str],
     previous: InputArtifact[list[Report]] = None,  # type: ignore[valid-type, assignment]
 ):
     """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report.
 
     `templates` is report_page.version(), which makes TFX's cache notice that the page looks different.
+    `failed` is JSON, variant -> why there is nothing of it among the inputs.
     Output: `report`, a page, the leaderboard in three formats, pictures and model cards. A model card also
     goes beside each pushed SavedModel, renamed into place.
     """
@@ -111,9 +118,11 @@ def Leaderboard(  # type: ignore[no-untyped-def]
             links["pushed to"] = destination
         sections.append({"row": entry, "gallery": shown, "by_label": slices, "card": card, "links": links})
     rows = [section["row"] for section in sections]
+    missing = [failed_row(variant, why) for variant, why in json.loads(failed).items()]
     page = {
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "sections": sections,
+        "failed": missing,
         "metrics": metric_names(rows),
         "units": UNITS,
         "data": data,
@@ -123,9 +132,9 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     }
     report.set_string_custom_property(RUNS, identity(runs))
     for name, text in (
-        (FILE, json.dumps(rows, indent=1)),
-        (SHEET, comma_separated(rows)),
-        (TABLE, markdown(rows)),
+        (FILE, json.dumps([*rows, *missing], indent=1)),
+        (SHEET, comma_separated([*rows, *missing])),
+        (TABLE, markdown([*rows, *missing])),
         (PAGE, report_page.render(page, report.uri)),
     ):
         write_text(os.path.join(report.uri, name), text)
@@ -143,6 +152,20 @@ def row(run: Any, evaluation: Any, blessing: Any, push: Any, metrics: dict[str, 
         "blessed": blessed,
         "why_not": "" if blessed else why_not(evaluation.uri),
         "pushed_version": int(version) if version else None,
+    }
+
+
+def failed_row(variant: str, why: str) -> dict[str, Any]:
+    """The row of a variant that failed: it has `failed`, and nothing was measured."""
+    return {
+        **dict.fromkeys(TRAINED),
+        "variant": variant,
+        "metrics": {},
+        "blessed": False,
+        "why_not": why,
+        "pushed_version": None,
+        "comparison": {"why_not": "it failed"},
+        "failed": why,
     }
 
 
@@ -179,11 +202,12 @@ def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> d
 
 
 def earlier_rows(previous: Any) -> tuple[list[dict[str, Any]], str]:
-    """The leaderboard of the earlier report, if one was found, and where it lies."""
+    """The leaderboard of the earlier report, if one was found, without what failed; and where it lies."""
     [report] = previous or [None]
     if report is None or not fileio.exists(os.path.join(report.uri, FILE)):
         return [], ""
-    return json.loads(read_text(os.path.join(report.uri, FILE))), report.uri
+    rows = json.loads(read_text(os.path.join(report.uri, FILE)))
+    return [row for row in rows if "failed" not in row], report.uri
 
 
 def found_anomalies(anomalies: Any) -> str:
@@ -267,6 +291,10 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     ]
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in rows:
+        if "failed" in row:
+            cells = [row["variant"], *[""] * (len(header) - 2), f"failed: {row['failed']}"]
+            lines.append(f"| {' | '.join(map(model_card.cell, cells))} |")
+            continue
         cells = [
             *(row[field] for field in ("variant", "dataset", "protocol", "profile")),
             f"{row['steps']:,}",

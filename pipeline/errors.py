@@ -15,3 +15,10 @@ class HomeNotWritable(RuntimeError):
 
 class RunFailed(RuntimeError):
     """Some component failed; the message has a line for each that did."""
+
+    leaderboard = ""
+    """As text, of the variants that did not fail; empty where there is no report."""
+
+
+class MetadataDamaged(RunFailed):
+    """The metadata database cannot be used; the message says how to go on."""

@@ -24,6 +24,7 @@ from components.pusher import AtomicPusher
 from components.report_page import version
 from components.sources import Dataset
 from pipeline.fingerprint import file_fingerprint, fingerprint, versioned
+from pipeline.partial import NOTHING
 from pipeline.settings import Settings
 from pipeline.target import Target, local
 from schemas import SCHEMA_FILE
@@ -69,6 +70,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             anomalies=validator.outputs["anomalies"],
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
+            failed=NOTHING,
         ),
         fingerprint("components.leaderboard"),
     )
