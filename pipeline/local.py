@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ml_metadata import errors
+from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
@@ -33,6 +35,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         self._say = say
         self.executions: dict[str, int] = {}
         """Node id -> execution id in the metadata store, of the nodes that completed or were cached."""
+        self.failures: dict[str, str] = {}
+        """Node id -> what went wrong, of the nodes that failed; empty for those that were left out for it."""
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
         """Run every node of the compiled pipeline. Raises RunFailed."""
@@ -42,7 +46,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         kind = deployment.metadata_connection_config.WhichOneof("connection_config")
         connection = getattr(deployment.metadata_connection_config, kind)
-        failures: dict[str, str] = {}
+        failures = self.failures
         for wrapped in pipeline.nodes:
             node = wrapped.pipeline_node
             name = node.node_info.id
@@ -84,10 +88,13 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
                 ).launch()
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
-            return "", one_line(error)
+            return "", diagnosis.explain(error, inputs=_inputs(connection, pipeline, name))
         found = outcome.read(connection, execution.execution_id)
         if not found.good:
             return "", "its inputs could not be resolved; the log says which"
+        if execution.execution_id:
+            for uri in _artifacts(connection, execution.execution_id, mlmd.Event.OUTPUT):
+                seals.seal(uri)
         self.executions[name] = execution.execution_id
         return (found.value if found is outcome.Outcome.CACHED else ""), ""
 
@@ -118,9 +125,23 @@ def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-def one_line(error: BaseException) -> str:
-    """The error's own words without the traceback that Beam and TFX wrap around them."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = str(error).split(" [while running")[0].strip()
-    return " ".join(text.split()) or type(error).__name__
+def _inputs(connection: Any, pipeline: pipeline_pb2.Pipeline, node: str) -> list[str]:
+    """Folders of the input artifacts of the node's newest execution; empty where there is no telling."""
+    try:
+        with metadata.Metadata(connection) as handle:
+            name = f"{pipeline.pipeline_info.id}.{node}"
+            context = handle.store.get_context_by_type_and_name(constants.NODE_CONTEXT_TYPE_NAME, name)
+            executions = handle.store.get_executions_by_context(context.id) if context else []
+        newest = max((execution.id for execution in executions), default=0)
+        return _artifacts(connection, newest, mlmd.Event.INPUT) if newest else []
+    except (RuntimeError, errors.StatusError):  # the metadata store may be what is failing
+        log.exception("the inputs of %s cannot be listed", node)
+        return []
+
+
+def _artifacts(connection: Any, execution: int, kind: int) -> list[str]:
+    """Local folders of the artifacts that the execution took in or put out."""
+    with metadata.Metadata(connection) as handle:
+        events = handle.store.get_events_by_execution_ids([execution])
+        artifacts = handle.store.get_artifacts_by_id([e.artifact_id for e in events if e.type == kind])
+    return [artifact.uri for artifact in artifacts if "://" not in artifact.uri]

@@ -1,4 +1,4 @@
-"""Whether a process that was written down still lives, though its number may have been given to another since."""
+"""Whether a process that was written down still lives, though its number may be another's by now."""
 
 import os
 import pathlib
