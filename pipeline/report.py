@@ -70,6 +70,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     for header in ("change", "pushed") if compared else ("pushed",):
         grid.add_column(header, no_wrap=True)
     for row in rows:
+        if "failed" in row:
+            grid.add_row(row["variant"], *[""] * (len(grid.columns) - 2), "failed")
+            continue
         metrics = row["metrics"]
         verdict = row["comparison"].get("verdict")
         grid.add_row(
@@ -83,7 +86,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     Console(file=text, width=UNLIMITED).print(grid)
     lines = [line.rstrip() for line in text.getvalue().rstrip().split("\n") if line.strip()]
-    first = rows[0]
+    first = next(row for row in rows if "failed" not in row)
     units = ", ".join(dict.fromkeys(column.unit for column in shown))
     return "\n".join(
         [
@@ -92,6 +95,10 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"test split, ± half the 95 % interval; {units}",
             "",
             *lines,
-            *(f"{row['variant']} is not blessed: {row['why_not']}" for row in rows if not row["blessed"]),
+            *(
+                f"{row['variant']} is not blessed: {row['why_not']}"
+                for row in rows
+                if not row["blessed"] and "failed" not in row
+            ),
         ]
     )
