@@ -15,7 +15,7 @@ from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline import outcome, partial
+from pipeline import diagnosis, outcome, partial, seals
 from pipeline.errors import RunFailed
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,68 @@
+"""Seals: what the files of a folder were when they were whole, so that damage is noticed before it is read.
+
+A gzipped TFRecord file that was cut short may read as one with fewer examples, without any error. A seal is a
+file beside the folder, `.<name>.sha256`, with a line a file as `sha256sum --check` reads it and the size in
+bytes before each.
+"""
+
+import hashlib
+import os
+import pathlib
+
+SUFFIX = ".sha256"
+_CHUNK = 1 << 20
+
+
+def path_of(folder: str) -> pathlib.Path:
+    """Where the seal of `folder` is."""
+    place = pathlib.Path(folder)
+    return place.with_name(f".{place.name}{SUFFIX}")
+
+
+def seal(folder: str) -> None:
+    """Seal the folder as it is, unless it is sealed. Raises OSError."""
+    target = path_of(folder)
+    if target.exists():
+        return
+    lines = [
+        f"{size} {_digest(pathlib.Path(folder, name))}  {name}\n" for name, size in _sizes(folder).items()
+    ]
+    staging = target.with_name(f"{target.name}.tmp")
+    staging.write_text("".join(lines))
+    os.replace(staging, target)
+
+
+def damage(folder: str, thorough: bool) -> str:
+    """What is wrong with a sealed folder in a few words; empty where nothing is, or where it has no seal.
+
+    Compares names and sizes, and with `thorough` every byte.
+    """
+    try:
+        lines = path_of(folder).read_text().splitlines()
+    except FileNotFoundError:
+        return ""
+    found = _sizes(folder)
+    for line in lines:
+        size, _, rest = line.partition(" ")
+        digest, _, name = rest.partition("  ")
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != int(size):
+            return f"{name} has {found[name]:,} bytes, expected {int(size):,}"
+        if thorough and _digest(pathlib.Path(folder, name)) != digest:
+            return f"{name} has other bytes than were written"
+    return ""
+
+
+def _sizes(folder: str) -> dict[str, int]:
+    """Relative path -> bytes, of every file."""
+    files = sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.stat().st_size for path in files}
+
+
+def _digest(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
