@@ -292,7 +292,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in rows:
         if "failed" in row:
-            cells = [row["variant"], *[""] * (len(header) - 2), f"failed: {row['failed']}"]
+            cells = [row["variant"], *[""] * (len(header) - 2), row["failed"] or "failed"]
             lines.append(f"| {' | '.join(map(model_card.cell, cells))} |")
             continue
         cells = [

@@ -86,6 +86,21 @@ def test_the_markdown_table_is_whole() -> None:
     assert lines[3].endswith("no: a\\|b &lt;i&gt; |")
 
 
+def test_what_failed_has_a_row_of_every_format_and_nothing_to_compare_with(tmp_path: pathlib.Path) -> None:
+    rows = [row(), leaderboard.failed_row("mlp", "Trainer.mlp failed: a|b")]
+    *_, line = leaderboard.markdown(rows).strip().split("\n")
+    assert line.startswith("| mlp |")
+    assert line.endswith("| Trainer.mlp failed: a\\|b |")
+    [_, read] = csv.DictReader(io.StringIO(leaderboard.comma_separated(rows)))
+    assert (read["variant"], read["blessed"], read["why_not"]) == ("mlp", "False", "Trainer.mlp failed: a|b")
+    assert (read["steps"], read["elbo"]) == ("", "")
+    assert leaderboard.metric_names(rows) == ["elbo"]
+    made = leaderboard.Report()
+    made.uri = str(tmp_path)
+    (tmp_path / leaderboard.FILE).write_text(json.dumps(rows))
+    assert [earlier["variant"] for earlier in leaderboard.earlier_rows([made])[0]] == ["cvae"]
+
+
 def test_the_metrics_that_models_are_judged_by_come_first() -> None:
     metrics = dict.fromkeys(("rate", "accuracy", "elbo"), metric(1.0, 0.1))
     assert leaderboard.metric_names([row(metrics=metrics)]) == ["elbo", "accuracy", "rate"]
@@ -114,6 +129,7 @@ def runs(*numbers: int) -> list[standard_artifacts.ModelRun]:
         ([report(5, "1,2")], []),  # this very run, repeated
         ([report(5, "1,2"), report(4, "1,3"), report(3, "0,2")], [4]),
         ([report(6, "1,9"), report(5, "1,2"), report(7, "")], [6]),
+        ([report(6, "1,9"), report(7, "1")], [6]),  # this very run, when one of its variants had failed
     ],
 )
 def test_a_run_is_compared_with_the_newest_report_on_another(

@@ -75,8 +75,9 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def page(folder: pathlib.Path, *sections: dict[str, Any], **changes: Any) -> str:
     values = {
-        "made": "2026-01-01 00:00 UTC", "sections": list(sections), "metrics": ["elbo"], "units": UNITS,
-        "data": DATA, "anomalies": "", "links": {"statistics": "/a/statistics"}, "previous": "", **changes,
+        "made": "2026-01-01 00:00 UTC", "sections": list(sections), "failed": [], "metrics": ["elbo"],
+        "units": UNITS, "data": DATA, "anomalies": "", "links": {"statistics": "/a/statistics"},
+        "previous": "", **changes,
     }  # fmt: skip
     return report_page.render(values, str(folder))
 
@@ -102,6 +103,15 @@ def test_figures_come_with_interval_and_unit(folder: pathlib.Path) -> None:
     assert "nats per image" in text
     assert "no anomalies" in text
     assert "Latent manifold is left out: there are codes." in text
+
+
+def test_what_failed_is_a_row_of_the_table_with_its_reason(folder: pathlib.Path) -> None:
+    failed = [{"variant": "iwae", "failed": "the loss <is> not finite"}, {"variant": "aae", "failed": ""}]
+    found = page(folder, section(), failed=failed)
+    assert found.count("✗ failed") == 2
+    assert "the loss &lt;is&gt; not finite" in found
+    assert "why is in the run's log" in found
+    assert "✗ failed" not in page(folder, section())
 
 
 def test_why_a_model_is_not_blessed_is_in_its_row_and_its_section(folder: pathlib.Path) -> None:

@@ -124,6 +124,30 @@ def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(
     assert "mlp is not blessed" in result.stdout
 
 
+def test_a_variant_that_fails_is_in_the_report_beside_those_that_work(
+    tmp_path: pathlib.Path, digits_folder: pathlib.Path
+) -> None:
+    home = Home(tmp_path / "home", digits_folder)
+    settings = tmp_path / "settings.yaml"
+    broken = {"recipe": {"learning_rate": 1e30}}
+    settings.write_text(
+        yaml.safe_dump({"overrides": {"vae_dense": broken}, "variants": ["mlp", "vae_dense"]})
+    )
+    for _ in range(2):  # the second time all that worked is cached
+        result = home.run("--settings", str(settings))
+        assert result.returncode == 1
+        assert "Trainer.vae_dense failed" in result.stderr
+        rows = home.rows()
+        assert rows["mlp"]["blessed"]
+        assert "non-finite at step 1" in rows["vae_dense"]["failed"]
+        assert "vae_dense" in (home.folder / "report" / "index.html").read_text()
+        assert {name: len(found) for name, found in home.versions().items()} == {"mlp": 1}
+        assert [line.split()[-1] for line in result.stdout.splitlines() if "vae_dense  " in line][
+            -1
+        ] == "failed"
+    assert all(cached(result).values())
+
+
 def rerun_after(home: Home, edited: str, comment: str) -> set[str]:
     """The components that are not cached after a comment was added to a source file."""
     result = home.run("--variants", ",".join(VARIANTS))

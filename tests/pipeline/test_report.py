@@ -60,6 +60,16 @@ def test_what_is_not_blessed_is_not_pushed_and_says_why_below() -> None:
     assert text.split("\n")[-1] == "cvae is not blessed: elbo -300 is below the floor -205"
 
 
+def test_a_variant_that_failed_is_a_line_of_the_table() -> None:
+    failed = {**row("aae", {}), "steps": None, "train_seconds": None, "dataset": None, "failed": "not finite"}
+    text = report.table([failed, row("mlp", {"accuracy": 0.9})])
+    assert text.startswith("dataset mnist ")
+    [line] = [line for line in text.split("\n") if "aae" in line]
+    assert line.split() == ["aae", "failed"]
+    assert len(line) <= max(len(other) for other in text.split("\n") if "mlp" in other)  # in its own column
+    assert "not blessed" not in text
+
+
 @pytest.fixture
 def home(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "home"
