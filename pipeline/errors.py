@@ -22,3 +22,7 @@ class RunFailed(RuntimeError):
 
 class MetadataDamaged(RunFailed):
     """The metadata database cannot be used; the message says how to go on."""
+
+
+class Stopped(SystemExit):
+    """Told to stop by SIGTERM; not an Exception, so that no component takes it for a failure of its own."""

@@ -21,7 +21,7 @@ from pipeline.settings import Settings
 
 FOLDER = "runs"
 RUN, PROMOTE, ROLLBACK = "run", "promote", "rollback"
-RUNNING, ENDED, DIED = "running", "ended", "ended without a word"
+RUNNING, ENDED, DIED, DISCARDED = "running", "ended", "ended without a word", "discarded"
 PUSHED, CACHED, REFUSED, FAILED, LEFT_OUT = "pushed", "cached", "refused", "failed", "left out"
 """What can come of a variant. Cached: nothing was new; its verdict is that of an earlier run."""
 
@@ -138,12 +138,20 @@ def begin(home: pathlib.Path, command: str, **facts: Any) -> Entry:
 
 
 def end(home: pathlib.Path, entry: Entry, seconds: float, error: BaseException | None) -> None:
-    """Write how it ended. Raises OSError."""
+    """Write how it ended, with `error` where that was not well. Raises OSError."""
+    if entry.status == DISCARDED:
+        return
     entry.status, entry.seconds = ENDED, round(seconds, 1)
     entry.ended = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
     entry.exit_code = exit_code(error)
     entry.error = str(error) if error is not None and not entry.stopped else ""
     write(home, entry)
+
+
+def discard(home: pathlib.Path, entry: Entry) -> None:
+    """Forget what turned out not to be a run."""
+    entry.status = DISCARDED
+    entry.path(home).unlink(missing_ok=True)
 
 
 def exit_code(error: BaseException | None) -> int:
@@ -157,7 +165,7 @@ def exit_code(error: BaseException | None) -> int:
 
 def bury(home: pathlib.Path) -> list[Entry]:
     """Mark the entries of runs that ended without a word; those entries. The caller holds the home."""
-    found = [entry for entry in read(home) if entry.status == RUNNING and entry.pid != os.getpid()]
+    found = [entry for entry in read(home) if entry.status == RUNNING]
     for entry in found:
         entry.status = DIED
         write(home, entry)

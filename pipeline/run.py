@@ -1,22 +1,17 @@
 """One run from settings to report: find the data, run every component, show what came of it."""
 
-import contextlib
-import datetime
 import os
 import pathlib
-import tempfile
 import time
-from collections.abc import Iterator
 
-import filelock
 import platformdirs
 
 from components import idx, sources
-from pipeline.errors import HomeInUse, HomeNotWritable
+from pipeline import diagnosis, journal
+from pipeline.errors import RunFailed
 from pipeline.quiet import quiet
+from pipeline.record import recorded
 from pipeline.settings import Settings
-
-LOCK = ".lock"
 
 
 def run(settings: Settings, verbose: bool = False) -> None:
@@ -26,31 +21,55 @@ def run(settings: Settings, verbose: bool = False) -> None:
     """
     started = time.perf_counter()
     home = pathlib.Path(settings.home)
-    with exclusive(home):
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        log = home / "logs" / f"run-{stamp}.log"
+    with recorded(settings, say) as entry:
+        log = home / "logs" / f"run-{entry.stamp}.log"
         log.parent.mkdir(exist_ok=True)
+        entry.log = str(log)
         say(f"latentline: {', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
-        with quiet(str(log), verbose):
-            rows = run_components(settings)
+        try:
+            with quiet(str(log), verbose):
+                rows = run_components(settings, entry)
+        except RunFailed as failure:
+            if failure.leaderboard:
+                say(f"\n{failure.leaderboard}\n\nreport {home / 'report'}\nlog    {log}")
+            raise
+        except Exception as error:
+            if words := diagnosis.of_the_disk(error, settings.home):
+                raise RunFailed(words) from error
+            raise
         seconds = time.perf_counter() - started
         say(f"\n{rows}\n\ndone in {seconds:.1f} s")
         say(f"report {home / 'report'}\nmodels {home / 'serving'}\nlog    {log}")
 
 
-def run_components(settings: Settings) -> str:
-    """Run the pipeline and put its report in place; the leaderboard as text."""
+def run_components(settings: Settings, entry: journal.Entry) -> str:
+    """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
     dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
-    from pipeline import report
+    from pipeline import account, recovery, report, target
     from pipeline.local import LocalRunner
     from pipeline.pipeline import create_pipeline
 
+    place = target.local(settings)
+    recovery.put_in_order(place, say)
     runner = LocalRunner(say)
-    runner.run(create_pipeline(settings, dataset))
+    before = account.versions(place.serving)
+    try:
+        runner.run(create_pipeline(settings, dataset))
+    except RunFailed as failure:
+        if "Leaderboard" in runner.executions:
+            failure.leaderboard = report.publish(settings, runner.executions["Leaderboard"])
+            entry.report = os.path.join(settings.home, "report")
+        raise
+    finally:
+        account.settle(entry, settings, runner, before, say)
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
+        journal.discard(pathlib.Path(settings.home), entry)
         return "nothing was run"
-    return report.publish(settings, runner.executions["Leaderboard"])
+    table = report.publish(settings, runner.executions["Leaderboard"])
+    entry.report = os.path.join(settings.home, "report")
+    recovery.keep_copy(place)
+    return table
 
 
 def locate(settings: Settings) -> sources.Dataset:
@@ -67,26 +86,3 @@ def locate(settings: Settings) -> sources.Dataset:
 def say(line: str) -> None:
     """A line for the user."""
     print(line, flush=True)
-
-
-@contextlib.contextmanager
-def exclusive(home: pathlib.Path) -> Iterator[None]:
-    """Holds the home for this process. Raises HomeInUse or HomeNotWritable."""
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
-            pass
-        lock = filelock.FileLock(home / LOCK)
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise HomeInUse(
-            f"another run is using {home}; wait for it to end, or give this one its own --home"
-        ) from error
-    except OSError as error:
-        raise HomeNotWritable(
-            f"cannot write to {home} ({error.strerror}); free the disk, or give another --home"
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()

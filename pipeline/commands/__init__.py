@@ -8,7 +8,7 @@ import argparse
 import sys
 from typing import Any
 
-OK, FAILED, BAD_REQUEST, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_REQUEST, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
 """Exit codes that the commands share."""
 
 

@@ -106,6 +106,12 @@ def execute(options: argparse.Namespace) -> int:
         return commands.fail(
             "interrupted; what is done is kept, and the same command goes on", commands.INTERRUPTED
         )
+    except SystemExit as stopped:
+        if stopped.code != commands.STOPPED:
+            raise
+        return commands.fail(
+            "told to stop (SIGTERM); what is done is kept, and the same command goes on", commands.STOPPED
+        )
     return commands.OK
 
 
