@@ -37,7 +37,7 @@ def put_in_order(target: Target, say: Callable[[str], None]) -> None:
     """
     database, root = _database(target), pathlib.Path(target.root)
     check_database(database, root)
-    remove_staged(pathlib.Path(target.serving))
+    remove_leftovers(root, pathlib.Path(target.serving))
     if not database.exists():
         return
     with _store(target) as store:
@@ -137,11 +137,11 @@ def delete_damaged(store: Any) -> list[str]:
     return told
 
 
-def remove_staged(serving: pathlib.Path) -> None:
-    """Remove the copies that a push was killed over."""
-    for path in serving.glob("*/.*"):
-        if STAGED.fullmatch(path.name):
-            shutil.rmtree(path)
+def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
+    """Remove the working folders of executions that were cut off, and the copies that a push was killed over."""
+    staged = [path for path in serving.glob("*/.*") if STAGED.fullmatch(path.name)]
+    for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged):
+        shutil.rmtree(path)
 
 
 def _damaged(database: pathlib.Path, root: pathlib.Path, found: str) -> MetadataDamaged:

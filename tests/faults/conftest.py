@@ -1,0 +1,441 @@
+"""Real homes, real processes and what watches them; and the table of what was tried.
+
+A home's runs are forks of a process that has imported TensorFlow and TFX (scripts/warm.py), or, where the
+environment matters, the command itself. A reader looks at the serving folder all the time.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+HERE = pathlib.Path(__file__).parent
+VARIANT = "linear"
+SECONDS = 240.0
+"""Longest wait for a run; one takes about ten seconds."""
+CARDS = {"model_card.json", "model_card.md"}
+"""Files that the Leaderboard adds to a version after it was pushed."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults-table", metavar="FILE", help="write the table of faults to FILE as well")
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of a fault, over all the times it was tried."""
+
+    tried: int = 0
+    survived: int = 0
+    lost: int = 0
+    partial: int = 0
+
+
+TALLIES: dict[str, Tally] = {}
+
+
+@contextlib.contextmanager
+def trial(fault: str) -> Iterator[Tally]:
+    """Counts one try of the fault; survived if nothing is raised inside."""
+    tally = TALLIES.setdefault(fault, Tally())
+    tally.tried += 1
+    yield tally
+    tally.survived += 1
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not TALLIES:
+        return
+    table = Table(title="faults")
+    for header in ("fault", "times tried", "survived", "data lost", "partial models seen"):
+        table.add_column(header, justify="left" if header == "fault" else "right")
+    total = Tally(*(sum(getattr(t, f.name) for t in TALLIES.values()) for f in dataclasses.fields(Tally)))
+    rows = [(name, *map(str, dataclasses.astuple(tally))) for name, tally in TALLIES.items()]
+    rows.append(("all", *map(str, dataclasses.astuple(total))))
+    for row in rows:
+        table.add_row(*row, end_section=row is rows[-2])
+    terminalreporter.write_line("")
+    Console(file=sys.stdout, width=100).print(table)
+    if path := config.getoption("--faults-table", default=None):
+        pathlib.Path(path).write_text(_page(rows))
+
+
+def _page(rows: list[tuple[str, ...]]) -> str:
+    """The table as a page of the documentation."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    lines = [
+        "# Faults that were tried",
+        "",
+        f"Made by `make faults TABLE=docs/FAULTS.md` on {datetime.date.today():%Y-%m-%d}, on a machine with "
+        f"{os.cpu_count()} CPU cores and {memory:.0f} GiB of memory, Linux.",
+        "Each fault is done to a real run of the whole pipeline (one small variant, the digits of scikit-learn),",
+        "which afterwards is run again as a user would. *Survived*: the error, where there has to be one, is one",
+        "line that names the cause; the rerun completes; ML Metadata is consistent; and exactly the versions that",
+        "should be pushed are. *Data lost*: pushed versions or recorded artifacts that were whole before and are",
+        "not after. *Partial models seen*: by a reader that looks at the serving folder all the time and compares",
+        "each version with what it is a copy of.",
+        "",
+        "| fault | times tried | survived | data lost | partial models seen |",
+        "|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Child:
+    """A command under way, or done: its process, exit code and what it wrote."""
+
+    def __init__(self, out: pathlib.Path, err: pathlib.Path) -> None:
+        self._out, self._err = out, err
+        self.pid = 0
+        self.code: int | None = None
+        self.gone = threading.Event()
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text() if self._out.exists() else ""
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text() if self._err.exists() else ""
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """To the whole process group."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def wait(self) -> "Child":
+        if not self.gone.wait(SECONDS):
+            self.kill()
+            raise TimeoutError(f"a run took more than {SECONDS:.0f} s:\n{self.out}{self.err}")
+        return self
+
+    def fine(self) -> "Child":
+        """Waits for it; it has to have ended well."""
+        self.wait()
+        assert self.code == 0, f"exit {self.code}\n{self.out}\n{self.err}"
+        return self
+
+    def error(self) -> str:
+        """Waits for it; it has to have failed with exit code 1 and one line."""
+        self.wait()
+        assert self.code == 1, f"exit {self.code}\n{self.out}\n{self.err}"
+        [line] = self.err.splitlines()
+        assert line.startswith("latentline: error: "), line
+        return line
+
+
+class Warm:
+    """A process that has imported everything (scripts/warm.py)."""
+
+    def __init__(self, scratch: pathlib.Path, prefix: tuple[str, ...] = ()) -> None:
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._log = open(scratch / "warm.log", "w")
+        self._process = subprocess.Popen(
+            [*prefix, sys.executable, str(HERE / "scripts" / "warm.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._answers: list[dict[str, Any]] = []
+        self._answered = threading.Condition()
+        self._children: dict[int, Child] = {}
+        self._count = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+        self.pid = self._answer()["ready"]
+
+    def start(self, arguments: list[str], environment: dict[str, str] | None = None) -> Child:
+        with self._lock:
+            self._count += 1
+            files = [self._scratch / f"{self._count}.{name}" for name in ("out", "err")]
+            child = Child(*files)
+            self._ask(
+                {
+                    "start": arguments,
+                    "environment": environment or {},
+                    "out": str(files[0]),
+                    "err": str(files[1]),
+                }
+            )
+            child.pid = self._answer()["pid"]
+            with self._answered:
+                self._children[child.pid] = child
+            return child
+
+    def run(self, *command: str) -> None:
+        """A command in the process's namespaces; it has to succeed."""
+        with self._lock:
+            self._ask({"run": command})
+            done = self._answer()
+        assert done["code"] == 0, f"{command}: {done['err']}"
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._log.close()
+
+    def _ask(self, request: dict[str, Any]) -> None:
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def _answer(self) -> dict[str, Any]:
+        with self._answered:
+            if not self._answered.wait_for(lambda: self._answers, SECONDS):
+                raise TimeoutError((self._scratch / "warm.log").read_text())
+            return self._answers.pop(0)
+
+    def _listen(self) -> None:
+        for line in self._process.stdout:
+            value = json.loads(line)
+            with self._answered:
+                if "pid" in value and "code" in value:
+                    self._answered.wait_for(lambda pid=value["pid"]: pid in self._children, SECONDS)
+                    child = self._children.pop(value["pid"])
+                    child.code = value["code"]
+                    child.gone.set()
+                else:
+                    self._answers.append(value)
+                self._answered.notify_all()
+
+
+class Reader(threading.Thread):
+    """Looks at a serving folder all the time, as a model server would, and compares what it finds."""
+
+    def __init__(self, serving: pathlib.Path) -> None:
+        super().__init__(daemon=True)
+        self._serving, self._stop = serving, threading.Event()
+        self.whole: dict[str, dict[str, str]] = {}
+        """Version folder -> digests of its files when it was first seen."""
+        self.partial: list[str] = []
+        self.looks = 0
+        self.start()
+
+    def run(self) -> None:
+        while not self._stop.is_set():
+            self.look()
+            time.sleep(0.001)
+
+    def look(self) -> None:
+        self.looks += 1
+        for version in sorted(self._serving.glob("*/*")):
+            if version.name.isdecimal() and str(version) not in self.whole:
+                found = digests(version)
+                source = pathlib.Path(found.pop("latentline_source.txt", ("", ""))[1] or "/nonexistent")
+                if not found or found != digests(source / "Format-Serving"):
+                    self.partial.append(f"{version}: {sorted(found)}")
+                self.whole[str(version)] = found
+
+    def stop(self) -> None:
+        self._stop.set()
+        self.join()
+        self.look()
+
+
+def digests(folder: pathlib.Path) -> dict[str, Any]:
+    """Relative path -> digest of every file, model cards left out; of a small text the text as well."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in CARDS and not path.name.startswith("."):
+            content = path.read_bytes()
+            digest = hashlib.sha256(content).hexdigest()
+            found[str(path.relative_to(folder))] = (
+                (digest, content.decode()) if path.suffix == ".txt" else digest
+            )
+    return found
+
+
+class Home:
+    """A home and what may be done to it."""
+
+    def __init__(self, folder: pathlib.Path, data: pathlib.Path, warm: Warm) -> None:
+        self.folder, self.data, self.warm = folder, data, warm
+        self.seed = 0
+
+    @property
+    def artifacts(self) -> pathlib.Path:
+        return self.folder / "artifacts"
+
+    @property
+    def serving(self) -> pathlib.Path:
+        return self.folder / "serving"
+
+    @property
+    def database(self) -> pathlib.Path:
+        return self.folder / "metadata.db"
+
+    def arguments(self, *more: str) -> list[str]:
+        given = {"variants": VARIANT, "profile": "smoke", "data": self.data, "home": self.folder}
+        return ["run", *(f"--{key}={value}" for key, value in given.items()), f"--seed={self.seed}", *more]
+
+    def start(self, *more: str) -> Child:
+        return self.warm.start(self.arguments(*more))
+
+    def run(self, *more: str) -> Child:
+        """A run that has to complete."""
+        return self.start(*more).fine()
+
+    def command(self, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The command itself, imports and all."""
+        return subprocess.run(
+            [sys.executable, "-m", "pipeline", *self.arguments(*more)],
+            env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False,
+        )  # fmt: skip
+
+    def versions(self) -> list[int]:
+        folder = self.serving / VARIANT
+        return (
+            sorted(int(path.name) for path in folder.iterdir() if path.name.isdecimal())
+            if folder.exists()
+            else []
+        )
+
+    def output(self, node: str, key: str) -> pathlib.Path:
+        """The newest folder that the node put out under that key."""
+        numbers = [
+            int(path.name) for path in (self.artifacts / node / key).iterdir() if path.name.isdecimal()
+        ]
+        return self.artifacts / node / key / str(max(numbers))
+
+    def check(self) -> None:
+        """ML Metadata is consistent with itself and with what is on disk, and nothing is left over."""
+        from ml_metadata.proto import metadata_store_pb2 as mlmd
+        from tfx.orchestration import metadata
+
+        from pipeline import seals
+
+        with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(self.database))) as handle:
+            executions = {e.id: e for e in handle.store.get_executions()}
+            artifacts = handle.store.get_artifacts()
+            events = handle.store.get_events_by_artifact_ids([artifact.id for artifact in artifacts])
+        ended = {mlmd.Execution.COMPLETE, mlmd.Execution.CACHED, mlmd.Execution.FAILED}
+        assert {e.last_known_state for e in executions.values()} <= ended
+        for artifact in artifacts:
+            if artifact.state == mlmd.Artifact.LIVE:
+                assert pathlib.Path(artifact.uri).is_dir(), artifact.uri
+                assert seals.path_of(artifact.uri).exists(), artifact.uri
+                assert seals.damage(artifact.uri, thorough=True) == "", artifact.uri
+        good = {mlmd.Execution.COMPLETE, mlmd.Execution.CACHED}
+        for event in events:
+            assert event.type != mlmd.Event.OUTPUT or executions[event.execution_id].last_known_state in good
+        known = {artifact.uri for artifact in artifacts}
+        outputs = {
+            str(p) for p in self.artifacts.glob("*/*/*") if p.name.isdecimal() and p.parent.name != ".system"
+        }
+        assert outputs <= known
+        assert not [p for p in self.serving.glob("*/.*")]
+        assert not list(self.artifacts.glob("*/.system/stateful_working_dir/*"))
+
+    def snapshot(self) -> "Snapshot":
+        return Snapshot(self)
+
+
+class Snapshot:
+    """A home as it was, to be put back under the same path; and what of it must not be lost."""
+
+    def __init__(self, home: Home) -> None:
+        self._home, self._kept = home, home.folder.with_name(f"{home.folder.name}.snapshot")
+        shutil.copytree(home.folder, self._kept, symlinks=True)
+        self.pushed = {str(path): digests(path) for path in home.serving.glob("*/*")}
+
+    def restore(self) -> None:
+        shutil.rmtree(self._home.folder)
+        shutil.copytree(self._kept, self._home.folder, symlinks=True)
+
+    def lost(self) -> int:
+        """Pushed versions that are not what they were."""
+        return sum(digests(pathlib.Path(path)) != files for path, files in self.pushed.items())
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    return tmp_path_factory.mktemp("faults")
+
+
+@pytest.fixture(scope="session")
+def warm(scratch: pathlib.Path) -> Iterator[Warm]:
+    process = Warm(scratch / "warm")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def second_warm(scratch: pathlib.Path) -> Iterator[Warm]:
+    process = Warm(scratch / "second-warm")
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
+def mounting(scratch: pathlib.Path) -> Iterator[Warm]:
+    """A process that may mount, in a namespace of its own: no one else sees it, and it goes with the process."""
+    folder = scratch / "mount"
+    folder.mkdir()
+    for options in (("-m",), ("-r", "-m")):
+        command = ["unshare", *options, "mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+        if (
+            shutil.which("unshare")
+            and subprocess.run(command, capture_output=True, check=False).returncode == 0
+        ):
+            process = Warm(scratch / "mounting", prefix=("unshare", *options))
+            yield process
+            process.close()
+            return
+    pytest.skip("no small disk can be mounted here: it takes root, or `unshare -r -m` to be allowed")
+
+
+@pytest.fixture
+def new_home(tmp_path: pathlib.Path, digits_folder: pathlib.Path) -> Callable[..., Home]:
+    """Makes a home; of the test's own folder, with a process to run it by."""
+
+    def make(warm: Warm, name: str = "home", data: pathlib.Path | None = None) -> Home:
+        return Home(tmp_path / name, data or digits_folder, warm)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ready(scratch: pathlib.Path, digits_folder: pathlib.Path, warm: Warm) -> tuple[Home, Snapshot]:
+    """A home after one run that completed, and its snapshot."""
+    home = Home(scratch / "ready", digits_folder, warm)
+    home.run()
+    home.check()
+    return home, home.snapshot()
+
+
+@pytest.fixture
+def finished(ready: tuple[Home, Snapshot]) -> tuple[Home, Snapshot]:
+    """That home, as it was after its run."""
+    home, snapshot = ready
+    snapshot.restore()
+    home.seed = 0
+    return home, snapshot
+
+
+@pytest.fixture(scope="session")
+def tally() -> Any:
+    return trial
+
+
+@pytest.fixture(scope="session")
+def make_reader() -> type[Reader]:
+    return Reader
+
+
+@pytest.fixture(scope="session")
+def make_home() -> type[Home]:
+    return Home
