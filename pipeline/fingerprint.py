@@ -35,6 +35,11 @@ def fingerprint(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def trainer_code(variant: str) -> str:
+    """Hash of what trains a variant."""
+    return fingerprint("trainer.run", f"trainer.variants.{variant}")
+
+
 def file_fingerprint(path: pathlib.Path) -> str:
     """Hash of a file that a node reads and TFX knows by its path only."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

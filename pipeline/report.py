@@ -40,7 +40,7 @@ COLUMNS = (
 
 def publish(settings: Settings, execution: int) -> str:
     """Put the report of the Leaderboard execution under `<home>/report`; the leaderboard as a table."""
-    source = output_uri(os.path.join(settings.home, "metadata.db"), execution)
+    source = outputs(os.path.join(settings.home, "metadata.db"), execution)["report"].uri
     target = pathlib.Path(settings.home, "report")
     staging = target.with_name(".report")
     shutil.rmtree(staging, ignore_errors=True)
@@ -50,13 +50,12 @@ def publish(settings: Settings, execution: int) -> str:
     return table(json.loads((target / FILE).read_text()))
 
 
-def output_uri(database: str, execution: int) -> str:
-    """Folder of the one artifact that the execution put out."""
+def outputs(database: str, execution: int) -> dict[str, Any]:
+    """The artifacts that the execution put out or, where it was cached, its original did; by output key."""
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(database)) as handle:
         events = handle.store.get_events_by_execution_ids([execution])
-        outputs = [event.artifact_id for event in events if event.type == event.OUTPUT]
-        [artifact] = handle.store.get_artifacts_by_id(outputs)
-    return str(artifact.uri)
+        keys = {event.artifact_id: event.path.steps[0].key for event in events if event.type == event.OUTPUT}
+        return {keys[artifact.id]: artifact for artifact in handle.store.get_artifacts_by_id(list(keys))}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import time
+from collections.abc import Mapping
 
 import platformdirs
 
@@ -46,7 +47,7 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
     """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
     dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
-    from pipeline import account, recovery, report, target
+    from pipeline import account, recovery, target
     from pipeline.local import LocalRunner
     from pipeline.pipeline import create_pipeline
 
@@ -58,17 +59,26 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
         runner.run(create_pipeline(settings, dataset))
     except RunFailed as failure:
         if "Leaderboard" in runner.executions:
-            failure.leaderboard = report.publish(settings, runner.executions["Leaderboard"])
-            entry.report = os.path.join(settings.home, "report")
+            failure.leaderboard = publish(settings, runner.executions, entry)
         raise
     finally:
         account.settle(entry, settings, runner, before, say)
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
         journal.discard(pathlib.Path(settings.home), entry)
         return "nothing was run"
-    table = report.publish(settings, runner.executions["Leaderboard"])
-    entry.report = os.path.join(settings.home, "report")
+    table = publish(settings, runner.executions, entry)
     recovery.keep_copy(place)
+    return table
+
+
+def publish(settings: Settings, executions: Mapping[str, int], entry: journal.Entry) -> str:
+    """Put the run's report in place, and its results where the settings want them logged; the leaderboard."""
+    from pipeline import report, tracking
+
+    table = report.publish(settings, executions["Leaderboard"])
+    entry.report = os.path.join(settings.home, "report")
+    if settings.mlflow:
+        tracking.publish(settings, executions, entry.stamp, say)
     return table
 
 

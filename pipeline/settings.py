@@ -1,6 +1,7 @@
 """What a user can choose about a run: typed, frozen, and strict about its keys."""
 
 import dataclasses
+import importlib.util
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -45,6 +46,7 @@ class Settings:
       warm_start: start each training from the weights of the model in production.
       keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
       notify: hooks on failure, push and drift, as a Notify or the values of one.
+      mlflow: where to log results: a folder, a URI of one, or an MLflow server's address; empty for nowhere.
       name: of the pipeline in the metadata store.
     """
 
@@ -62,6 +64,7 @@ class Settings:
     warm_start: bool = False
     keep: int = 10
     notify: Notify = dataclasses.field(default_factory=Notify)
+    mlflow: str = ""
     name: str = "latentline"
 
     def __post_init__(self) -> None:
@@ -104,6 +107,11 @@ class Settings:
     def _check_operation(self) -> None:
         if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 0:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
+        if not isinstance(self.mlflow, str):
+            raise ValueError(f"mlflow must be a folder or a server's address, got {self.mlflow!r}")
+        if self.mlflow and importlib.util.find_spec("mlflow") is None:
+            install = "pip install mlflow-skinny==2.19.0"
+            raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")
         notify: object = self.notify
         if not isinstance(notify, Notify | Mapping):
             raise ValueError(f"notify must be on_failure, on_push, on_drift or webhook lines, got {notify!r}")

@@ -18,6 +18,7 @@ EXIT_CODES = {
 }
 FIELDS = (
     "variants", "profile", "data", "protocol", "home", "seed", "spans", "serving_data", "drift", "warm_start",
+    "mlflow",
 )  # fmt: skip
 """Options that are settings of the same name."""
 
@@ -76,6 +77,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="start each training from the weights of the model in production (default: cold)",
+    )
+    parser.add_argument(
+        "--mlflow", metavar="URI", help="log results there too: a folder, file:///..., or http://server"
     )
     parser.add_argument("--seed", type=int, help="of weights, batches and noise (default: 0)")
     parser.add_argument(

@@ -89,6 +89,7 @@ def executed(home: pathlib.Path, rows: list[dict[str, Any]], number: int) -> int
         [artifact] = store.put_artifacts([mlmd.Artifact(type_id=kind, uri=str(folder))])
         [execution] = store.put_executions([mlmd.Execution(type_id=run)])
         event = mlmd.Event(artifact_id=artifact, execution_id=execution, type=mlmd.Event.OUTPUT)
+        event.path.steps.add().key = "report"
         store.put_events([event])
     return int(execution)
 
