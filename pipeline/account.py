@@ -1,7 +1,6 @@
 """What came of a run, variant by variant: from the runner, the metadata store and the serving folder."""
 
 import logging
-import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -72,18 +71,6 @@ def outcome(
     if blessing and blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY):
         return Outcome(REFUSED, why="its model was blessed, but not pushed")
     return Outcome(REFUSED, why=why_not(evaluated["evaluation"].uri) if "evaluation" in evaluated else "")
-
-
-def versions(serving: str) -> dict[str, list[int]]:
-    """The versions in production by variant, ascending."""
-    if not os.path.isdir(serving):
-        return {}
-    found = {}
-    for name in sorted(os.listdir(serving)):
-        folder = os.path.join(serving, name)
-        if os.path.isdir(folder) and not name.startswith("."):
-            found[name] = sorted(int(entry) for entry in os.listdir(folder) if entry.isdigit())
-    return found
 
 
 def _outputs(store: Any, execution: int) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from pipeline.commands import evaluate, listing, run
+from pipeline.commands import evaluate, listing, run, schedule, status
 
-COMMANDS = (listing, run, evaluate)
+COMMANDS = (listing, run, schedule, status, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""
 
 EXAMPLES = """examples:
@@ -16,6 +16,8 @@ EXAMPLES = """examples:
   latentline run --variants cvae,mlp
   latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
   latentline run --settings nightly.yaml
+  latentline schedule --cron "0 3 * * *" --settings nightly.yaml
+  latentline status
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
 """
 

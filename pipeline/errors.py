@@ -26,3 +26,7 @@ class MetadataDamaged(RunFailed):
 
 class Stopped(SystemExit):
     """Told to stop by SIGTERM; not an Exception, so that no component takes it for a failure of its own."""
+
+
+class ScheduleInUse(RuntimeError):
+    """The home has a schedule service already."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import platformdirs
 
-from components import idx, sources
+from components import idx, sources, versions
 from pipeline import diagnosis, journal
 from pipeline.errors import RunFailed
 from pipeline.quiet import quiet
@@ -54,7 +54,7 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
     place = target.local(settings)
     recovery.put_in_order(place, say)
     runner = LocalRunner(say)
-    before = account.versions(place.serving)
+    before = versions.by_variant(place.serving)
     try:
         runner.run(create_pipeline(settings, dataset))
     except RunFailed as failure:

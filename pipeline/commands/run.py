@@ -2,10 +2,16 @@
 
 import argparse
 import dataclasses
+import json
+import os
 from typing import Any
+
+import yaml
 
 from pipeline import commands
 from pipeline.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
+from pipeline.journal import summary
+from pipeline.notify import EVENTS, Notify
 from pipeline.settings import Settings
 from trainer.recipe import PROFILES, PROTOCOLS
 
@@ -18,9 +24,11 @@ EXIT_CODES = {
 }
 FIELDS = (
     "variants", "profile", "data", "protocol", "home", "seed", "spans", "serving_data", "drift", "warm_start",
-    "mlflow",
+    "mlflow", "keep",
 )  # fmt: skip
 """Options that are settings of the same name."""
+HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
+"""Options that are fields of the settings' `notify`."""
 
 
 def add(parsers: Any) -> None:
@@ -39,15 +47,15 @@ def add(parsers: Any) -> None:
             ]
         ),
     )
-    add_settings(parser)
+    add_options(parser)
     parser.add_argument(
-        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
+        "--check", action="store_true", help="show the settings as YAML and run nothing; exit code 2 if wrong"
     )
     parser.set_defaults(execute=execute)
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Add the options that make up Settings."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a run does."""
     parser.add_argument(
         "--variants", type=_names, help="names, separated by commas (default: all; see `list`)"
     )
@@ -85,23 +93,69 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--settings", metavar="FILE", help="a YAML file of settings; options given here win over it"
     )
+    parser.add_argument(
+        "--keep", type=int, metavar="N", help="versions of a variant that stay, 0 for all (default: 10)"
+    )
+    for event in EVENTS:
+        parser.add_argument(
+            f"--on-{event}", metavar="CMD", help=f"command to run on {event}; gets JSON on its standard input"
+        )
+    parser.add_argument(
+        "--webhook",
+        metavar="URL",
+        help="gets failure, push and drift by POST; $NAME names a variable with it",
+    )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
+    )
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
     """The settings that the options ask for. Raises SettingsError."""
     given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
-    if not options.settings:
-        return Settings(**given)
-    return dataclasses.replace(Settings.from_file(options.settings), **given)
+    settings = Settings.from_file(options.settings) if options.settings else Settings()
+    try:
+        notify = with_hooks(settings.notify, options)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return dataclasses.replace(settings, **given, notify=notify)
+
+
+def with_hooks(notify: Notify, options: argparse.Namespace) -> Notify:
+    """The hooks, with those that the options give. Raises ValueError."""
+    given = {name: getattr(options, name) for name in HOOKS if getattr(options, name) is not None}
+    return dataclasses.replace(notify, **given)
+
+
+def arguments_of(options: argparse.Namespace) -> list[str]:
+    """The options of `add_options` as arguments of a command, good from any folder."""
+    found = []
+    for name in (*FIELDS, *HOOKS, "settings", "verbose"):
+        flag, value = f"--{name.replace('_', '-')}", getattr(options, name)
+        if value is True:
+            found.append(flag)
+        elif value is not None and value is not False:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            path = name in ("home", "settings")
+            found += [flag, os.path.abspath(os.path.expanduser(text)) if path else text]
+    return found
 
 
 def execute(options: argparse.Namespace) -> int:
     """Run the pipeline."""
+    try:
+        settings = settings_of(options)
+    except SettingsError as error:
+        return commands.fail(error, commands.BAD_REQUEST)
+    if options.check:
+        print(yaml.safe_dump(json.loads(json.dumps(summary(settings))), sort_keys=False), end="")
+        return commands.OK
+
     from components.sources import DataSourceError
     from pipeline.run import run
 
     try:
-        run(settings_of(options), verbose=options.verbose)
+        run(settings, verbose=options.verbose)
     except SettingsError as error:
         return commands.fail(error, commands.BAD_REQUEST)
     except (DataSourceError, HomeInUse, HomeNotWritable, RunFailed) as error:
