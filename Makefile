@@ -40,10 +40,12 @@ ONLY ?=
 reproduce: $(READY) ## train with the sources' recipes, compare with their figures: docs/REPRODUCTION.md (ONLY=a,b)
 	@$(BIN)/python -m pipeline.reproduce $(if $(ONLY),--only $(ONLY))
 
-bench: $(READY) ## speed as ratios: the pipeline against TFX's own example, the loop against a naive one
+# PEERS=1 also times PyTorch and JAX, which it installs (7 GB) into out/benchmarks/peers.
+PEERS ?=
+bench: $(READY) ## speed as ratios: the pipeline against TFX's own example, the loop against others (PEERS=1)
 	@$(BIN)/python benchmarks/pipeline.py
 	@mkdir -p out/benchmarks
-	@$(BIN)/python benchmarks/loop.py --json out/benchmarks/loop.json
+	@$(BIN)/python benchmarks/loop.py --json out/benchmarks/loop.json $(if $(PEERS),--peers)
 
 compile: $(READY) ## pipeline.yaml for Kubeflow (VARIANTS= PROFILE=)
 	@$(BIN)/python kubeflow/compile.py --output pipeline.yaml --profile $(PROFILE) \

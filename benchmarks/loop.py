@@ -1,34 +1,43 @@
 """Steps per second of the training loop, beside the loops of the models' sources, in one sitting.
 
-    python benchmarks/loop.py [--variants a,b] [--steps N] [--runs R] [--json FILE]
+    python benchmarks/loop.py [--variants a,b] [--steps N] [--runs R] [--peers] [--json FILE]
 
 ours    trainer.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
 naive   what the sources do: tf.data shuffles and batches float images, Python calls one tf.function a step,
-        Keras's own optimizer; the same model, objective and batch
+        Keras's own optimizer and layers, TensorFlow's own cross-entropy; the same mathematics and batch
+torch   PyTorch, eager (peers/in_torch.py)
+jax     JAX, steps in a compiled scan (peers/in_jax.py)
 
-Runs of the contenders alternate, and the medians of their rates are compared, so that what else the machine
-does falls on all of them. FLOP/s are those of the step's matrix products and convolutions, counted by
-TensorFlow's profiler in the naive step's graph, beside the rate of one large matrix product on this machine.
+The last two are for variants that have a fair twin there; --peers installs them (7 GB) into an environment
+of their own, out/benchmarks/peers. Runs of the contenders alternate, and medians of rates are compared, so
+that what else the machine does falls on all of them. FLOP/s are those of the step's matrix products and
+convolutions, counted by TensorFlow's profiler in the naive step's graph, beside the rate of one large matrix
+product on this machine.
 """
 
 import argparse
+import ast
+import contextlib
 import dataclasses
 import gc
 import json
 import pathlib
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import data, variants
+from trainer import data, objectives, priors, variants
 from trainer.binarize import to_inputs
+from trainer.dense import Dense
 from trainer.model import Batch
 from trainer.steps import SEEDS_A_STEP, Steps
 
@@ -45,20 +54,30 @@ KERAS_OPTIMIZERS = {
 }
 
 
+PEERS = pathlib.Path(__file__).parent / "peers"
+PEERS_HOME = pathlib.Path("out") / "benchmarks" / "peers"
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """What was measured of a variant; rates are medians, in steps per second."""
+    """What was measured of a variant; rates by contender are medians, in steps per second."""
 
     variant: str
     batch: int
-    ours: float
-    naive: float
+    rates: Mapping[str, float]
     step_gflop: float
 
-    @property
-    def ratio(self) -> float:
-        """Ours over naive."""
-        return self.ours / self.naive
+    def over(self, *others: str) -> float | None:
+        """Our rate over the best of the others'; None where none was measured."""
+        measured = [self.rates[other] for other in others if other in self.rates]
+        return self.rates["ours"] / max(measured) if measured else None
+
+
+class Contender(Protocol):
+    """A loop."""
+
+    def __call__(self, steps: int) -> float:
+        """Take `steps` steps; the seconds that took."""
 
 
 class Ours:
@@ -70,10 +89,12 @@ class Ours:
         self._steps = Steps(variant.build({}), examples, variant.recipe, PROTOCOL, 0, strategy)
         self._name, self._done = variant.name, 0
 
-    def __call__(self, steps: int) -> None:
-        """Take `steps` steps."""
+    def __call__(self, steps: int) -> float:
+        """Take `steps` steps; the seconds that took."""
+        started = time.perf_counter()
         self._steps.run(self._done, steps, self._name)
         self._done += steps
+        return time.perf_counter() - started
 
 
 class Naive:
@@ -102,20 +123,23 @@ class Naive:
         self._step: Any = tf.function(self._train_step)
         self._done = 0
 
-    def __call__(self, steps: int) -> None:
-        """Take `steps` steps."""
+    def __call__(self, steps: int) -> float:
+        """Take `steps` steps; the seconds that took."""
+        started = time.perf_counter()
         total = 0.0
         for _ in range(steps):
             images, labels = next(self._batches)
             seed = tf.constant([0, self._done * SEEDS_A_STEP])
-            total += self._step(images, labels, seed)
+            with as_the_sources():  # for the first call, which traces
+                total += self._step(images, labels, seed)
             self._done += 1
         float(total)
+        return time.perf_counter() - started
 
     def step_flop(self) -> int:
         """Floating-point operations of a step, as TensorFlow's profiler counts them."""
         images, labels = next(self._batches)
-        graph = self._step.get_concrete_function(images, labels, tf.constant([0, 0])).graph
+        graph = tf.function(self._train_step).get_concrete_function(images, labels, tf.constant([0, 0])).graph
         builder = tf.compat.v1.profiler.ProfileOptionBuilder
         options = builder(builder.float_operation()).with_empty_output().build()
         return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
@@ -132,6 +156,88 @@ class Naive:
         return total
 
 
+class Peer:
+    """A twin in another framework: a process of the peers' environment that takes steps when told to."""
+
+    def __init__(self, script: pathlib.Path, python: pathlib.Path, variant: str, batch: int) -> None:
+        self._process = subprocess.Popen(
+            [python, script, variant, str(batch)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, steps: int) -> float:
+        """Take `steps` steps; the seconds that took."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def as_the_sources() -> contextlib.ExitStack:
+    """While it lasts, models are traced with the operations that their sources call."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(mock.patch.object(objectives, "bernoulli_distortion", plain_distortion))
+    stack.enter_context(mock.patch.object(priors, "log_probabilities", plain_log_probabilities))
+    stack.enter_context(mock.patch.object(Dense, "call", keras.layers.Dense.call))
+    return stack
+
+
+def plain_distortion(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """objectives.bernoulli_distortion by TensorFlow's own operation."""
+    entropies = tf.nn.sigmoid_cross_entropy_with_logits(
+        labels=tf.broadcast_to(images, logits.shape), logits=logits
+    )
+    return tf.reduce_sum(entropies, axis=[-3, -2, -1])
+
+
+def plain_log_probabilities(codes: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """priors.log_probabilities by TensorFlow's own operation."""
+    return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
+
+
+def peers_python() -> pathlib.Path:
+    """The Python of the peers' environment, which is made if it is not there."""
+    wanted = PEERS / "requirements.txt"
+    python, installed = PEERS_HOME / "bin" / "python", PEERS_HOME / wanted.name
+    if not installed.exists() or installed.read_text() != wanted.read_text():
+        uv = [sys.executable, "-m", "uv"]
+        subprocess.run(
+            [*uv, "venv", "--quiet", "--clear", "--python", sys.executable, PEERS_HOME], check=True
+        )
+        subprocess.run([*uv, "pip", "install", "--quiet", "--python", python, "-r", wanted], check=True)
+        installed.write_text(wanted.read_text())
+    return python
+
+
+@contextlib.contextmanager
+def peers_of(variant: str, batch: int, python: pathlib.Path | None) -> Iterator[dict[str, Contender]]:
+    """The twins of the variant, by framework; none without the peers' Python."""
+    scripts = sorted(PEERS.glob("in_*.py")) if python else []
+    found = {
+        script.stem.removeprefix("in_"): Peer(script, python, variant, batch)
+        for script in scripts
+        if python and variant in twins(script)
+    }
+    try:
+        yield dict(found)
+    finally:
+        for peer in found.values():
+            peer.close()
+
+
+def twins(script: pathlib.Path) -> set[str]:
+    """The variants that a peer's script has: the keys of its TWINS, read without importing its framework."""
+    for node in ast.parse(script.read_text()).body:
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TWINS":
+            assert isinstance(node.value, ast.Dict)
+            return {ast.literal_eval(key) for key in node.value.keys if key is not None}
+    raise ValueError(f"{script} has no TWINS")
+
+
 def synthetic(count: int) -> data.Examples:
     """Images of random bits: a step's time does not depend on what they show."""
     draw = np.random.default_rng(0)
@@ -139,32 +245,24 @@ def synthetic(count: int) -> data.Examples:
     return data.Examples(pixels, draw.integers(0, CLASSES, count))
 
 
-def seconds_of(work: Callable[[int], None], steps: int) -> float:
-    """Wall time of `steps` steps."""
-    started = time.perf_counter()
-    work(steps)
-    return time.perf_counter() - started
-
-
-def measure(name: str, examples: data.Examples, steps: int, runs: int) -> Row:
+def measure(name: str, examples: data.Examples, steps: int, runs: int, python: pathlib.Path | None) -> Row:
     """Alternate the contenders on the variant `name`; steps: of a run, 0 for RUN_SECONDS' worth."""
     variant = variants.load(name)
-    ours, naive = Ours(variant, examples), Naive(variant, examples)
-    for contender in (ours, naive):
-        contender(WARM_UP)  # traces
-    steps = steps or max(WARM_UP, int(RUN_SECONDS * WARM_UP / seconds_of(naive, WARM_UP)))
-    times: dict[str, list[float]] = {"ours": [], "naive": []}
-    for _ in range(runs):
-        times["ours"].append(seconds_of(ours, steps))
-        times["naive"].append(seconds_of(naive, steps))
+    batch = variant.recipe.batch_size
+    naive = Naive(variant, examples)
+    with peers_of(name, batch, python) as peers:
+        contenders: dict[str, Contender] = {"ours": Ours(variant, examples), "naive": naive, **peers}
+        for contender in contenders.values():
+            contender(WARM_UP)  # traces
+        steps = steps or max(WARM_UP, int(RUN_SECONDS * WARM_UP / naive(WARM_UP)))
+        for contender in contenders.values():
+            contender(steps)  # what is compiled for a number of steps
+        times: dict[str, list[float]] = {who: [] for who in contenders}
+        for _ in range(runs):
+            for who, contender in contenders.items():
+                times[who].append(contender(steps))
     rates = {who: steps / statistics.median(seconds) for who, seconds in times.items()}
-    return Row(
-        variant=name,
-        batch=variant.recipe.batch_size,
-        ours=rates["ours"],
-        naive=rates["naive"],
-        step_gflop=naive.step_flop() / 1e9,
-    )
+    return Row(name, batch, rates, naive.step_flop() / 1e9)
 
 
 def matmul_peak() -> float:
@@ -172,23 +270,33 @@ def matmul_peak() -> float:
     matrix = tf.random.stateless_uniform([PEAK_SIDE, PEAK_SIDE], [0, 0])
     multiply: Any = tf.function(tf.matmul)
 
-    def once(_: int) -> None:
+    def seconds() -> float:
+        started = time.perf_counter()
         multiply(matrix, matrix).numpy()
+        return time.perf_counter() - started
 
-    once(1)
-    return 2 * PEAK_SIDE**3 / min(seconds_of(once, 1) for _ in range(5)) / 1e9
+    seconds()
+    return 2 * PEAK_SIDE**3 / min(seconds() for _ in range(5)) / 1e9
 
 
 def table(rows: list[Row], peak: float) -> str:
-    """The rows as text."""
-    heads = ["variant", "batch", "ours/s", "naive/s", "ratio", "GFLOP/s", "of peak"]
-    lines = ["  ".join(f"{head:>16}" for head in heads)]
+    """The rows as text: rates in steps per second, ratios of ours over the others'."""
+    contenders = list(dict.fromkeys(who for row in rows for who in row.rates))
+    peers = [who for who in contenders if who not in ("ours", "naive")]
+    heads = ["variant", "batch", *contenders, "over naive", *(["over peers"] if peers else [])]
+    lines = ["  ".join(f"{head:>15}" for head in [*heads, "GFLOP/s", "of peak"])]
     for row in rows:
-        rate = row.step_gflop * row.ours
-        cells = [row.variant, str(row.batch), f"{row.ours:.1f}", f"{row.naive:.1f}", f"{row.ratio:.2f}"]
-        cells += [f"{rate:.1f}", f"{rate / peak:.0%}"]
-        lines.append("  ".join(f"{cell:>16}" for cell in cells))
+        rate = row.step_gflop * row.rates["ours"]
+        ratios = [row.over("naive"), *([row.over(*peers)] if peers else [])]
+        cells = [row.variant, str(row.batch), *(text(row.rates.get(who), 1) for who in contenders)]
+        cells += [*(text(ratio, 2) for ratio in ratios), f"{rate:.1f}", f"{rate / peak:.0%}"]
+        lines.append("  ".join(f"{cell:>15}" for cell in cells))
     return "\n".join([*lines, f"matrix product peak of this machine: {peak:.0f} GFLOP/s"])
+
+
+def text(number: float | None, digits: int) -> str:
+    """The number, or a dash where there is none."""
+    return "-" if number is None else f"{number:.{digits}f}"
 
 
 def main(arguments: list[str]) -> None:
@@ -197,19 +305,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--variants", default="", help="names, separated by commas (default: all)")
     parser.add_argument("--steps", type=int, default=0, help=f"of a run (default: {RUN_SECONDS} s' worth)")
     parser.add_argument("--runs", type=int, default=5, help="of each contender (default: 5)")
+    parser.add_argument("--peers", action="store_true", help="also PyTorch and JAX, installed if need be")
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
+    python = peers_python() if given.peers else None
     examples = synthetic(IMAGES)
     peak = matmul_peak()
     rows = []
     for name in given.variants.split(",") if given.variants else variants.names():
-        rows.append(measure(name, examples, given.steps, given.runs))
-        print(f"{name}: {rows[-1].ratio:.2f} x naive", file=sys.stderr, flush=True)
+        rows.append(measure(name, examples, given.steps, given.runs, python))
+        print(f"{name}: {text(rows[-1].over('naive'), 2)} x naive", file=sys.stderr, flush=True)
         keras.backend.clear_session()
         gc.collect()
     print(table(rows, peak))
     if given.json:
-        found = [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows]
+        found = [dataclasses.asdict(row) for row in rows]
         given.json.write_text(json.dumps({"matmul_peak_gflops": peak, "rows": found}, indent=1))
 
 

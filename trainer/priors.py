@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from trainer.dense import Dense
+
 
 class CodePrior(layers.Layer):
     """Autoregressive distribution over sequences of codes: p(c) = prod_t p(c_t | c_1 .. c_{t-1}).
@@ -23,7 +25,7 @@ class CodePrior(layers.Layer):
         self.place = self.add_weight(shape=[positions, width], initializer=small, name="place")
         self.blocks = [CausalBlock(width, heads) for _ in range(blocks)]
         self.norm = layers.LayerNormalization()
-        self.head = layers.Dense(codes, kernel_initializer="zeros")  # the uniform distribution to begin with
+        self.head = Dense(codes, kernel_initializer="zeros")  # the uniform distribution to begin with
 
     def logits(self, codes: tf.Tensor) -> tf.Tensor:
         """Of every position given those before it; int [B, T], T <= positions -> [B, T, codes]."""
@@ -37,8 +39,7 @@ class CodePrior(layers.Layer):
 
     def log_prob(self, codes: tf.Tensor) -> tf.Tensor:
         """log p(codes) in nats; int [B, positions] -> [B]."""
-        per_position = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=self.logits(codes))
-        return -tf.reduce_sum(per_position, axis=-1)
+        return tf.reduce_sum(log_probabilities(codes, self.logits(codes)), axis=-1)
 
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Sequences drawn position by position; int32 [count, positions]."""
@@ -54,6 +55,14 @@ class CodePrior(layers.Layer):
         return tf.while_loop(lambda position, _: position < self.positions, draw, [0, blank])[1]
 
 
+def log_probabilities(codes: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """log softmax(logits) at the codes, nats; int [B, T], [B, T, codes] -> [B, T].
+
+    Half the time of TensorFlow's sparse_softmax_cross_entropy_with_logits on a CPU.
+    """
+    return tf.gather(logits, codes, batch_dims=2) - tf.reduce_logsumexp(logits, axis=-1)
+
+
 class CausalBlock(layers.Layer):
     """Self-attention over earlier positions and this, then a dense layer each; [B, T, W] -> [B, T, W]."""
 
@@ -61,11 +70,11 @@ class CausalBlock(layers.Layer):
         super().__init__()
         self.heads = heads
         self.attention_norm = layers.LayerNormalization()
-        self.project = layers.Dense(3 * width)
-        self.merge = layers.Dense(width)
+        self.project = Dense(3 * width)
+        self.merge = Dense(width)
         self.dense_norm = layers.LayerNormalization()
-        self.expand = layers.Dense(4 * width, activation="relu")
-        self.contract = layers.Dense(width)
+        self.expand = Dense(4 * width, activation="relu")
+        self.contract = Dense(width)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         hidden = inputs + self.merge(self.attend(self.attention_norm(inputs)))

@@ -26,6 +26,7 @@ from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS, SIDE
 from trainer import checks, noise, objectives
+from trainer.dense import Dense
 from trainer.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
 from trainer.recipe import Budget, Recipe
 
@@ -89,13 +90,13 @@ class M2(GenerativeModel, Classifier):
                 layers.Flatten(),
             ]
         )
-        self.classifier_out = layers.Dense(CLASSES)
-        self.image_to_hidden = Sequential([layers.Flatten(), layers.Dense(config.hidden)])
-        self.class_to_hidden = layers.Dense(config.hidden, use_bias=False)
-        self.hidden_to_latent = layers.Dense(2 * config.latent)
-        self.latent_to_decoder = layers.Dense(config.hidden)
-        self.class_to_decoder = layers.Dense(config.hidden, use_bias=False)
-        self.decoder_to_pixels = layers.Dense(PIXELS)
+        self.classifier_out = Dense(CLASSES)
+        self.image_to_hidden = Sequential([layers.Flatten(), Dense(config.hidden)])
+        self.class_to_hidden = Dense(config.hidden, use_bias=False)
+        self.hidden_to_latent = Dense(2 * config.latent)
+        self.latent_to_decoder = Dense(config.hidden)
+        self.class_to_decoder = Dense(config.hidden, use_bias=False)
+        self.decoder_to_pixels = Dense(PIXELS)
         self.labelled_images = self.add_weight(
             shape=[config.labels, SIDE, SIDE, 1], initializer="zeros", trainable=False, name="labelled_images"
         )
