@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,8 +108,8 @@ class Settings:
     def _check_operation(self) -> None:
         if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 0:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
-        if not isinstance(self.mlflow, str):
-            raise ValueError(f"mlflow must be a folder or a server's address, got {self.mlflow!r}")
+        if not isinstance(self.mlflow, str) or not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
+            raise ValueError(f"mlflow must be a folder, file:///... or http(s)://..., got {self.mlflow!r}")
         if self.mlflow and importlib.util.find_spec("mlflow") is None:
             install = "pip install mlflow-skinny==2.19.0"
             raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")

@@ -63,8 +63,18 @@ def publish(settings: Settings, executions: Mapping[str, int], run: str, say: Ca
         say(f"MLflow {place}: {sum(logged)} logged, {len(logged) - sum(logged)} there already")
     except Exception as error:  # of any kind: a server, a disk, a proxy; the run is complete without it
         log.exception("nothing more was logged to MLflow")
-        words = " ".join(str(error).split())[:300] or type(error).__name__
-        say(f"! MLflow {place}: {words}; the run itself is complete, and the next one logs what is missing")
+        say(
+            f"! MLflow {place}: {words(error)}; the run itself is complete, the next one logs what is missing"
+        )
+
+
+def words(error: BaseException) -> str:
+    """What the error says; where the system refused something beneath it, what that was."""
+    inner = error
+    while inner.__context__ is not None:
+        inner = inner.__context__
+    said = " ".join(str(inner if isinstance(inner, OSError) else error).split())
+    return said[:300] or type(error).__name__
 
 
 def address(place: str) -> str:

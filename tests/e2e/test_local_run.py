@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from components import idx
 from components.idx import Images
@@ -124,7 +125,7 @@ def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(
     assert "mlp is not blessed" in result.stdout
 
 
-def test_a_variant_that_fails_is_in_the_report_beside_those_that_work(
+def test_a_variant_that_fails_is_reported_beside_those_that_work_which_mlflow_learns_of_once(
     tmp_path: pathlib.Path, digits_folder: pathlib.Path
 ) -> None:
     home = Home(tmp_path / "home", digits_folder)
@@ -134,7 +135,7 @@ def test_a_variant_that_fails_is_in_the_report_beside_those_that_work(
         yaml.safe_dump({"overrides": {"vae_dense": broken}, "variants": ["mlp", "vae_dense"]})
     )
     for _ in range(2):  # the second time all that worked is cached
-        result = home.run("--settings", str(settings))
+        result = home.run("--settings", str(settings), "--mlflow", str(tmp_path / "mlruns"))
         assert result.returncode == 1
         assert "Trainer.vae_dense failed" in result.stderr
         rows = home.rows()
@@ -146,6 +147,10 @@ def test_a_variant_that_fails_is_in_the_report_beside_those_that_work(
             -1
         ] == "failed"
     assert all(cached(result).values())
+    client = MlflowClient(tracking_uri=(tmp_path / "mlruns").as_uri())
+    [run] = client.search_runs([client.get_experiment_by_name("latentline").experiment_id])
+    assert run.data.params["variant"] == "mlp"
+    assert run.data.metrics["test/accuracy"] == rows["mlp"]["metrics"]["accuracy"]["value"]
 
 
 def rerun_after(home: Home, edited: str, comment: str) -> set[str]:
