@@ -1,5 +1,6 @@
 """AtomicPusher: TFX's Pusher, except that a model server never sees half a model."""
 
+import contextlib
 import os
 import shutil
 import time
@@ -11,10 +12,15 @@ from tfx.components.pusher import component, executor
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
-from tfx.utils import io_utils, proto_utils
+from tfx.utils import io_utils, json_utils, proto_utils
 
-SOURCE = "latentline_source.txt"
-"""File in a pushed version that names the model artifact it is a copy of."""
+from components.versions import SOURCE, published
+from components.versions import source as source_of
+
+KEEP = "keep"
+"""Key of the Pusher's custom_config: how many versions stay after a push, the newest; 0: all."""
+REMOVED = ".removed-"
+"""How the hidden name of a version begins that is being removed."""
 
 
 class Executor(executor.Executor):  # type: ignore[misc]
@@ -35,32 +41,40 @@ class Executor(executor.Executor):  # type: ignore[misc]
         proto_utils.json_to_proto(exec_properties["push_destination"], destination)
         model = artifact_utils.get_single_instance(input_dict["model"])
         version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory, source=model.uri)
+        retain(destination.filesystem.base_directory, _keep(exec_properties))
         io_utils.copy_dir(self.GetModelPath(input_dict), pushed.uri)
         self._MarkPushed(
             pushed, os.path.join(destination.filesystem.base_directory, str(version)), str(version)
         )
 
 
-class AtomicPusher(component.Pusher):  # type: ignore[misc]
-    """Pushes a blessed model to `<base_directory>/<version>`, versions ascending.
+def _keep(exec_properties: dict[str, Any]) -> int:
+    config = json_utils.loads(exec_properties.get("custom_config") or "null")
+    return int((config or {}).get(KEEP, 0))
 
-    Input: `model` and its `model_blessing`. Output: `pushed_model`.
+
+class AtomicPusher(component.Pusher):  # type: ignore[misc]
+    """Pushes a blessed model to `<base_directory>/<version>`, versions ascending, and removes the oldest.
+
+    Input: `model` and its `model_blessing`; custom_config[KEEP]. Output: `pushed_model`.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
 
-def push(model: str, base_directory: str, source: str) -> int:
+def push(model: str, base_directory: str, source: str, again: bool = False) -> int:
     """Copy the SavedModel folder `model` to a new version of `base_directory`; the version's number.
 
-    The number is the time in seconds, or one more than the newest where the clock went back. The newest
-    version is returned as it is if it already is a copy of `source`, so that a push repeated after a crash
-    adds nothing.
+    The number is the time in seconds, or one more than the newest where the clock went back. A version that
+    is a copy of `source` is returned as it is, so that a push repeated after a crash adds nothing, and nor
+    does one of a model that somebody has rolled back from. With `again`, which is for somebody's decision,
+    that holds for the newest version only.
     """
     os.makedirs(base_directory, exist_ok=True)
     versions = published(base_directory)
-    if versions and _source(os.path.join(base_directory, str(versions[-1]))) == source:
-        return versions[-1]
+    for version in reversed(versions[-1:] if again else versions):
+        if source_of(base_directory, version) == source:
+            return version
     version = max(int(time.time()), versions[-1] + 1 if versions else 0)
     # The leading dot keeps model servers away: they look for names that are numbers.
     staging = os.path.join(base_directory, f".{version}-{uuid.uuid4().hex}")
@@ -74,14 +88,18 @@ def push(model: str, base_directory: str, source: str) -> int:
     return version
 
 
-def published(base_directory: str) -> list[int]:
-    """The versions a model server would see, ascending."""
-    return sorted(int(name) for name in os.listdir(base_directory) if name.isdigit())
+def retain(base_directory: str, keep: int) -> list[int]:
+    """Remove all versions but the newest `keep`, 0 for none of them; those that were removed, ascending.
 
-
-def _source(version_directory: str) -> str:
-    try:
-        with open(os.path.join(version_directory, SOURCE)) as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
+    A version is renamed to a hidden name first, so that a model server never sees half of it. What an earlier
+    removal left when it was broken off goes too.
+    """
+    surplus = published(base_directory)[:-keep] if keep else []
+    for version in surplus:
+        hidden = f"{REMOVED}{version}-{uuid.uuid4().hex}"
+        with contextlib.suppress(FileNotFoundError):  # another run on the cluster was faster
+            os.rename(os.path.join(base_directory, str(version)), os.path.join(base_directory, hidden))
+    for name in os.listdir(base_directory):
+        if name.startswith(REMOVED):
+            shutil.rmtree(os.path.join(base_directory, name), ignore_errors=True)
+    return surplus

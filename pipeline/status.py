@@ -162,7 +162,7 @@ def _ended(entry: journal.Entry) -> str:
 
 def _outcome(outcome: journal.Outcome) -> str:
     version = f" {outcome.version}" if outcome.version else ""
-    words = {journal.CACHED: f"nothing new, still{version}"}.get(outcome.result, outcome.result + version)
+    words = {journal.CACHED: f"nothing new since{version}"}.get(outcome.result, outcome.result + version)
     return words + (f": {outcome.why}" if outcome.why else "")
 
 

@@ -28,8 +28,8 @@ def add(parsers: Any) -> None:
         parsers,
         "status",
         help="last run, next run, what is in production; exit codes for monitors",
-        description="Tell how a home is doing: the last run and what came of each variant, the next run, what\n"
-        "is in production and since when, and whether the schedule's service lives.",
+        description="Tell how a home is doing: the last run and what came of each variant, the next run,\n"
+        "what is in production and since when, and whether the schedule's service lives.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("--home", default="out", help="folder of the runs (default: out)")

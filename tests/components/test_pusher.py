@@ -76,3 +76,66 @@ def test_a_reader_that_polls_never_sees_a_partial_version(
     reader.join()
     assert partial == []
     assert len(pusher.published(str(serving))) == 30
+
+
+def test_a_model_that_somebody_rolled_back_from_is_not_pushed_again_by_itself(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = str(tmp_path / "serving")
+    first, second = (pusher.push(str(model), serving, name) for name in ("model/1", "model/2"))
+    back = pusher.push(str(model), serving, "model/1", again=True)
+    assert pusher.published(serving) == [first, second, back]
+    assert pusher.push(str(model), serving, "model/2") == second
+    assert pusher.push(str(model), serving, "model/1", again=True) == back
+    assert pusher.published(serving) == [first, second, back]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, 4), (1, 1), (3, 3), (10, 4)])
+def test_the_newest_versions_stay_and_the_others_go_whole(
+    tmp_path: pathlib.Path, model: pathlib.Path, keep: int, left: int
+) -> None:
+    serving = tmp_path / "serving"
+    versions = [pusher.push(str(model), str(serving), f"model/{number}") for number in range(4)]
+    assert pusher.retain(str(serving), keep) == versions[: 4 - left]
+    assert sorted(os.listdir(serving)) == sorted(map(str, versions[4 - left :]))
+
+
+def test_what_a_broken_off_removal_left_goes_with_the_next_one(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    version = pusher.push(str(model), str(serving), "model/1")
+    (serving / f"{pusher.REMOVED}7-abc" / "variables").mkdir(parents=True)
+    assert pusher.retain(str(serving), 5) == []
+    assert os.listdir(serving) == [str(version)]
+
+
+def test_a_reader_that_polls_never_sees_half_of_a_version_that_is_removed(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    partial, stop = [], threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for version in pusher.published(str(serving)):
+                # Held open by its folder, as a server that loads it would: a rename does not take files away.
+                try:
+                    handle = os.open(serving / str(version), os.O_RDONLY)
+                except FileNotFoundError:
+                    continue
+                names = set(os.listdir(handle))
+                os.close(handle)
+                if names and (serving / str(version)).exists() and "saved_model.pb" not in names:
+                    partial.append(version)
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(30):
+        pusher.push(str(model), str(serving), f"model/{number}")
+        pusher.retain(str(serving), 2)
+    stop.set()
+    reader.join()
+    assert partial == []
+    assert len(pusher.published(str(serving))) == 2
