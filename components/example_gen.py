@@ -81,11 +81,15 @@ class Driver(driver.FileBasedDriver):  # type: ignore[misc]
         }
 
     def run(self, execution_info: portable_data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Called by TFX; what it does, and the window among the custom properties of `examples`."""
+        """Called by TFX; what it does, and the window among the custom properties of `examples`.
+
+        The span also becomes the property `span`, which TFX leaves 0 and StatisticsGen hands on.
+        """
         result = super().run(execution_info)
         if result.exec_properties[WINDOW].string_value:
             [examples] = result.output_artifacts["examples"].artifacts
             examples.custom_properties[WINDOW].CopyFrom(result.exec_properties[WINDOW])
+            examples.properties["span"].CopyFrom(result.exec_properties[utils.SPAN_PROPERTY_NAME])
         return result
 
 

@@ -22,6 +22,7 @@ from tfx.types import standard_artifacts
 
 from components import figures, gallery, gate, model_card, report_page
 from components.display import count, interval, seconds
+from components.drift import descriptions
 from components.evaluation import HEADLINE
 from components.metrics import UNITS
 from components.results import OVERALL, data_statistics, sliced_metrics, why_not
@@ -90,8 +91,9 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     templates: Parameter[str],
     failed: Parameter[str],
     previous: InputArtifact[list[Report]] = None,  # type: ignore[valid-type, assignment]
+    drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,  # type: ignore[valid-type, assignment]
 ):
-    """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report.
+    """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report; of drift.
 
     `templates` is report_page.version(), which makes TFX's cache notice that the page looks different.
     `failed` is JSON, variant -> why there is nothing of it among the inputs.
@@ -100,12 +102,14 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     """
     before, before_uri = earlier_rows(previous)
     data = data_statistics(statistics)
+    drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     sections = []
     columns = zip(runs, models, evaluations, blessings, pushes, galleries, strict=True)
     for run, model, evaluation, blessing, push, pictures in columns:
         slices = sliced_metrics(evaluation.uri)
         entry = row(run, evaluation, blessing, push, slices.pop(OVERALL, {}))
         entry["comparison"] = comparison(entry, before)
+        entry |= {"span": statistics.span or None, "drift": drifted}
         card = model_card.card(entry, slices, data, source=model.uri)
         shown = copy_pictures(pictures.uri, report.uri, entry["variant"])
         add_bars(shown, report.uri, entry["variant"], slices)
@@ -127,6 +131,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         "units": UNITS,
         "data": data,
         "anomalies": found_anomalies(anomalies),
+        "drift": drifted if drift else None,
         "links": {"statistics": statistics.uri, "anomalies": anomalies.uri},
         "previous": before_uri,
     }

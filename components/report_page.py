@@ -36,8 +36,8 @@ def render(page: Mapping[str, Any], folder: str) -> str:
     """The page's HTML.
 
     page: `made`, `sections` (row, gallery, by_label, card and links of a variant each), rows of what
-    `failed`, `metrics` and their `units`, `data`, `anomalies`, `links` and `previous`, as
-    components.leaderboard puts them together.
+    `failed`, `metrics` and their `units`, `data`, `anomalies`, `drift` (None where nothing was compared),
+    `links` and `previous`, as components.leaderboard puts them together.
     folder: what the pictures' files are relative to. Every text is escaped.
     """
     environment = jinja2.Environment(

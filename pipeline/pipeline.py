@@ -8,6 +8,7 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.components.trainer.component import Trainer
 from tfx.components.transform.component import Transform
+from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2
@@ -15,15 +16,16 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
 from components.baseline import LatestBlessedRival
+from components.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
 from components.evaluation import eval_config
 from components.example_gen import IdxExampleGen
 from components.gallery import Gallery
 from components.gate import AnomalyGate
 from components.leaderboard import LatestOtherReport, Leaderboard, Report
-from components.pusher import AtomicPusher
+from components.pusher import KEEP, AtomicPusher
 from components.report_page import version
 from components.sources import Dataset
-from pipeline.fingerprint import file_fingerprint, fingerprint, versioned
+from pipeline.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
 from pipeline.partial import NOTHING
 from pipeline.settings import Settings
 from pipeline.target import Target, local
@@ -52,10 +54,13 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         custom_config={"protocol": settings.protocol, "code": fingerprint("trainer.transform")},
         disable_statistics=True,
     )
-    transform.add_upstream_node(gate)
+    watch = DataWatch(settings, statistics_gen, schema_gen, gate) if compares_data(settings) else None
+    transform.add_upstream_node(watch.gate if watch else gate)
     shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
+    shared += watch.nodes if watch else []
 
-    lines = [Line(job, example_gen, transform, target.serving) for job in settings.jobs(dataset.name)]
+    jobs = settings.jobs(dataset.name)
+    lines = [Line(job, example_gen, transform, target.serving, settings.keep) for job in jobs]
     runs = union([line.trainer.outputs["model_run"] for line in lines])
     resolver = Resolver(strategy_class=LatestOtherReport, runs=runs, report=Channel(type=Report))
     leaderboard = versioned(
@@ -68,6 +73,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             galleries=union([line.gallery.outputs["gallery"] for line in lines]),
             statistics=statistics_gen.outputs["statistics"],
             anomalies=validator.outputs["anomalies"],
+            **({"drift": watch.validator.outputs["anomalies"]} if watch else {}),
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
             failed=NOTHING,
@@ -85,18 +91,59 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     )
 
 
+def compares_data(settings: Settings) -> bool:
+    """Whether there is anything that the data of a run could have drifted from."""
+    return bool(settings.spans or settings.serving_data)
+
+
+class DataWatch:
+    """The nodes that compare new data with an earlier span and serving data, and stop a run that drifts."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        statistics_gen: StatisticsGen,
+        schema_gen: ImportSchemaGen,
+        upstream: BaseNode,
+    ) -> None:
+        statistics = statistics_gen.outputs["statistics"]
+        resolver = Resolver(
+            strategy_class=EarlierStatistics,
+            statistics=statistics,
+            previous=Channel(
+                type=standard_artifacts.ExampleStatistics, producer_component_id=statistics_gen.id
+            ),
+            accepted=Channel(type=AcceptedData),
+        ).with_id("Resolver.statistics")
+        self.validator = versioned(
+            DriftValidator(
+                statistics=statistics,
+                schema=schema_gen.outputs["schema"],
+                previous=resolver.outputs["previous"],
+                serving_data=settings.serving_data,
+            ),
+            fingerprint("components.drift"),
+        )
+        self.gate = DriftGate(
+            statistics=statistics, anomalies=self.validator.outputs["anomalies"], action=settings.drift
+        )
+        self.gate.add_upstream_node(upstream)
+        self.nodes = [resolver, self.validator, self.gate]
+
+
 class Line:
     """The nodes of one variant: train, picture, find its rival in production, evaluate against it, push."""
 
-    def __init__(self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str) -> None:
+    def __init__(
+        self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, keep: int
+    ) -> None:
         variant = variants.load(job.variant)
         floor = variant.recipe.with_overrides(job.recipe).floor.of(job.profile)
-        code = fingerprint("trainer.run", f"trainer.variants.{job.variant}")
         self.trainer = Trainer(
             run_fn="trainer.run.run_fn",
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
-            custom_config={"job": job.to_dict(), "code": code},
+            custom_config={"job": job.to_dict(), "code": trainer_code(job.variant)},
             train_args=trainer_pb2.TrainArgs(),
             eval_args=trainer_pb2.EvalArgs(),
         ).with_id(f"Trainer.{job.variant}")
@@ -126,5 +173,6 @@ class Line:
                     base_directory=os.path.join(serving, job.variant)
                 )
             ),
+            custom_config={KEEP: keep},
         ).with_id(f"Pusher.{job.variant}")
         self.nodes = [self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]

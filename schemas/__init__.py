@@ -13,6 +13,8 @@ IMAGE = "image"
 """Raw feature: PIXELS bytes, one grey value 0 (background) to 255 each, rows from the top."""
 LABEL = "label"
 """Raw and transformed feature: the class, int64."""
+INK = "ink"
+"""Raw feature: the mean grey level over 255, float, all that statistics see of images; clients need not send it."""
 PIXELS_FEATURE = "pixels"
 """Transformed feature: int64 [PIXELS], 0/1 when Transform binarized, else 0 to 255."""
 

@@ -90,7 +90,8 @@ class Servable(tf.Module):
         return self._model.metrics_per_example(self._batch(examples), seed, self._samples)
 
     def _batch(self, examples: tf.Tensor) -> Batch:
-        features = self._transform(tf.io.parse_example(examples, self._raw_spec))
+        spec = {name: self._raw_spec[name] for name in (IMAGE, LABEL)}
+        features = self._transform(tf.io.parse_example(examples, spec))
         return Batch(self._inputs(features), features[LABEL])
 
     def _log_weight(self, examples: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:

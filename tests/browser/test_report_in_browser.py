@@ -76,7 +76,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     labels = {label: 100 + 10 * int(label) for label in LABELS}
     page = {
         "made": "2026-01-01 00:00 UTC", "sections": sections, "failed": [],
-        "metrics": leaderboard.metric_names(rows), "units": UNITS, "anomalies": "",
+        "metrics": leaderboard.metric_names(rows), "units": UNITS, "anomalies": "", "drift": None,
         "links": {"statistics": "/a/statistics"}, "previous": "",
         "data": [{"split": "train", "examples": 1450, "labels": labels, "features": features}],
     }  # fmt: skip

@@ -182,6 +182,7 @@ def test_a_window_trains_on_its_spans_together_and_tests_on_the_newest_alone(lin
     properties = line.examples().custom_properties
     assert properties["span"].int_value == 3
     assert properties["window"].string_value == "span-3, span-2"
+    assert line.examples().properties["span"].int_value == 3
 
 
 def test_what_nobody_touched_is_cached_and_a_withdrawn_span_is_not_missed(line: Line) -> None:

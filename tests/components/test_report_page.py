@@ -32,10 +32,11 @@ def section(variant: str = "cvae", **changes: Any) -> dict[str, Any]:
         "metrics": {"elbo": ELBO}, "blessed": True, "why_not": "", "pushed_version": 17,
         "comparison": {"why_not": "no earlier run"}, **changes,
     }  # fmt: skip
+    left_out = dict.fromkeys(("Latent manifold", "Interpolation"), "there are codes")
     picture = {"file": "a.png", "title": "Samples", "caption": "Drawn at random."}
     return {
         "row": row,
-        "gallery": {"pictures": [picture], "left_out": {"Latent manifold": "there are codes"}},
+        "gallery": {"pictures": [picture], "left_out": left_out},
         "by_label": {"0": {"elbo": ELBO}},
         "card": model_card.card(row, {}, DATA, source="/a/model/1"),
         "links": {"SavedModel": "/a/model 1", "evaluation": "gs://bucket/evaluation"},
@@ -75,8 +76,8 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def page(folder: pathlib.Path, *sections: dict[str, Any], **changes: Any) -> str:
     values = {
-        "made": "2026-01-01 00:00 UTC", "sections": list(sections), "failed": [], "metrics": ["elbo"],
-        "units": UNITS, "data": DATA, "anomalies": "", "links": {"statistics": "/a/statistics"},
+        "units": UNITS, "data": DATA, "anomalies": "", "drift": None, "previous": "",
+        "links": {"statistics": "/a/statistics"}, **changes,
         "previous": "", **changes,
     }  # fmt: skip
     return report_page.render(values, str(folder))
@@ -102,7 +103,7 @@ def test_figures_come_with_interval_and_unit(folder: pathlib.Path) -> None:
     assert "-155.9 ±0.6" in text
     assert "nats per image" in text
     assert "no anomalies" in text
-    assert "Latent manifold is left out: there are codes." in text
+    assert "Left out: Latent manifold, Interpolation (there are codes)." in text
 
 
 def test_what_failed_is_a_row_of_the_table_with_its_reason(folder: pathlib.Path) -> None:

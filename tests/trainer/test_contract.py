@@ -14,7 +14,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from components.examples import serialize
 from components.idx import Images
-from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TRAIN_SPLIT
+from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants
 from trainer.data import Examples
 from trainer.export import export
@@ -39,9 +39,13 @@ def examples(digits: dict[str, Images]) -> Examples:
 def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the Transform component would leave for the threshold protocol."""
     folder = tmp_path_factory.mktemp("transform")
-    spec = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
+    spec = {
+        IMAGE: tf.io.FixedLenFeature([], tf.string),
+        LABEL: tf.io.FixedLenFeature([], tf.int64),
+        INK: tf.io.FixedLenFeature([], tf.float32),
+    }
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    data = [{IMAGE: bytes(PIXELS), LABEL: 0}]
+    data = [{IMAGE: bytes(PIXELS), LABEL: 0, INK: 0.0}]
     with tft_beam.Context(temp_dir=str(folder / "temporary")):
         _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
             lambda inputs: preprocessing_fn(inputs, {"protocol": "threshold"})
@@ -83,9 +87,12 @@ def batch(examples: Examples) -> Batch:
 
 @pytest.fixture(scope="module")
 def serialized(digits: dict[str, Images]) -> tf.Tensor:
-    """The images of `batch` as a client would send them."""
+    """The images of `batch` as a client would send them: without ink, which statistics alone look at."""
     images, labels = digits[TRAIN_SPLIT]
-    return tf.constant([serialize(images[i].tobytes(), int(labels[i])) for i in range(6)])
+    sent = [tf.train.Example.FromString(serialize(images[i].tobytes(), int(labels[i]))) for i in range(6)]
+    for example in sent:
+        del example.features.feature[INK]
+    return tf.constant([example.SerializeToString() for example in sent])
 
 
 @contextlib.contextmanager

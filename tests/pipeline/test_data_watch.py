@@ -1,0 +1,110 @@
+"""The data side of a nightly run: spans in, statistics, drift found or let through; without training."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from tfx.dsl.compiler.compiler import Compiler
+
+from components import idx, sources
+from components.drift import descriptions
+from pipeline.errors import RunFailed
+from pipeline.local import LocalRunner
+from pipeline.pipeline import create_pipeline
+from pipeline.report import outputs
+from pipeline.settings import Settings
+
+DATA_SIDE = (
+    "IdxExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate",
+    "Resolver.statistics", "DriftValidator", "DriftGate",
+)  # fmt: skip
+
+
+class Nights:
+    """A folder of spans and a home; each run is one night."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.data, self.home = folder / "data", folder / "home"
+        self.images = sources.digits()
+
+    def deliver(self, span: int, change: int = 0) -> None:
+        """Span `span`: its own share of the digits, grey values XORed with `change`."""
+        folder = self.data / f"span-{span}"
+        folder.mkdir(parents=True)
+        for split, prefix in idx.PREFIXES.items():
+            images, labels = self.images[split]
+            mine = np.arange(len(labels)) % 3 == span % 3
+            idx.write(str(folder / f"{prefix}-images-idx3-ubyte"), images[mine] ^ np.uint8(change))
+            idx.write(str(folder / f"{prefix}-labels-idx1-ubyte"), labels[mine])
+
+    def run(self, drift: str = "stop") -> list[str]:
+        """The runner's lines. Raises RunFailed."""
+        settings = Settings(
+            variants=("linear",), data=str(self.data), home=str(self.home), spans=1, drift=drift
+        )
+        self.home.mkdir(exist_ok=True)
+        ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", str(self.data), "")))
+        for index in reversed(range(len(ir.nodes))):
+            if ir.nodes[index].pipeline_node.node_info.id not in DATA_SIDE:
+                del ir.nodes[index]
+        self.said: list[str] = []
+        self.runner = LocalRunner(self.said.append)
+        self.runner.run_with_ir(ir)
+        return self.said
+
+    def found(self) -> list[str]:
+        """What the validator of the last run says."""
+        execution = self.runner.executions["DriftValidator"]
+        return descriptions(outputs(str(self.home / "metadata.db"), execution)["anomalies"].uri)
+
+
+@pytest.fixture
+def nights(tmp_path: pathlib.Path) -> Nights:
+    made = Nights(tmp_path)
+    made.deliver(1)
+    return made
+
+
+def test_a_span_that_drifted_stops_the_run_and_is_no_measure_for_the_next(nights: Nights) -> None:
+    nights.run()
+    assert nights.found() == []
+    nights.deliver(2, change=255)
+    with pytest.raises(RunFailed) as caught:
+        nights.run()
+    [line] = str(caught.value).splitlines()
+    assert line.startswith("DriftGate failed: ink of the eval split has drifted from the span before")
+    assert "accept it with --drift warn" in line
+    assert len(nights.found()) == 2
+    nights.deliver(3)
+    nights.run()
+    assert nights.found() == []
+
+
+def test_a_drift_once_accepted_is_the_new_measure(nights: Nights) -> None:
+    nights.run()
+    nights.deliver(2, change=255)
+    said = nights.run(drift="warn")
+    assert any(line.startswith("! accepted since drift is set to warn: ink of the") for line in said)
+    nights.deliver(4, change=255)
+    nights.run()
+    assert nights.found() == []
+
+
+def test_nothing_new_is_all_cached_also_after_a_span_was_withdrawn(nights: Nights) -> None:
+    nights.run()
+    nights.deliver(2)
+    nights.run()
+    assert all(line.endswith("cached") for line in nights.run())
+    shutil.rmtree(nights.data / "span-2")
+    assert all(line.endswith("cached") for line in nights.run())
+
+
+def test_a_plain_folder_has_no_such_nodes(digits_folder: pathlib.Path) -> None:
+    settings = Settings(variants=("linear",), data=str(digits_folder))
+    whole = create_pipeline(settings, sources.Dataset("digits", str(digits_folder), ""))
+    assert not {"DriftValidator", "DriftGate"} & {node.id for node in whole.components}
+    compared = create_pipeline(
+        Settings(variants=("linear",), serving_data="/served"), sources.Dataset("digits", "/data", "")
+    )
+    assert {"DriftValidator", "DriftGate"} <= {node.id for node in compared.components}
