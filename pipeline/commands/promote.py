@@ -1,0 +1,66 @@
+"""latentline promote: push a trained model that the gate refused, by somebody's decision."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from pipeline import commands
+
+EXAMPLES = """examples:
+  latentline promote cvae --reason "worse on old digits, right on the new ones"
+  latentline promote cvae --model 57 --home /srv/latentline
+
+The model is pushed as a new version. The next candidate has to beat it. Who, why and when is kept in the
+metadata: `latentline lineage` shows it.
+"""
+EXIT_CODES = {
+    "0": "it is in production now",
+    "1": "it cannot be done: what is missing is named, with what there is; or the home is in use",
+}
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = commands.add(
+        parsers,
+        "promote",
+        help="push a trained model whatever the gate said of it",
+        description="Push a trained model of a variant, by default the newest, whatever the gate said of it.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
+    )
+    parser.add_argument("variant")
+    parser.add_argument(
+        "--model", type=int, metavar="ID", help="artifact id of the model (default: the newest)"
+    )
+    add_common(parser)
+    parser.set_defaults(execute=execute)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """Add what promote and rollback share."""
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for those who read it later")
+    parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Promote."""
+    from pipeline import production
+
+    return change(
+        lambda home: production.promote(home, options.variant, options.model, options.reason, print),
+        options.home,
+    )
+
+
+def change(do: Any, home: str) -> int:
+    """Change what is in production, with do(home), and tell what was done."""
+    from pipeline.errors import HomeInUse, HomeNotWritable, MetadataDamaged
+    from pipeline.production import ProductionError
+
+    try:
+        done = do(str(pathlib.Path(home).expanduser().resolve()))
+    except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
+        return commands.fail(error, commands.FAILED)
+    instead = f", instead of {done.before}" if done.before else ""
+    print(f"{done.variant}: version {done.version} is current{instead}\nmodel {done.model}")
+    return commands.OK

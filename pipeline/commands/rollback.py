@@ -1,0 +1,47 @@
+"""latentline rollback: make an earlier model the current one again."""
+
+import argparse
+from typing import Any
+
+from pipeline import commands
+from pipeline.commands.promote import add_common, change
+
+EXAMPLES = """examples:
+  latentline rollback cvae --reason "blurred sevens in production"
+  latentline rollback cvae --to 1795227466
+
+The earlier model is pushed again under a new version, for model servers serve the highest; versions never
+change. A second rollback goes further back, not forth again. The next candidate has to beat the model that
+was gone back to, and the one that was left behind does not come back by itself.
+"""
+EXIT_CODES = {
+    "0": "it is in production now",
+    "1": "it cannot be done: what is missing is named, with what there is; or the home is in use",
+}
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = commands.add(
+        parsers,
+        "rollback",
+        help="make the model before the current one, or any version, current again",
+        description="Make the model before a variant's current one, or any of its versions, current again.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
+    )
+    parser.add_argument("variant")
+    parser.add_argument(
+        "--to", type=int, metavar="VERSION", help="version to go back to (default: the one before)"
+    )
+    add_common(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Roll back."""
+    from pipeline import production
+
+    return change(
+        lambda home: production.rollback(home, options.variant, options.to, options.reason, print),
+        options.home,
+    )
