@@ -76,9 +76,9 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def page(folder: pathlib.Path, *sections: dict[str, Any], **changes: Any) -> str:
     values = {
-        "units": UNITS, "data": DATA, "anomalies": "", "drift": None, "previous": "",
-        "links": {"statistics": "/a/statistics"}, **changes,
-        "previous": "", **changes,
+        "made": "2026-01-01 00:00 UTC", "sections": list(sections), "failed": [], "metrics": ["elbo"],
+        "units": UNITS, "data": DATA, "anomalies": "", "drift": None,
+        "links": {"statistics": "/a/statistics"}, "previous": "", **changes,
     }  # fmt: skip
     return report_page.render(values, str(folder))
 
