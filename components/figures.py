@@ -123,20 +123,21 @@ def tiles(
     y_label: str = "",
     inches: float = 0.5,
     gap: int = 2,
-    signed: bool = False,
+    weights: bool = False,
 ) -> bytes:
     """Images [R, C, SIDE, SIDE] in a grid, one label a column (below) and a row (left).
 
-    inches: a tile's width. signed: values of either sign, drawn purple below and orange above zero.
+    inches: a tile's width. weights: not ink but any values, with a scale beside: purple below and orange
+    above zero or, where all have one sign, from the least to the greatest, so that differences show.
     """
     count_rows, count_columns = images.shape[:2]
     limit = float(np.abs(images).max()) or 1.0
-    scale = (
-        {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
-        if signed
-        else {"cmap": "Greys", "vmin": 0, "vmax": 1}
-    )
-    margin = 0.75 if rows or y_label else 0.15
+    scale: dict[str, Any] = {"cmap": "Greys", "vmin": 0, "vmax": 1}
+    if weights:
+        scale = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit}
+        if images.min() >= 0 or images.max() <= 0:
+            scale = {"cmap": "cividis"}
+    margin = (0.75 if rows or y_label else 0.15) + (0.95 if weights else 0)
     with drawing(inches * count_columns + margin, inches * count_rows + (0.5 if columns else 0.15)) as figure:
         axes = figure.subplots()
         shown = axes.imshow(mosaic(images, gap), interpolation="nearest", **scale)
@@ -148,8 +149,8 @@ def tiles(
         axes.spines[:].set_visible(False)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
-        if signed:
-            figure.colorbar(shown, ax=axes, shrink=0.6, label="weight")
+        if weights:
+            figure.colorbar(shown, ax=axes, shrink=0.8, label="weight").formatter.set_useOffset(False)
         return png(figure)
 
 

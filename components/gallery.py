@@ -26,7 +26,6 @@ from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_FR
 
 INDEX = "gallery.json"
 """The artifact's table of contents: pictures in the order to show them, and what was left out and why."""
-"""File a trainer may leave in its model_run: frames uint8 [T, n * n, SIDE, SIDE] and their steps [T]."""
 
 TEST_IMAGES = 2_000
 READ_AT_MOST = 20_000
@@ -130,7 +129,10 @@ def test_set(files: str) -> TestSet:
 
 
 def frames(run: str) -> tuple[Array, list[int]] | None:
-    """The samples that the trainer drew while it trained, and at which steps; None where it left none."""
+    """The samples that the trainer drew while it trained, uint8 [T, n * n, SIDE, SIDE], and the T steps.
+
+    None where it left none.
+    """
     path = os.path.join(run, TRAINING_FRAMES)
     if not fileio.exists(path):
         return None
@@ -349,7 +351,7 @@ def generated_weights(subject: Subject) -> Picture:
         columns=[str(unit + 1) for unit in range(maps.shape[1])],
         rows=[f"for a {subject.test.labels[i]}" for i in chosen],
         x_label="hidden unit of the generated network",
-        signed=True,
+        weights=True,
         inches=0.6,
     )
     varied = float(kernels.std(axis=0).mean() / max(float(kernels.std()), 1e-12))

@@ -96,13 +96,21 @@ def test_curves_of_any_length_and_number_are_drawn(panels: dict[str, list[figure
 
 def test_weights_of_either_sign_are_told_apart_and_zero_is_white() -> None:
     maps = np.stack([np.full([SIDE, SIDE], value) for value in (-1.0, 0.0, 1.0)])[None]
-    shown = np.asarray(Image.open(io.BytesIO(figures.tiles(maps, signed=True))).convert("RGB"), int)
+    shown = np.asarray(Image.open(io.BytesIO(figures.tiles(maps, weights=True))).convert("RGB"), int)
     middle = shown[len(shown) // 2]
     purple, orange = middle[:, 2] > middle[:, 0] + 20, middle[:, 0] > middle[:, 2] + 40
     first_purple, first_orange = int(purple.argmax()), int(orange.argmax())
     assert 0 < first_purple < first_orange
     between = middle[(first_purple + first_orange) // 2 + 3]
     assert between.min() > 230  # zero
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_small_differences_between_weights_of_one_sign_show(sign: float) -> None:
+    maps = sign * np.stack([np.full([SIDE, SIDE], value) for value in (0.500, 0.501)])[None]
+    shown = opened(figures.tiles(maps, weights=True, inches=1.0))
+    row = shown[len(shown) // 2]
+    assert np.ptp(row[[30, 30 + figures.DOTS_PER_INCH]]) > 80  # a point of each of the two tiles
 
 
 def test_every_other_figure_is_a_picture_of_its_own_size() -> None:
