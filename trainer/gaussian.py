@@ -55,7 +55,7 @@ class GaussianVae(GenerativeModel):
         Each image is encoded once; its posterior is repeated, so that all samples decode as one batch.
         """
         mean, log_var = (objectives.repeated(part, samples) for part in self.posterior(batch.images))
-        latents = objectives.reparameterise(mean, log_var, seed)
+        latents = objectives.reparameterise(mean, log_var, seed, samples)
         log_joint = self.log_joint(objectives.repeated(batch.images, samples), latents)
         return objectives.by_sample(log_joint - objectives.log_normal(latents, mean, log_var), samples)
 

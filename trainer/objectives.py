@@ -52,9 +52,15 @@ def importance_bound(log_weights: tf.Tensor) -> tf.Tensor:
     return tf.reduce_logsumexp(log_weights, axis=0) - tf.math.log(samples)
 
 
-def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A sample of N(mean, exp(log_var)) that passes gradients to both; [B, D], seed int32 [2] -> [B, D]."""
-    return place(noise.normal(tf.shape(mean), seed, dtype=mean.dtype), mean, log_var)
+def reparameterise(mean: tf.Tensor, log_var: tf.Tensor, seed: tf.Tensor, samples: int = 1) -> tf.Tensor:
+    """A sample of N(mean, exp(log_var)) that passes gradients to both; [B, D], seed int32 [2] -> [B, D].
+
+    samples: how many rows next to each other are of one example, as `repeated` makes them.
+    """
+    shape = tf.shape(mean)
+    by_example = tf.concat([[shape[0] // samples, samples], shape[1:]], axis=0)
+    standard = noise.normal(by_example, seed, dtype=mean.dtype)
+    return place(tf.reshape(standard, shape), mean, log_var)
 
 
 def place(standard: tf.Tensor, mean: tf.Tensor, log_var: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from schemas import PIXELS, SIDE
-from trainer import data, noise, optimizers
+from trainer import data, optimizers, shares
 from trainer.binarize import to_inputs
 from trainer.model import Batch, Model
 from trainer.recipe import Recipe
@@ -246,7 +246,7 @@ class Steps:
         if self._replicas > 1:
             rows = self._recipe.batch_size // self._replicas
             chosen = tf.ensure_shape(chosen[replica :: self._replicas], [rows])
-        with noise.share(replica, self._replicas):
+        with shares.share(replica, self._replicas):
             return self._updates(self._batch(pixels, labels, chosen, step), self._noise(step), step)
 
     def _updates(self, batch: Batch, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainer import scale
+from trainer import scale, variants
 
-TRAIN = pathlib.Path(__file__).parent / "scripts" / "train.py"
+SCRIPTS = pathlib.Path(__file__).parent / "scripts"
+TRAIN = SCRIPTS / "train.py"
 STEPS = "120"
 
 
@@ -66,6 +67,20 @@ def test_two_processes_with_one_seed_save_the_same_model_bit_for_bit(alone, tmp_
 def test_two_devices_end_where_one_does(alone, tmp_path):
     assert finish(launch(tmp_path / "weights.npz", LOGICAL_DEVICES="2")) == "2"
     assert_equal_up_to_rounding(alone, tmp_path / "weights.npz")
+
+
+@pytest.fixture(scope="module")
+def distances():
+    """How far two devices end from one, by variant, in learning rates."""
+    script = [sys.executable, str(SCRIPTS / "devices.py")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("name", variants.names())
+def test_a_variant_trains_on_two_devices_as_on_one(distances, name):
+    assert distances[name] < 0.1
 
 
 def test_two_workers_end_where_one_does_and_only_the_chief_writes(alone, tmp_path):

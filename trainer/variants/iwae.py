@@ -83,7 +83,7 @@ class Iwae(GaussianVae):
         """
         images = objectives.repeated(batch.images, self.samples)
         mean, log_var = (objectives.repeated(part, self.samples) for part in self.posterior(batch.images))
-        latents = objectives.reparameterise(mean, log_var, seed)
+        latents = objectives.reparameterise(mean, log_var, seed, self.samples)
         fixed = tf.stop_gradient(latents)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(fixed)

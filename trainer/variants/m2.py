@@ -25,7 +25,7 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import checks, noise, objectives
+from trainer import checks, noise, objectives, shares
 from trainer.dense import Dense
 from trainer.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
 from trainer.recipe import Budget, Recipe
@@ -113,18 +113,25 @@ class M2(GenerativeModel, Classifier):
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         config = self.config
         terms = self.summed(batch.images, self.logits(batch.images, seed + tf.constant([0, 4])), seed)
+        with shares.whole():
+            bound, cost = self.labelled(seed)
+        loss = terms.distortion + terms.rate + config.labelled_weight * bound + config.alpha * cost
+        watched = {"labelled_bound": bound, "labelled_cross_entropy": cost}
+        shared = {name: tf.fill(tf.shape(loss), value) for name, value in watched.items()}
+        return Objective(loss, {**terms._asdict(), **shared})
+
+    def labelled(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Negative bound and cross-entropy of labelled images drawn for the step, means over them, nats."""
+        count = self.config.labelled_batch
         chosen = tf.random.stateless_uniform(
-            [config.labelled_batch], seed + tf.constant([0, 1]), 0, config.labels, tf.int32
+            [count], seed + tf.constant([0, 1]), 0, self.config.labels, tf.int32
         )
         images = tf.gather(tf.convert_to_tensor(self.labelled_images), chosen)
         labels = tf.gather(tf.convert_to_tensor(self.labelled_classes), chosen)
         given = self.given(images, tf.one_hot(labels, CLASSES), seed + tf.constant([0, 2]))
         bound = tf.reduce_mean(given.distortion + given.rate) + math.log(CLASSES)
         cost = tf.reduce_mean(cross_entropy(labels, self.logits(images, seed + tf.constant([0, 5]))))
-        loss = terms.distortion + terms.rate + config.labelled_weight * bound + config.alpha * cost
-        watched = {"labelled_bound": bound, "labelled_cross_entropy": cost}
-        shared = {name: tf.fill(tf.shape(loss), value) for name, value in watched.items()}
-        return Objective(loss, {**terms._asdict(), **shared})
+        return bound, cost
 
     def given(self, images: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Given:
         """Terms for images [B, SIDE, SIDE, 1] and class weights [B, CLASSES] or [B, C, CLASSES].

@@ -29,7 +29,7 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import PIXELS, SIDE
-from trainer import checks, objectives
+from trainer import checks, objectives, shares
 from trainer.model import Batch, GenerativeModel, Objective, Terms
 from trainer.priors import CodePrior
 from trainer.recipe import Budget, Recipe
@@ -120,20 +120,23 @@ class Codebook(layers.Layer):
         return tf.gather(tf.convert_to_tensor(self.vectors), codes)
 
     def follow(self, vectors: tf.Tensor, codes: tf.Tensor, seed: tf.Tensor) -> None:
-        """Move each code towards the mean of the vectors [N, D] assigned to it (codes: [N]).
+        """Move each code towards the mean of the vectors [B, P, D] assigned to it (codes: [B, P]).
 
         share <- decay share + (1 - decay) n_k / N; sums likewise; code = sums / share (van den Oord et al.
         2017, app. A.1). A code whose share is below REVIVED_BELOW / K restarts at a random one of `vectors`,
         with an equal share.
         """
-        count = tf.cast(tf.shape(vectors)[0], tf.float32)
-        used = tf.math.unsorted_segment_sum(tf.ones_like(codes, tf.float32), codes, self.codes) / count
-        added = tf.math.unsorted_segment_sum(vectors, codes, self.codes) / count
-        share = self.decay * self.share + (1.0 - self.decay) * used
-        sums = self.decay * self.sums + (1.0 - self.decay) * added
-        chosen = tf.random.stateless_uniform([self.codes], seed, 0, tf.shape(vectors)[0], tf.int32)
+        flat, assigned = tf.reshape(vectors, [-1, self.width]), tf.reshape(codes, [-1])
+        ones = tf.ones_like(assigned, tf.float32)
+        used = shares.summed(tf.math.unsorted_segment_sum(ones, assigned, self.codes))
+        added = shares.summed(tf.math.unsorted_segment_sum(flat, assigned, self.codes))
+        count = tf.reduce_sum(used)
+        share = self.decay * self.share + (1.0 - self.decay) * used / count
+        sums = self.decay * self.sums + (1.0 - self.decay) * added / count
+        chosen = tf.random.stateless_uniform([self.codes], seed, 0, tf.cast(count, tf.int32), tf.int32)
+        at = tf.stack([chosen // tf.shape(vectors)[1], chosen % tf.shape(vectors)[1]], axis=1)
         dead = (share < REVIVED_BELOW / self.codes)[:, None]
-        sums = tf.where(dead, tf.gather(vectors, chosen) / self.codes, sums)
+        sums = tf.where(dead, shares.entries(vectors, at) / self.codes, sums)
         share = tf.where(dead[:, 0], 1.0 / self.codes, share)
         self.share.assign(share)
         self.sums.assign(sums)
@@ -173,7 +176,8 @@ class VqVae(GenerativeModel):
         vectors = self.encoder(batch.images)
         codes = self.codes(vectors)
         chosen = tf.reshape(self.codebook.lookup(codes), tf.shape(vectors))
-        rate = tf.fill(tf.shape(codes)[:1], -tf.reduce_mean(self.prior.log_prob(codes[:: self.prior_every])))
+        some = codes[: tf.maximum(tf.shape(codes)[0] // self.prior_every, 1)]
+        rate = tf.fill(tf.shape(codes)[:1], -tf.reduce_mean(self.prior.log_prob(some)))
         gap = tf.square(vectors - tf.stop_gradient(chosen))
         if self.source:
             error = objectives.bernoulli_distortion(batch.images, self.decoder(chosen)) / PIXELS
@@ -183,8 +187,8 @@ class VqVae(GenerativeModel):
         straight = vectors + tf.stop_gradient(chosen - vectors)
         distortion = objectives.bernoulli_distortion(batch.images, self.decoder(straight))
         commitment = self.commitment * tf.reduce_sum(gap, axis=[1, 2, 3])
-        flat = tf.stop_gradient(tf.reshape(vectors, [-1, vectors.shape[-1]]))
-        self.codebook.follow(flat, tf.reshape(codes, [-1]), seed)
+        flat = tf.reshape(vectors, [-1, GRID * GRID, self.codebook.width])
+        self.codebook.follow(tf.stop_gradient(flat), codes, seed)
         terms = {"distortion": distortion, "rate": rate, "commitment": commitment}
         return Objective(distortion + commitment + rate, terms)
 

@@ -82,7 +82,7 @@ def test_the_codebook_follows_the_moving_averages() -> None:
     for step in range(3):
         vectors = generator.normal(loc=0.5, size=(20, 2)).astype(np.float32)
         codes = generator.integers(0, 2, 20).astype(np.int32)  # never the third
-        book.follow(tf.constant(vectors), tf.constant(codes), tf.constant([step, 0]))
+        book.follow(tf.constant(vectors)[:, None], tf.constant(codes)[:, None], tf.constant([step, 0]))
         assigned = np.eye(3)[codes]
         share = 0.9 * share + 0.1 * assigned.mean(axis=0)
         sums = 0.9 * sums + 0.1 * assigned.T @ vectors / 20
@@ -98,7 +98,7 @@ def test_a_code_out_of_use_restarts_at_a_vector_of_the_batch() -> None:
     steps = math.ceil(math.log(REVIVED_BELOW) / math.log(0.5))
     for step in range(steps):
         assert book.vectors.numpy()[2, 0] == pytest.approx(50.0)
-        book.follow(vectors, book.nearest(vectors), tf.constant([step, 0]))
+        book.follow(vectors[:, None], book.nearest(vectors)[:, None], tf.constant([step, 0]))
     revived = book.vectors.numpy()[2]
     assert (np.abs(vectors.numpy() - revived).max(axis=1) < 1e-5).any()
     assert book.share.numpy()[2] == pytest.approx(1 / 3)
