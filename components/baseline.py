@@ -1,6 +1,6 @@
-"""Which model a candidate has to beat: the latest blessed one of the same variant."""
+"""Which model is in production: the one that the newest blessing of its variant names."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import ml_metadata as mlmd
 from tfx import types
@@ -9,10 +9,11 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 
 
 class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
-    """The newest blessed model other than the candidate, from models of one trainer.
+    """The model in production, other than the candidate, from models of one trainer.
 
-    TFX's LatestBlessedModelStrategy would take the candidate itself on a second identical run, whose
-    Evaluator then has another input than on the first and is never cached.
+    It is the one that the newest blessing names, not the newest model: a blessing is also how an older model
+    is put back. A candidate that already has a verdict meets the rival of that verdict again, so that a
+    second identical run is cached whatever came between: the candidate's own blessing, or a user's decision.
     Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty where there is no rival.
     """
 
@@ -22,17 +23,29 @@ class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
         """Called by TFX; see the class."""
         candidates = {artifact.id for artifact in input_dict["candidate"]}
         rivals = [model for model in input_dict["model"] if model.id not in candidates]
-        return {**input_dict, "model": latest_blessed(rivals, input_dict["blessing"])}
+        known = before_verdict(candidates, input_dict["blessing"])
+        return {**input_dict, "model": latest_blessed(rivals, known)}
 
 
 def latest_blessed(
-    models: Sequence[types.Artifact], blessings: Sequence[types.Artifact]
+    models: Sequence[types.Artifact], blessings: Iterable[types.Artifact]
 ) -> list[types.Artifact]:
-    """The newest model that some blessing names, as a list of one; else an empty list."""
-    blessed = {
-        blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
-        for blessing in blessings
-        if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-    }
-    newest_first = sorted(models, key=lambda model: model.id, reverse=True)
-    return [model for model in newest_first if model.id in blessed][:1]
+    """The one of the models that the newest blessing names, as a list of one; else an empty list."""
+    by_id = {model.id: model for model in models}
+    for blessing in sorted(blessings, key=lambda blessing: blessing.id, reverse=True):
+        if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1:
+            named = judged(blessing)
+            if named in by_id:
+                return [by_id[named]]
+    return []
+
+
+def before_verdict(models: set[int], blessings: Sequence[types.Artifact]) -> list[types.Artifact]:
+    """The blessings from before the first verdict, good or bad, on one of `models`, given by their ids."""
+    first = min((blessing.id for blessing in blessings if judged(blessing) in models), default=None)
+    return [blessing for blessing in blessings if first is None or blessing.id < first]
+
+
+def judged(blessing: types.Artifact) -> int:
+    """The id of the model that a verdict is about."""
+    return int(blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY))

@@ -15,6 +15,21 @@ def interval(metric: Mapping[str, Any], plus_minus: str = "±") -> str:
     return f"{value:.{digits}f} {plus_minus}{half:.{digits}f}"
 
 
+def gain(difference: Mapping[str, Any]) -> str:
+    """A difference {value, lower, upper} as `+1.2 [0.8, 1.6]`, to one or two digits of half its interval."""
+    half = (difference["upper"] - difference["lower"]) / 2
+    digits = next((d for d in range(MOST_DIGITS) if half * 10**d >= 3), MOST_DIGITS) if half > 0 else 3
+    lower, upper = (f"{difference[end]:+.{digits}f}" for end in ("lower", "upper"))
+    return f"{difference['value']:+.{digits}f} [{lower}, {upper}]"
+
+
+def against(difference: Mapping[str, Any]) -> str:
+    """A gain with the version it is over: `+1.2 [0.8, 1.6] against version 17`."""
+    version = difference["version"]
+    rival = "an earlier model" if version is None else f"version {version}"
+    return f"{gain(difference)} against {rival}"
+
+
 def count(number: float) -> str:
     """A count in at most five characters: 999, 70.0k, 12.3M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

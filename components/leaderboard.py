@@ -20,12 +20,12 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
-from components import figures, gallery, gate, model_card, report_page
+from components import display, figures, gallery, gate, model_card, report_page, versions
 from components.display import count, interval, seconds
 from components.drift import descriptions
 from components.evaluation import HEADLINE
 from components.metrics import UNITS
-from components.results import OVERALL, data_statistics, sliced_metrics, why_not
+from components.results import OVERALL, data_statistics, production_gain, sliced_metrics, why_not
 from schemas import TRAINING_RECORD
 
 FILE = "leaderboard.json"
@@ -90,12 +90,14 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     report: OutputArtifact[Report],
     templates: Parameter[str],
     failed: Parameter[str],
+    serving: Parameter[str],
     previous: InputArtifact[list[Report]] = None,  # type: ignore[valid-type, assignment]
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,  # type: ignore[valid-type, assignment]
 ):
     """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report; of drift.
 
     `templates` is report_page.version(), which makes TFX's cache notice that the page looks different.
+    `serving` is the folder that models are pushed to, where the version in production is looked up.
     `failed` is JSON, variant -> why there is nothing of it among the inputs.
     Output: `report`, a page, the leaderboard in three formats, pictures and model cards. A model card also
     goes beside each pushed SavedModel, renamed into place.
@@ -110,6 +112,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         entry = row(run, evaluation, blessing, push, slices.pop(OVERALL, {}))
         entry["comparison"] = comparison(entry, before)
         entry |= {"span": statistics.span or None, "drift": drifted}
+        entry["gain"] = against_production(evaluation, blessing, os.path.join(serving, entry["variant"]))
         card = model_card.card(entry, slices, data, source=model.uri)
         shown = copy_pictures(pictures.uri, report.uri, entry["variant"])
         add_bars(shown, report.uri, entry["variant"], slices)
@@ -155,9 +158,23 @@ def row(run: Any, evaluation: Any, blessing: Any, push: Any, metrics: dict[str, 
         **{field: record[field] for field in TOLD if field in record},
         "metrics": metrics,
         "blessed": blessed,
-        "why_not": "" if blessed else why_not(evaluation.uri),
+        "why_not": "" if blessed else why_not(evaluation.uri, record["variant"]),
         "pushed_version": int(version) if version else None,
     }
+
+
+def against_production(evaluation: Any, blessing: Any, pushed: str) -> dict[str, Any] | None:
+    """What the model gains over the one in production when it was judged; None where there was none.
+
+    {metric, value, lower, upper, unit, model, version}: the paired difference with its 95 % interval; the
+    rival's artifact, and its newest version in the folder `pushed`, None where it is no longer there.
+    """
+    gain = production_gain(evaluation.uri)
+    if gain is None:
+        return None
+    model = blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY)
+    known = [version for version in versions.published(pushed) if versions.source(pushed, version) == model]
+    return {**gain, "model": model, "version": known[-1] if known else None}
 
 
 def failed_row(variant: str, why: str) -> dict[str, Any]:
@@ -271,11 +288,21 @@ def comma_separated(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     plain = [*TRAINED, "blessed", "why_not", "pushed_version"]
+    differences = ("value", "lower", "upper", "version")
     ends = [(name, end) for name in metrics for end in ("value", "lower", "upper")]
-    writer.writerow([*plain, *(name if end == "value" else f"{name}_{end}" for name, end in ends)])
+    writer.writerow(
+        [
+            *plain,
+            *("gain" if part == "value" else f"gain_{part}" for part in differences),
+            *(name if end == "value" else f"{name}_{end}" for name, end in ends),
+        ]
+    )
     for row in rows:
         measured = (row["metrics"].get(name, {}).get(end, "") for name, end in ends)
-        writer.writerow([*(row[field] for field in plain), *measured])
+        gain = row.get("gain") or {}
+        writer.writerow(
+            [*(row[field] for field in plain), *(gain.get(part, "") for part in differences), *measured]
+        )
     return text.getvalue()
 
 
@@ -283,6 +310,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     """The leaderboard as a Markdown table, metrics with half their 95 % interval."""
     metrics = metric_names(rows)
     units = [f"{name}<br>{UNITS[name]}" for name in metrics]
+    compared = any(row.get("gain") for row in rows)
     header = [
         "variant",
         "dataset",
@@ -292,6 +320,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "training",
         "parameters",
         *units,
+        *(["against production"] if compared else []),
         "blessed",
     ]
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
@@ -306,6 +335,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             seconds(row["train_seconds"]),
             count(row["parameters"]),
             *(interval(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics),
+            *([display.against(row["gain"]) if row.get("gain") else ""] if compared else []),
             "yes" if row["blessed"] else f"no: {row['why_not']}",
         ]
         lines.append(f"| {' | '.join(model_card.cell(cell) for cell in cells)} |")

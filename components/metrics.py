@@ -47,7 +47,8 @@ EXTRAS = ("rate_uniform",)
 
 LATENTS = "latent_mean"
 CODES = "codes"
-GAIN = "gain_upper"
+GAIN, GAIN_LOWER, GAIN_UPPER = "gain", "gain_lower", "gain_upper"
+"""Endings of the names of the mean paired difference and of the ends of its 95 % interval."""
 
 
 @dataclasses.dataclass
@@ -68,8 +69,9 @@ class PerExampleMeans(tfma.metrics.Metric):
     """All metrics of a family, from the per-example outputs of the `evaluate` signature.
 
     headline: the metric that candidate and baseline are compared by, example by example. The comparison is
-    reported as `<headline>_gain_upper`: the upper end of the 95 % confidence interval of the mean paired
-    difference, so that a candidate below zero is worse than the baseline beyond noise.
+    reported as `<headline>_gain`, the mean paired difference, with `<headline>_gain_lower` and `_gain_upper`,
+    the ends of its 95 % confidence interval: below zero, the upper end says that the candidate is worse than
+    the baseline beyond noise.
     """
 
     def __init__(
@@ -159,9 +161,9 @@ class SumsFn(beam.CombineFn):  # type: ignore[misc]
         if np.ndim(sums.codes):
             found[key("codebook_perplexity")] = perplexity(np.asarray(sums.codes))
         if self.rival is not None:
-            found[key(f"{self.headline}_{GAIN}", is_diff=True)] = gain_upper(
-                sums.gain, sums.gain_squared, count
-            )
+            gains = paired_gain(sums.gain, sums.gain_squared, count)
+            for name, value in zip((GAIN, GAIN_LOWER, GAIN_UPPER), gains, strict=True):
+                found[key(f"{self.headline}_{name}", is_diff=True)] = value
         return found
 
 
@@ -177,8 +179,9 @@ def perplexity(counts: npt.NDArray[np.float64]) -> float:
     return float(np.exp(-np.sum(used * np.log(used))))
 
 
-def gain_upper(total: float, total_squared: float, count: int) -> float:
-    """Upper end of the 95 % normal confidence interval of the mean paired difference."""
+def paired_gain(total: float, total_squared: float, count: int) -> tuple[float, float, float]:
+    """The mean paired difference, and the lower and upper end of its 95 % normal confidence interval."""
     mean = total / count
     variance = max(total_squared / count - mean**2, 0.0)
-    return mean + Z_95 * math.sqrt(variance / max(count - 1, 1))
+    half = Z_95 * math.sqrt(variance / max(count - 1, 1))
+    return mean, mean - half, mean + half

@@ -49,6 +49,8 @@ def render(page: Mapping[str, Any], folder: str) -> str:
     )
     environment.filters.update(
         interval=display.interval,
+        gain=display.gain,
+        against=display.against,
         count=display.count,
         seconds=display.seconds,
         words=lambda name: name.replace("_", " "),

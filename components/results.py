@@ -10,7 +10,8 @@ from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.metrics import UNITS
+from components import display
+from components.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
 from schemas import LABEL
 
 OVERALL = ""
@@ -46,8 +47,27 @@ def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
     return dict(sorted(found.items(), key=lambda entry: (len(entry[0]), entry[0])))
 
 
-def why_not(evaluation: str) -> str:
-    """Which thresholds a model that was not blessed has missed, as a sentence; empty where it passed all."""
+def production_gain(evaluation: str) -> Metric | None:
+    """What the candidate gains over the model in production, paired, over the whole split; None without one.
+
+    {metric, value, lower, upper, unit}: the mean difference of the headline metric, its 95 % interval's ends.
+    """
+    found: Metric = {}
+    for slice_metrics in tfma.load_metrics(evaluation):
+        if slice_metrics.slice_key.single_slice_keys:
+            continue
+        for item in slice_metrics.metric_keys_and_values:
+            for part, end in (("value", GAIN), ("lower", GAIN_LOWER), ("upper", GAIN_UPPER)):
+                headline = item.key.name.removesuffix(f"_{end}")
+                if item.key.is_diff and headline != item.key.name:
+                    value = item.value.double_value.value
+                    found |= {"metric": headline, "unit": UNITS[headline], part: value}
+    return found or None
+
+
+def why_not(evaluation: str, variant: str) -> str:
+    """Which gates were closed to a model of `variant`, as a sentence; empty where it passed all."""
+    gain = production_gain(evaluation)
     result = tfma.load_validation_result(evaluation)
     reasons = []
     for slice_failures in result.metric_validations_per_slice:
@@ -57,11 +77,21 @@ def why_not(evaluation: str) -> str:
                 floor = failure.metric_threshold.value_threshold.lower_bound.value
                 shown = "not a number" if math.isnan(value) else f"{value:.4g}"
                 reasons.append(f"{name} {shown} is below the floor {floor:.4g}")
-            else:
-                headline = name.removesuffix("_gain_upper")
+            elif gain is None or math.isnan(value):
                 reasons.append(
-                    f"{headline} is worse than the model in production by at least {-value:.4g} "
-                    "(95 % interval of the paired difference)"
+                    f"{name} is {value:.4g}, which cannot be compared with the model in production"
+                )
+            elif name.endswith(f"_{GAIN_UPPER}"):
+                reasons.append(
+                    f"{gain['metric']} is worse than the model in production by at least {-value:.4g}: "
+                    f"{display.gain(gain)}"
+                )
+            else:
+                limit = failure.metric_threshold.change_threshold.absolute.value
+                reasons.append(
+                    f"too good to be true: {display.gain(gain)} {gain['metric']} against the model in "
+                    f"production, expected at most {limit:+.4g}; look at the span's labels, then "
+                    f"`latentline promote {variant}`"
                 )
     return "; ".join(reasons)
 

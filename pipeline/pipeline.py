@@ -27,7 +27,7 @@ from components.report_page import version
 from components.sources import Dataset
 from pipeline.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
 from pipeline.partial import NOTHING
-from pipeline.settings import Settings
+from pipeline.settings import MAX_GAIN, Settings
 from pipeline.target import Target, local
 from schemas import SCHEMA_FILE
 from trainer import variants
@@ -60,7 +60,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     shared += watch.nodes if watch else []
 
     jobs = settings.jobs(dataset.name)
-    lines = [Line(job, example_gen, transform, target.serving, settings.keep) for job in jobs]
+    lines = [Line(job, example_gen, transform, target.serving, settings) for job in jobs]
     runs = union([line.trainer.outputs["model_run"] for line in lines])
     resolver = Resolver(strategy_class=LatestOtherReport, runs=runs, report=Channel(type=Report))
     leaderboard = versioned(
@@ -77,6 +77,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
             failed=NOTHING,
+            serving=target.serving,
         ),
         fingerprint("components.leaderboard"),
     )
@@ -135,7 +136,7 @@ class Line:
     """The nodes of one variant: train, picture, find its rival in production, evaluate against it, push."""
 
     def __init__(
-        self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, keep: int
+        self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, settings: Settings
     ) -> None:
         variant = variants.load(job.variant)
         floor = variant.recipe.with_overrides(job.recipe).floor.of(job.profile)
@@ -163,7 +164,12 @@ class Line:
             examples=example_gen.outputs["examples"],
             model=self.trainer.outputs["model"],
             baseline_model=self.resolver.outputs["model"],
-            eval_config=eval_config(variant.family, floor, fingerprint("components.evaluation")),
+            eval_config=eval_config(
+                variant.family,
+                floor,
+                fingerprint("components.evaluation"),
+                {**MAX_GAIN, **settings.max_gain} if settings.spans else None,
+            ),
         ).with_id(f"Evaluator.{job.variant}")
         self.pusher = AtomicPusher(
             model=self.trainer.outputs["model"],
@@ -173,6 +179,6 @@ class Line:
                     base_directory=os.path.join(serving, job.variant)
                 )
             ),
-            custom_config={KEEP: keep},
+            custom_config={KEEP: settings.keep},
         ).with_id(f"Pusher.{job.variant}")
         self.nodes = [self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]

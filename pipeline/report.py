@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from tfx.orchestration import metadata
 
-from components.display import count, interval, seconds
+from components.display import count, gain, interval, seconds
 from components.leaderboard import FILE, SAME
 from components.report_page import SIGNS
 from pipeline.settings import Settings
@@ -62,11 +62,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The leaderboard as text: names whole, and no column that no row has a value for."""
     shown = [column for column in COLUMNS if any(column.metric in row["metrics"] for row in rows)]
     compared = any("verdict" in row["comparison"] for row in rows)
+    rivals = any(row.get("gain") for row in rows)
     grid = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     grid.add_column("variant", no_wrap=True)
     for header in (*(column.header for column in shown), "steps", "train"):
         grid.add_column(header, no_wrap=True, justify="right")
-    for header in ("change", "pushed") if compared else ("pushed",):
+    for header in (*["against production"] * rivals, *["change"] * compared, "pushed"):
         grid.add_column(header, no_wrap=True)
     for row in rows:
         if "failed" in row:
@@ -79,6 +80,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             *(interval(metrics[column.metric]) if column.metric in metrics else "" for column in shown),
             count(row["steps"]),
             seconds(row["train_seconds"]),
+            *([gain(row["gain"]) if row.get("gain") else ""] if rivals else []),
             *([f"{SIGNS[verdict]} {SHORT.get(verdict, verdict)}" if verdict else ""] if compared else []),
             str(row["pushed_version"] or "no"),
         )

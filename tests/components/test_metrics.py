@@ -64,14 +64,17 @@ def test_codes_are_counted_over_all_images(outputs: list[dict[str, np.ndarray]])
     assert measure(codes)["codebook_perplexity"] == pytest.approx(4)
 
 
-def test_the_gain_s_upper_end_is_that_of_the_paired_normal_interval(
+def test_the_gain_and_its_ends_are_those_of_the_paired_normal_interval(
     outputs: list[dict[str, np.ndarray]],
 ) -> None:
     generator = np.random.default_rng(1)
     rivals = [{"elbo": o["elbo"] + generator.normal(0.5, 1), "rate": 0.0} for o in outputs]
     gains = np.array([o["elbo"] - r["elbo"] for o, r in zip(outputs, rivals, strict=True)])
     expected = gains.mean() + 1.959963984540054 * gains.std(ddof=1) / np.sqrt(len(gains))
-    assert measure(outputs, rivals)["elbo_gain_upper"] == pytest.approx(expected, rel=1e-6)
+    found = measure(outputs, rivals)
+    assert found["elbo_gain_upper"] == pytest.approx(expected, rel=1e-6)
+    assert found["elbo_gain"] == pytest.approx(gains.mean())
+    assert found["elbo_gain_lower"] == pytest.approx(2 * gains.mean() - expected, rel=1e-6)
 
 
 def test_a_model_equal_to_its_rival_does_not_lose(outputs: list[dict[str, np.ndarray]]) -> None:

@@ -75,17 +75,52 @@ def test_a_missed_floor_is_named(value: float, floor: float, words: str, tmp_pat
     failure.metric_key.name = "elbo"
     failure.metric_value.double_value.value = value
     failure.metric_threshold.value_threshold.lower_bound.value = floor
-    assert results.why_not(stored(tmp_path / tfma.VALIDATIONS_KEY, result)) == words
+    stored(tmp_path / tfma.METRICS_KEY, measured(None, elbo=value))
+    assert results.why_not(stored(tmp_path / tfma.VALIDATIONS_KEY, result), "cvae") == words
+
+
+def refused(folder: pathlib.Path, end: str, value: float, limit: float, gain: dict[str, float]) -> str:
+    """What is said where the threshold on accuracy's `end` was missed; gain: of each end."""
+    found = measured(None, accuracy=0.9)
+    for name, each in gain.items():
+        item = found.metric_keys_and_values.add()
+        item.key.name, item.key.model_name, item.key.is_diff = f"accuracy_{name}", "candidate", True
+        item.value.double_value.value = each
+    stored(folder / tfma.METRICS_KEY, found)
+    result = validation_result_pb2.ValidationResult(validation_ok=False)
+    failure = result.metric_validations_per_slice.add().failures.add()
+    failure.metric_key.name = f"accuracy_{end}"
+    failure.metric_value.double_value.value = value
+    failure.metric_threshold.change_threshold.absolute.value = limit
+    return results.why_not(stored(folder / tfma.VALIDATIONS_KEY, result), "mlp")
 
 
 def test_a_loss_against_production_is_named(tmp_path: pathlib.Path) -> None:
-    result = validation_result_pb2.ValidationResult(validation_ok=False)
-    failure = result.metric_validations_per_slice.add().failures.add()
-    failure.metric_key.name = "accuracy_gain_upper"
-    failure.metric_value.double_value.value = -0.02
-    failure.metric_threshold.change_threshold.absolute.value = 0.0
-    words = results.why_not(stored(tmp_path / tfma.VALIDATIONS_KEY, result))
-    assert words.startswith("accuracy is worse than the model in production by at least 0.02")
+    gain = {"gain": -0.03, "gain_lower": -0.04, "gain_upper": -0.02}
+    assert refused(tmp_path, "gain_upper", -0.02, 0.0, gain) == (
+        "accuracy is worse than the model in production by at least 0.02: -0.030 [-0.040, -0.020]"
+    )
+    assert results.production_gain(str(tmp_path)) == {
+        "metric": "accuracy", "unit": "fraction", "value": -0.03, "lower": -0.04, "upper": -0.02,
+    }  # fmt: skip
+
+
+def test_a_gain_too_good_to_be_true_says_what_to_look_at_and_what_to_do(tmp_path: pathlib.Path) -> None:
+    gain = {"gain": 0.81, "gain_lower": 0.79, "gain_upper": 0.83}
+    assert refused(tmp_path, "gain_lower", 0.79, 0.2, gain) == (
+        "too good to be true: +0.810 [+0.790, +0.830] accuracy against the model in production, expected at "
+        "most +0.2; look at the span's labels, then `latentline promote mlp`"
+    )
+
+
+def test_a_gain_that_is_not_a_number_is_named(tmp_path: pathlib.Path) -> None:
+    nan = float("nan")
+    gain = dict.fromkeys(("gain", "gain_lower", "gain_upper"), nan)
+    assert "accuracy_gain_upper is nan" in refused(tmp_path, "gain_upper", nan, 0.0, gain)
+
+
+def test_without_a_model_in_production_there_is_no_gain(tmp_path: pathlib.Path) -> None:
+    assert results.production_gain(stored(tmp_path / tfma.METRICS_KEY, measured(None, elbo=-5.0))) is None
 
 
 def test_the_data_is_described_split_by_split(tmp_path: pathlib.Path) -> None:
