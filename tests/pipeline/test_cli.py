@@ -39,8 +39,12 @@ def test_list_shows_every_variant_with_its_summary_and_starts_no_tensorflow() ->
         [sys.executable, "-c", f"import sys\n{check}\n{watch}"], capture_output=True, text=True, check=True
     )
     *lines, loaded = result.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == variants.names()
-    assert all(variants.summary(line.split()[0]) in line for line in lines)
+    told = [line for line in lines if not line.startswith(" ")]
+    assert [line.split()[0] for line in told] == variants.names()
+    assert all(variants.summary(line.split()[0]) in line for line in told)
+    measured = [line.strip() for line in lines if line.startswith(" ")]
+    assert measured == [f"measured: {text}" for text in map(variants.measured, variants.names()) if text]
+    assert len(measured) > 5
     assert loaded == "False"
 
 

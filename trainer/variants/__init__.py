@@ -1,13 +1,15 @@
 """The registry is this folder: one module a variant, found by its file name.
 
-A variant's module holds a docstring (its datasheet; the first line is its summary), FAMILY, RECIPE, a frozen
-dataclass Config and build(config) -> trainer.model.Model.
+A variant's module holds a docstring (its datasheet: the first line is its summary; a paragraph or lines that
+begin with "Measured:" say what it reached), FAMILY, RECIPE, a frozen dataclass Config and build(config) ->
+trainer.model.Model.
 """
 
 import ast
 import dataclasses
 import importlib
 import pathlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,5 +69,17 @@ def load(name: str) -> Variant:
 
 def summary(name: str) -> str:
     """The first line of the variant's docstring, read without importing it."""
+    return _datasheet(name).split("\n")[0]
+
+
+def measured(name: str) -> str:
+    """What the variant's docstring says was measured, in one line; empty if nothing was."""
+    found = re.search(
+        r"^Measured: (.*?)(?=\n\n|\n[A-Z][a-z]+: |\Z)", _datasheet(name), re.MULTILINE | re.DOTALL
+    )
+    return " ".join(found.group(1).split()).rstrip(".") if found else ""
+
+
+def _datasheet(name: str) -> str:
     source = (pathlib.Path(__file__).parent / f"{name}.py").read_text()
-    return (ast.get_docstring(ast.parse(source)) or "").split("\n")[0]
+    return ast.get_docstring(ast.parse(source)) or ""
