@@ -9,6 +9,7 @@ from tfx.components.pusher import executor as pusher
 from tfx.orchestration import metadata
 from tfx.types import artifact_utils
 
+from components import drift
 from components.example_gen import SEPARATOR, WINDOW
 from components.results import why_not
 from pipeline import diagnosis, target
@@ -38,6 +39,8 @@ def settle(
         with metadata.Metadata(target.local(settings).metadata) as handle:
             outputs = {name: _outputs(handle.store, n) for name, n in runner.executions.items() if n}
         entry.spans = spans(outputs.get("IdxExampleGen", {}))
+        if found := outputs.get("DriftValidator", {}).get("anomalies"):
+            entry.drift = drift.descriptions(found)
         for name in settings.variants:
             entry.variants[name] = outcome(name, outputs, runner.failures, before.get(name, ()))
     except Exception as error:
@@ -70,7 +73,9 @@ def outcome(
     blessing = evaluated.get("blessing")
     if blessing and blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY):
         return Outcome(REFUSED, why="its model was blessed, but not pushed")
-    return Outcome(REFUSED, why=why_not(evaluated["evaluation"].uri) if "evaluation" in evaluated else "")
+    return Outcome(
+        REFUSED, why=why_not(evaluated["evaluation"].uri, name) if "evaluation" in evaluated else ""
+    )
 
 
 def _outputs(store: Any, execution: int) -> dict[str, Any]:

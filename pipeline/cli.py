@@ -6,9 +6,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from pipeline.commands import evaluate, listing, promote, rollback, run, schedule, status
+from pipeline.commands import evaluate, lineage, listing, promote, rollback, run, schedule, status
 
-COMMANDS = (listing, run, schedule, status, rollback, promote, evaluate)
+COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""
 
 EXAMPLES = """examples:
@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   latentline run --settings nightly.yaml
   latentline schedule --cron "0 3 * * *" --settings nightly.yaml
   latentline status
+  latentline lineage out/serving/cvae
   latentline rollback cvae --reason "blurred sevens"
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
 """

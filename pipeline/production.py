@@ -47,7 +47,7 @@ class ProductionError(ValueError):
 
 
 class Change(NamedTuple):
-    """What was done to a variant: `version`, a copy of the model artifact `model`, took over from `before`."""
+    """What was done to a variant: `version`, a copy of the artifact `model`, took over from `before`."""
 
     variant: str
     version: int
@@ -97,8 +97,8 @@ def rollback(home: str, variant: str, to: int | None, reason: str, say: Say) -> 
             model = next((model for model in models if model.uri == uri), None)
             if model is None:
                 raise ProductionError(
-                    f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of which the "
-                    "metadata of this home knows nothing"
+                    f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of "
+                    "which the metadata of this home knows nothing"
                 )
             if source(base, versions[-1]) == uri and _recorded(found, models) == model.id:
                 raise ProductionError(

@@ -1,0 +1,53 @@
+"""latentline lineage: where a model comes from, and where it went."""
+
+import argparse
+import json
+import logging
+from typing import Any
+
+from pipeline import commands
+
+EXAMPLES = """examples:
+  latentline lineage out/serving/cvae                    the version in production
+  latentline lineage out/serving/cvae/1795227466         a version
+  latentline lineage out/artifacts/Trainer.cvae/model/7  a trained model, pushed or not
+  latentline lineage cvae --home /srv/latentline --json
+
+Says what the model was trained on (folder, spans, fingerprint, images), by which code, config, recipe and
+seed, what it measures, what it was compared with, who blessed it and why, and which versions it has.
+"""
+EXIT_CODES = {"0": "it was found", "1": "there is no such model, or its home's metadata cannot be read"}
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = commands.add(
+        parsers,
+        "lineage",
+        help="what a model was made of, who blessed it, and as which versions it was pushed",
+        description="Tell where a model comes from and where it went, from ML Metadata.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
+    )
+    parser.add_argument(
+        "model", help="folder of a version, of a variant's versions or of an artifact; or a variant"
+    )
+    parser.add_argument(
+        "--home", help="folder of the runs (default: the one above the model that has metadata)"
+    )
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Print the lineage."""
+    from pipeline import lineage
+
+    logging.getLogger("tensorflow").setLevel(
+        logging.ERROR
+    )  # TFMA's reader is deprecated; no user can help it
+    try:
+        facts = lineage.find(options.model, options.home)
+    except lineage.LineageError as error:
+        return commands.fail(error, commands.FAILED)
+    print(json.dumps(facts, indent=1) if options.json else lineage.text(facts))
+    return commands.OK
