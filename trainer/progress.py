@@ -33,6 +33,10 @@ class Progress:
         )
 
     def __enter__(self) -> "Progress":
+        if self._resumed:
+            log.info("%s: goes on after step %d of %d", self._name, self._resumed, self._steps)
+        else:
+            log.info("%s: training, %d steps", self._name, self._steps)
         return self
 
     def __exit__(

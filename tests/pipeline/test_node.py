@@ -5,6 +5,8 @@ import pathlib
 import re
 import signal
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -118,6 +120,17 @@ def test_a_node_under_a_false_condition_exits_with_0_and_does_nothing(container:
     code, log = container.run("Never")
     assert (code, " skipped node=Never" in log) == (0, True)
     assert len(container.executions()) == 1
+
+
+def test_processes_of_their_own_share_a_sqlite_file_and_heed_a_false_condition(container: Container) -> None:
+    last = ""
+    for name in ("ImportSchemaGen", "Never"):
+        command = [sys.executable, "-m", "pipeline.node", *container.arguments(name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        last = done.stderr.splitlines()[-1]
+    assert " skipped node=Never exit=0" in last
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
 
 
 def test_a_node_without_its_input_exits_with_3(container: Container) -> None:
