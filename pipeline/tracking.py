@@ -52,9 +52,10 @@ def publish(settings: Settings, executions: Mapping[str, int], run: str, say: Ca
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)
     try:
-        from mlflow import MlflowClient
+        import mlflow
 
-        client = MlflowClient(tracking_uri=place)
+        mlflow.set_tracking_uri(place)  # what a client is given does not reach artifacts that a server stores
+        client = mlflow.MlflowClient()
         experiment = _experiment(client, settings.name)
         logged = [
             _publish_one(client, experiment, result, settings, run)

@@ -4,6 +4,7 @@ import pathlib
 import socket
 from typing import Any
 
+import mlflow
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from mlflow import MlflowClient
@@ -81,6 +82,8 @@ def home(tmp_path: pathlib.Path) -> Home:
 def test_what_was_logged_is_read_back_by_mlflow_s_own_client(home: Home) -> None:
     home.publish()
     [run] = home.runs()
+    # Pictures that a server stores are sent where MLflow as a whole points to, not where one client does.
+    assert mlflow.get_tracking_uri() == tracking.address(home.settings.mlflow)
     assert run.info.run_name == "mlp"
     assert run.info.status == "FINISHED"
     assert run.info.end_time - run.info.start_time >= 2_500
