@@ -69,9 +69,10 @@ class Settings:
     name: str = "latentline"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "home", str(pathlib.Path(self.home).expanduser().resolve()))
-        object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
         try:
+            strict.check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+            object.__setattr__(self, "home", _resolved(self.home))
+            object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
             self._check_operation()
             self._check_retraining()
             if len(set(self.variants)) < len(self.variants):
@@ -108,7 +109,7 @@ class Settings:
     def _check_operation(self) -> None:
         if not isinstance(self.keep, int) or isinstance(self.keep, bool) or self.keep < 0:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
-        if not isinstance(self.mlflow, str) or not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
+        if not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
             raise ValueError(f"mlflow must be a folder, file:///... or http(s)://..., got {self.mlflow!r}")
         if self.mlflow and importlib.util.find_spec("mlflow") is None:
             install = "pip install mlflow-skinny==2.19.0"
@@ -124,6 +125,11 @@ class Settings:
         jobs = []
         for name in self.variants:
             override = dict(self.overrides.get(name, {}))
+            strangers = sorted(set(override) - {"config", "recipe"})
+            if strangers:
+                raise ValueError(
+                    f"overrides for {name} have no {', '.join(strangers)}; they take config, recipe"
+                )
             values = {"variant": name, "dataset": dataset, "protocol": self.protocol}
             jobs.append(Job.from_dict({**values, "profile": self.profile, "seed": self.seed, **override}))
         return jobs
@@ -134,7 +140,7 @@ class Settings:
         try:
             with open(path) as file:
                 values = yaml.safe_load(file) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise SettingsError(f"cannot read the settings file {path}: {error}") from error
         if not isinstance(values, dict):
             raise SettingsError(f"{path} holds a {type(values).__name__}; expected `key: value` lines")
@@ -142,3 +148,11 @@ class Settings:
             return strict.from_mapping(cls, values)
         except ValueError as error:
             raise SettingsError(f"{path}: {error}") from error
+
+
+def _resolved(home: str) -> str:
+    """The folder as an absolute path. Raises ValueError."""
+    try:
+        return str(pathlib.Path(home).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # a user that does not exist, a chain of links without end
+        raise ValueError(f"home {home!r} cannot be found ({error})") from error
