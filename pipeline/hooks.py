@@ -81,13 +81,21 @@ def run_command(command: str, event: Event, environment: Mapping[str, str], time
     try:
         _, said = process.communicate(json.dumps(event), timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        _kill(process)
         return f"{name} took longer than {timeout:g} s and was ended"
+    except BaseException:  # told to stop: nothing that was started here goes on alone
+        _kill(process)
+        raise
     if process.returncode == 0:
         return ""
     last = said.strip().splitlines()[-1:]
     return f"{name} ended with exit code {process.returncode}" + (f": {last[0]}" if last else "")
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """End the command and what it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
 
 
 def post(

@@ -43,7 +43,8 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Entry]:
             finally:
                 told += hooks.events(entry)
     finally:
-        tell(settings, told, entry, say)
+        with _stoppable():
+            tell(settings, told, entry, say)
 
 
 def bury(home: pathlib.Path, say: Say) -> list[journal.Entry]:
