@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import ml_metadata as mlmd
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
@@ -25,6 +26,39 @@ class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
         rivals = [model for model in input_dict["model"] if model.id not in candidates]
         known = before_verdict(candidates, input_dict["blessing"])
         return {**input_dict, "model": latest_blessed(rivals, known)}
+
+
+class ProductionBefore(ResolverStrategy):  # type: ignore[misc]
+    """The model that was in production before this run's data came, from models of one trainer.
+
+    For warm starts: not a model trained on the same examples, and as the blessings were before the first
+    verdict on any such model, so that a second identical run starts from the same weights and is cached.
+    Inputs: `examples` that this run trains on, `model`, `blessing`; the resolved `model` may be empty.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Called by TFX; see the class."""
+        examples = {artifact.id for artifact in input_dict["examples"]}
+        same = trained_on(store, [model.id for model in input_dict["model"]], examples)
+        others = [model for model in input_dict["model"] if model.id not in same]
+        known = before_verdict(same, input_dict["blessing"])
+        return {**input_dict, "model": latest_blessed(others, known)}
+
+
+def trained_on(store: mlmd.MetadataStore, models: Sequence[int], examples: set[int]) -> set[int]:
+    """Those of `models` whose training took in one of the artifacts `examples`, all given by their ids."""
+    made = [
+        event for event in store.get_events_by_artifact_ids(models) if event.type == mlmd_pb2.Event.OUTPUT
+    ]
+    events = store.get_events_by_execution_ids({event.execution_id for event in made})
+    trainings = {
+        event.execution_id
+        for event in events
+        if event.type == mlmd_pb2.Event.INPUT and event.artifact_id in examples
+    }
+    return {event.artifact_id for event in made if event.execution_id in trainings}
 
 
 def latest_blessed(

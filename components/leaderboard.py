@@ -7,7 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_metadata as mlmd
 import numpy as np
@@ -37,7 +37,7 @@ TRAINED = (
     "examples", "importance_samples", "train_seconds", "step_seconds", "images_per_second",
 )  # fmt: skip
 """Fields of a row that the training record gives."""
-TOLD = ("summary", "config", "recipe")
+TOLD = ("summary", "config", "recipe", "warm_start")
 """Fields of a row that the training record may give."""
 
 BETTER, WORSE, SAME = "better", "worse", "within noise"
@@ -70,6 +70,17 @@ class LatestOtherReport(ResolverStrategy):  # type: ignore[misc]
             if not mine.issuperset(report.get_string_custom_property(RUNS).split(","))
         ]
         return {**input_dict, "report": sorted(others, key=lambda report: report.id)[-1:]}
+
+
+class Line(NamedTuple):
+    """The artifacts of one variant."""
+
+    run: Any
+    model: Any
+    evaluation: Any
+    blessing: Any
+    push: Any
+    gallery: Any
 
 
 def identity(runs: Iterable[types.Artifact]) -> str:
@@ -106,24 +117,13 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     sections = []
-    columns = zip(runs, models, evaluations, blessings, pushes, galleries, strict=True)
-    for run, model, evaluation, blessing, push, pictures in columns:
-        slices = sliced_metrics(evaluation.uri)
-        entry = row(run, evaluation, blessing, push, slices.pop(OVERALL, {}))
+    for line in map(Line, runs, models, evaluations, blessings, pushes, galleries):
+        slices = sliced_metrics(line.evaluation.uri)
+        entry = row(line, slices.pop(OVERALL, {}))
         entry["comparison"] = comparison(entry, before)
         entry |= {"span": statistics.span or None, "drift": drifted}
-        entry["gain"] = against_production(evaluation, blessing, os.path.join(serving, entry["variant"]))
-        card = model_card.card(entry, slices, data, source=model.uri)
-        shown = copy_pictures(pictures.uri, report.uri, entry["variant"])
-        add_bars(shown, report.uri, entry["variant"], slices)
-        write_card(card, os.path.join(report.uri, "cards", entry["variant"]))
-        destination = push.get_string_custom_property(pusher._PUSHED_DESTINATION_KEY)
-        if destination and fileio.exists(destination):
-            write_card(card, destination)
-        links = {"SavedModel": model.uri, "training run": run.uri, "evaluation": evaluation.uri}
-        if destination:
-            links["pushed to"] = destination
-        sections.append({"row": entry, "gallery": shown, "by_label": slices, "card": card, "links": links})
+        entry["gain"] = against_production(line, os.path.join(serving, entry["variant"]))
+        sections.append(section(line, entry, slices, data, report.uri))
     rows = [section["row"] for section in sections]
     missing = [failed_row(variant, why) for variant, why in json.loads(failed).items()]
     page = {
@@ -148,31 +148,51 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         write_text(os.path.join(report.uri, name), text)
 
 
-def row(run: Any, evaluation: Any, blessing: Any, push: Any, metrics: dict[str, Any]) -> dict[str, Any]:
+def row(line: Line, metrics: dict[str, Any]) -> dict[str, Any]:
     """One variant's row; metrics as {value, lower, upper, unit}, ends of the 95 % confidence interval."""
-    record = json.loads(read_text(os.path.join(run.uri, TRAINING_RECORD)))
-    blessed = blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-    version = push.get_string_custom_property(pusher._PUSHED_VERSION_KEY)  # TFX names it nowhere public
+    record = json.loads(read_text(os.path.join(line.run.uri, TRAINING_RECORD)))
+    blessed = line.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+    version = line.push.get_string_custom_property(pusher._PUSHED_VERSION_KEY)  # TFX names it nowhere public
     return {
         **{field: record[field] for field in TRAINED},
         **{field: record[field] for field in TOLD if field in record},
         "metrics": metrics,
         "blessed": blessed,
-        "why_not": "" if blessed else why_not(evaluation.uri, record["variant"]),
+        "why_not": "" if blessed else why_not(line.evaluation.uri, record["variant"]),
         "pushed_version": int(version) if version else None,
     }
 
 
-def against_production(evaluation: Any, blessing: Any, pushed: str) -> dict[str, Any] | None:
+def section(
+    line: Line, row: dict[str, Any], slices: dict[str, Any], data: list[dict[str, Any]], report: str
+) -> dict[str, Any]:
+    """What the page shows of one variant; its pictures and model card are put into the folder `report`.
+
+    row: of the leaderboard. slices: metrics by label. The card goes beside a pushed model, too.
+    """
+    card = model_card.card(row, slices, data, source=line.model.uri)
+    shown = copy_pictures(line.gallery.uri, report, row["variant"])
+    add_bars(shown, report, row["variant"], slices)
+    write_card(card, os.path.join(report, "cards", row["variant"]))
+    links = {"SavedModel": line.model.uri, "training run": line.run.uri, "evaluation": line.evaluation.uri}
+    destination = line.push.get_string_custom_property(pusher._PUSHED_DESTINATION_KEY)
+    if destination:
+        links["pushed to"] = destination
+        if fileio.exists(destination):
+            write_card(card, destination)
+    return {"row": row, "gallery": shown, "by_label": slices, "card": card, "links": links}
+
+
+def against_production(line: Line, pushed: str) -> dict[str, Any] | None:
     """What the model gains over the one in production when it was judged; None where there was none.
 
     {metric, value, lower, upper, unit, model, version}: the paired difference with its 95 % interval; the
     rival's artifact, and its newest version in the folder `pushed`, None where it is no longer there.
     """
-    gain = production_gain(evaluation.uri)
+    gain = production_gain(line.evaluation.uri)
     if gain is None:
         return None
-    model = blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY)
+    model = line.blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY)
     known = [version for version in versions.published(pushed) if versions.source(pushed, version) == model]
     return {**gain, "model": model, "version": known[-1] if known else None}
 

@@ -15,7 +15,7 @@ from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
-from components.baseline import LatestBlessedRival
+from components.baseline import LatestBlessedRival, ProductionBefore
 from components.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
 from components.evaluation import eval_config
 from components.example_gen import IdxExampleGen
@@ -140,11 +140,17 @@ class Line:
     ) -> None:
         variant = variants.load(job.variant)
         floor = variant.recipe.with_overrides(job.recipe).floor.of(job.profile)
+        bases = [base(job.variant, transform)] if settings.warm_start else []
         self.trainer = Trainer(
             run_fn="trainer.run.run_fn",
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
-            custom_config={"job": job.to_dict(), "code": trainer_code(job.variant)},
+            custom_config={
+                "job": job.to_dict(),
+                "code": trainer_code(job.variant),
+                **({"warm_start": True} if bases else {}),
+            },
+            **({"base_model": bases[0].outputs["model"]} if bases else {}),
             train_args=trainer_pb2.TrainArgs(),
             eval_args=trainer_pb2.EvalArgs(),
         ).with_id(f"Trainer.{job.variant}")
@@ -181,4 +187,14 @@ class Line:
             ),
             custom_config={KEEP: settings.keep},
         ).with_id(f"Pusher.{job.variant}")
-        self.nodes = [self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]
+        self.nodes = [*bases, self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]
+
+
+def base(variant: str, transform: Transform) -> Resolver:
+    """Finds the model that a warm start of the variant takes its weights from."""
+    return Resolver(
+        strategy_class=ProductionBefore,
+        examples=transform.outputs["transformed_examples"],
+        model=Channel(type=standard_artifacts.Model, producer_component_id=f"Trainer.{variant}"),
+        blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id(f"Resolver.base.{variant}")

@@ -45,6 +45,7 @@ class Servable(tf.Module):
     def __init__(self, model: Model, transform_graph: str, protocol: str, samples: int) -> None:
         super().__init__()
         self._model = model
+        self.state = model.state()  # by its place in this list a warm start finds each variable again
         self._protocol = protocol
         self._samples = samples
         transform = tft.TFTransformOutput(transform_graph)

@@ -21,6 +21,7 @@ from trainer.model import Model
 from trainer.progress import Progress
 from trainer.recipe import HELD_OUT, Recipe
 from trainer.steps import NonFiniteLoss, Steps
+from trainer.warm import WarmStart
 
 __all__ = ["Fitted", "NonFiniteLoss", "Point", "fit"]
 
@@ -71,19 +72,20 @@ def fit(
     held_out: data.Examples | None = None,
     checkpoints: Checkpoints | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    start: WarmStart | None = None,
 ) -> Fitted:
     """Train `model` in place for `steps` steps.
 
     examples: the training split. name: for progress and errors. log_dir: TensorBoard scalars, `train/` and
     `held_out/`. held_out: images that are only looked at. checkpoints: where to leave them and go on from.
-    strategy: under whose scope `model` was built; the default is one device.
+    strategy: under whose scope `model` was built; the default is one device. start: from another model.
     Raises NonFiniteLoss, and Evicted on SIGTERM.
     """
     strategy = strategy or tf.distribute.get_strategy()
     judges = None
     if recipe.patience:
         examples, judges = data.split(examples, HELD_OUT)
-    run = Run(Steps(model, examples, recipe, protocol, seed, strategy), recipe, checkpoints)
+    run = Run(Steps(model, examples, recipe, protocol, seed, strategy, start), recipe, checkpoints)
     run.resume()
     trained = steps * recipe.batch_size
     looks = [

@@ -19,6 +19,7 @@ from trainer.export import export
 from trainer.fit import Fitted, fit
 from trainer.job import Job
 from trainer.recipe import IMPORTANCE_SAMPLES, Recipe
+from trainer.warm import WarmStart
 
 CHECKPOINTS_VARIABLE = "LATENTLINE_CHECKPOINTS"
 """Environment variable that names a folder for checkpoints, where the pipeline root is not the place."""
@@ -39,9 +40,10 @@ def run_fn(args: Any) -> None:
         model = variant.build(job.config)
     train, test = data.load(tuple(args.train_files)), data.load(tuple(args.eval_files))
     kept = checkpoints.Checkpoints(checkpoint_folder(args, job), writes=chief)
+    start = WarmStart(args.base_model, job.variant) if args.custom_config.get("warm_start") else None
     fitted = fit(
         model, train, recipe=recipe, steps=int(recipe.steps.of(job.profile)), protocol=job.protocol,
-        seed=job.seed, name=job.variant, held_out=test, checkpoints=kept, strategy=strategy,
+        seed=job.seed, name=job.variant, held_out=test, checkpoints=kept, strategy=strategy, start=start,
         log_dir=os.path.join(args.model_run_dir, TRAIN_SPLIT) if chief else None,
     )  # fmt: skip
     if not chief:
@@ -51,7 +53,8 @@ def run_fn(args: Any) -> None:
         **job.to_dict(), "family": variant.family, "summary": variant.summary,
         "latent_prior": getattr(model, "latent_prior", None), "parameters": model.parameters(),
         "importance_samples": samples, "examples": len(train.labels),
-        "replicas": strategy.num_replicas_in_sync, "train_seconds": time.perf_counter() - started,
+        "warm_start": start.to_dict() if start else None, "replicas": strategy.num_replicas_in_sync,
+        "train_seconds": time.perf_counter() - started,
     })  # fmt: skip
     kept.clear()
 
@@ -69,6 +72,7 @@ def checkpoint_folder(args: Any, job: Job) -> str:
         "job": job.to_dict(),
         "code": args.custom_config.get("code"),
         "data": list(args.train_files),
+        "base": args.base_model,
         "tensorflow": tf.__version__,
     }
     return checkpoints.folder_of(root, job.variant, work)

@@ -17,6 +17,7 @@ from trainer import data, optimizers, shares
 from trainer.binarize import to_inputs
 from trainer.model import Batch, Model
 from trainer.recipe import Recipe
+from trainer.warm import WarmStart
 
 SEEDS_A_STEP = 16
 WINDOW_BYTES = 16 << 20
@@ -58,6 +59,7 @@ class Steps:
         protocol: str,
         seed: int,
         strategy: tf.distribute.Strategy,
+        start: WarmStart | None = None,
     ) -> None:
         self._model, self._examples, self._recipe = model, examples, recipe
         self._protocol, self._seed, self._strategy = protocol, seed, strategy
@@ -70,6 +72,8 @@ class Steps:
             model.initialise(self._draw, examples.labels, seed)
             self._phases = model.phases()
             self.terms = self._create_weights()
+            if start:
+                start.give(model)
             self._optimizers = [optimizers.make(recipe.optimizer, recipe.learning_rate) for _ in self._phases]
             for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
                 optimizer._create_all_weights(phase.variables())  # before tracing, which must create none

@@ -21,7 +21,9 @@ from trainer.export import export
 from trainer.fit import fit
 from trainer.model import Batch, Classifier, GenerativeModel, Model
 from trainer.recipe import PROFILES
+from trainer.steps import Steps
 from trainer.transform import preprocessing_fn
+from trainer.warm import WarmStart
 
 NAMES = variants.names()
 SEED = tf.constant([3, 5])
@@ -148,6 +150,21 @@ def test_losses_and_terms_are_per_example_and_finite(
         for name, term in {"loss": objective.loss, **objective.terms}.items():
             assert term.shape == [6], name
             assert np.isfinite(term.numpy()).all(), name
+
+
+def test_a_warm_start_has_the_weights_of_the_saved_model(
+    line: tuple[str, Model, pathlib.Path], examples: Examples
+) -> None:
+    name, model, folder = line
+    variant = variants.load(name)
+    keras.utils.set_random_seed(1)
+    fresh = variant.build({})
+    start = WarmStart(str(folder), name)
+    recipe = variant.recipe.with_overrides({"batch_size": 8})
+    Steps(fresh, examples, recipe, "threshold", 1, tf.distribute.get_strategy(), start)
+    assert start.to_dict() == {"base": str(folder)}
+    for mine, base in zip(fresh.state(), model.state(), strict=True):
+        np.testing.assert_array_equal(mine.numpy(), base.numpy())
 
 
 def test_the_same_seed_gives_the_same_weights(

@@ -305,6 +305,7 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
         model_run_dir="gs://bucket/root/Trainer.mlp/model_run/7",
         custom_config={"code": "c"},
         train_files=["t"],
+        base_model=None,
     )
     monkeypatch.delenv(run.CHECKPOINTS_VARIABLE, raising=False)
     folder = run.checkpoint_folder(args, job)
@@ -312,6 +313,8 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
     args.model_run_dir = "gs://bucket/root/Trainer.mlp/model_run/8"
     assert run.checkpoint_folder(args, job) == folder
     args.custom_config = {"code": "changed"}
+    assert run.checkpoint_folder(args, job) != folder
+    args.custom_config, args.base_model = {"code": "c"}, "gs://bucket/root/Trainer.mlp/model/3"
     assert run.checkpoint_folder(args, job) != folder
     monkeypatch.setenv(run.CHECKPOINTS_VARIABLE, "/scratch")
     assert run.checkpoint_folder(args, job).startswith("/scratch/mlp-")
