@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components import saved_model
 from schemas import CLASSES, PIXELS
 
 BATCH = 500
@@ -82,7 +83,7 @@ def load(folder: str, signature: str) -> Any:
     """The SavedModel in `folder`. Raises FrechetError if it lacks the signature, `sample` or `classify`."""
     if not tf.saved_model.contains_saved_model(folder):
         raise FrechetError(f"{folder} is not a SavedModel; give a folder that holds saved_model.pb")
-    loaded = tf.saved_model.load(folder)
+    loaded = saved_model.load(folder, FrechetError)
     if signature not in loaded.signatures:
         kind = "classifier" if signature == "classify" else "generative model"
         found = ", ".join(sorted(loaded.signatures)) or "none"

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from components import saved_model
 from schemas import PIXELS
 
 SIGNATURE = "log_weight"
@@ -55,7 +56,7 @@ def log_weight(model: str) -> LogWeight:
             f"{model} is not a SavedModel; give a folder that holds saved_model.pb, such as "
             "out/serving/<variant>/<version>"
         )
-    loaded = tf.saved_model.load(model)
+    loaded = saved_model.load(model, LikelihoodError)
     if SIGNATURE not in loaded.signatures:
         found = ", ".join(sorted(loaded.signatures)) or "none"
         classifier = {"classify"} <= set(loaded.signatures) and "sample" not in loaded.signatures

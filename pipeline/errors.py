@@ -2,7 +2,11 @@
 
 
 class SettingsError(ValueError):
-    """A setting is wrong; the message says what was found and what is accepted."""
+    """A setting is wrong; the message says what was found and what is accepted, in one line."""
+
+    def __init__(self, message: str) -> None:
+        words = " ".join(message.split())
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in words))
 
 
 class HomeInUse(RuntimeError):

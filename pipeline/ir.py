@@ -6,10 +6,10 @@ Base64 has no braces and no dollar signs, so neither Kubeflow nor Kubernetes rew
 """
 
 import base64
-import binascii
 import dataclasses
 import gzip
 import hashlib
+import zlib
 
 from google.protobuf import message
 from tfx.proto.orchestration import pipeline_pb2
@@ -67,12 +67,12 @@ def unpack(packed: PackedIr) -> pipeline_pb2.Pipeline:
     again = "compile the pipeline again and upload that"
     try:
         data = gzip.decompress(base64.b64decode(packed.text, validate=True))
-    except (binascii.Error, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise BadIr(f"the IR is not gzip in base64 ({error}); {again}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != packed.sha256:
         raise BadIr(
-            f"the IR has sha256 {found}, expected {packed.sha256}: it was changed on its way; {again}"
+            f"the IR has sha256 {found}, expected {packed.sha256!r}: it was changed on its way; {again}"
         )
     pipeline = pipeline_pb2.Pipeline()
     try:

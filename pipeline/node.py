@@ -158,11 +158,11 @@ def parsed(parameter: str) -> tuple[str, Any]:
         raise BadRequest(
             f"--parameter must be name=TYPE:value with TYPE {', '.join(TYPES)}, got {parameter!r}"
         )
-    _refuse_placeholder(f"--parameter {match[1]}", match[3])
+    _refuse_placeholder(f"--parameter {match[1]!r}", match[3])
     try:
         return match[1], TYPES[match[2]](match[3])
     except ValueError as error:
-        raise BadRequest(f"--parameter {match[1]} must be of type {match[2]}, got {match[3]!r}") from error
+        raise BadRequest(f"--parameter {match[1]!r} must be of type {match[2]}, got {match[3]!r}") from error
 
 
 def connect(environment: Mapping[str, str]) -> Any:
@@ -247,7 +247,7 @@ def _stop(number: int, frame: Any) -> None:
 def _refuse_placeholder(option: str, value: str) -> None:
     if match := PLACEHOLDER.search(value):
         raise BadRequest(
-            f"{option} still holds the placeholder {match[0]}; Kubeflow Pipelines 2.5 or newer fills it in"
+            f"{option} still holds the placeholder {match[0]!r}; Kubeflow Pipelines 2.5 or newer fills it in"
         )
 
 

@@ -138,7 +138,7 @@ def delete_damaged(store: Any) -> list[str]:
 
 
 def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
-    """Remove the working folders of executions that were cut off, and the copies that a push was killed over."""
+    """Remove the working folders of executions that were cut off, and copies that a push was killed over."""
     staged = [path for path in serving.glob("*/.*") if STAGED.fullmatch(path.name)]
     for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged):
         shutil.rmtree(path)

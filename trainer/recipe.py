@@ -1,8 +1,11 @@
 """How a variant is trained: optimizer, batch size, and a budget for each profile."""
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any
+
+from trainer import strict
 
 PROFILES = {
     "smoke": "seconds; for tests of the line itself, not of the models",
@@ -91,4 +94,8 @@ class Recipe:
         if unknown:
             raise ValueError(f"a recipe has no {', '.join(unknown)}; it takes {', '.join(known)}")
         budgets = {k: Budget(v, v, v) for k, v in values.items() if k in ("steps", "floor")}
+        for name, budget in budgets.items():
+            if isinstance(budget.full, bool) or not isinstance(budget.full, int | float):
+                raise ValueError(f"{name} must be a number, got {reprlib.repr(budget.full)}")
+        strict.check_types(type(self), {k: v for k, v in values.items() if k not in budgets})
         return dataclasses.replace(self, **{**values, **budgets})

@@ -25,9 +25,12 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
 VARIANT = "linear"
 SECONDS = 240.0
 """Longest wait for a run; one takes about ten seconds."""
+STEPS = 400
+"""Of the smoke profile."""
 CARDS = {"model_card.json", "model_card.md"}
 """Files that the Leaderboard adds to a version after it was pushed."""
 
@@ -83,11 +86,11 @@ def _page(rows: list[tuple[str, ...]]) -> str:
         "",
         f"Made by `make faults TABLE=docs/FAULTS.md` on {datetime.date.today():%Y-%m-%d}, on a machine with "
         f"{os.cpu_count()} CPU cores and {memory:.0f} GiB of memory, Linux.",
-        "Each fault is done to a real run of the whole pipeline (one small variant, the digits of scikit-learn),",
-        "which afterwards is run again as a user would. *Survived*: the error, where there has to be one, is one",
-        "line that names the cause; the rerun completes; ML Metadata is consistent; and exactly the versions that",
-        "should be pushed are. *Data lost*: pushed versions or recorded artifacts that were whole before and are",
-        "not after. *Partial models seen*: by a reader that looks at the serving folder all the time and compares",
+        "Each fault is done to a real run of the whole pipeline (one small variant, the digits of",
+        "scikit-learn), which is then run again as a user would. *Survived*: the error, where there has",
+        "to be one, is one line that names the cause; the rerun completes; ML Metadata is consistent; and",
+        "exactly the versions that should be pushed are. *Data lost*: pushed versions that are not what they",
+        "were. *Partial models seen*: by a reader that looks at the serving folder all the time and compares",
         "each version with what it is a copy of.",
         "",
         "| fault | times tried | survived | data lost | partial models seen |",
@@ -143,14 +146,15 @@ class Child:
 class Warm:
     """A process that has imported everything (scripts/warm.py)."""
 
-    def __init__(self, scratch: pathlib.Path, prefix: tuple[str, ...] = ()) -> None:
-        self._scratch = scratch
+    def __init__(self, scratch: pathlib.Path, sources: pathlib.Path, prefix: tuple[str, ...] = ()) -> None:
+        self._scratch, self.sources = scratch, sources
         scratch.mkdir(parents=True, exist_ok=True)
-        self._log = open(scratch / "warm.log", "w")
-        self._process = subprocess.Popen(
-            [*prefix, sys.executable, str(HERE / "scripts" / "warm.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
-        )  # fmt: skip
+        with open(scratch / "warm.log", "w") as log:
+            self._process = subprocess.Popen(
+                [*prefix, sys.executable, str(HERE / "scripts" / "warm.py")],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                env={**os.environ, "PYTHONPATH": str(sources)},
+            )  # fmt: skip
         self._lock = threading.Lock()
         self._answers: list[dict[str, Any]] = []
         self._answered = threading.Condition()
@@ -187,7 +191,6 @@ class Warm:
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait(60)
-        self._log.close()
 
     def _ask(self, request: dict[str, Any]) -> None:
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
@@ -218,7 +221,7 @@ class Reader(threading.Thread):
 
     def __init__(self, serving: pathlib.Path) -> None:
         super().__init__(daemon=True)
-        self._serving, self._stop = serving, threading.Event()
+        self._serving, self._ended = serving, threading.Event()
         self.whole: dict[str, dict[str, str]] = {}
         """Version folder -> digests of its files when it was first seen."""
         self.partial: list[str] = []
@@ -226,7 +229,7 @@ class Reader(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while not self._stop.is_set():
+        while not self._ended.is_set():
             self.look()
             time.sleep(0.001)
 
@@ -241,7 +244,7 @@ class Reader(threading.Thread):
                 self.whole[str(version)] = found
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
         self.join()
         self.look()
 
@@ -264,7 +267,7 @@ class Home:
 
     def __init__(self, folder: pathlib.Path, data: pathlib.Path, warm: Warm) -> None:
         self.folder, self.data, self.warm = folder, data, warm
-        self.seed = 0
+        self.nights = 0
 
     @property
     def artifacts(self) -> pathlib.Path:
@@ -280,7 +283,17 @@ class Home:
 
     def arguments(self, *more: str) -> list[str]:
         given = {"variants": VARIANT, "profile": "smoke", "data": self.data, "home": self.folder}
-        return ["run", *(f"--{key}={value}" for key, value in given.items()), f"--seed={self.seed}", *more]
+        return ["run", *(f"--{key}={value}" for key, value in given.items()), *self._longer(), *more]
+
+    def _longer(self) -> list[str]:
+        """Training that is twice as long with every night, so that it ends with another and better model."""
+        if not self.nights:
+            return []
+        settings = self.folder.with_name(f"{self.folder.name}-{self.nights}.yaml")
+        settings.write_text(
+            f"overrides: {{{VARIANT}: {{recipe: {{steps: {STEPS << self.nights}}}}}}}\nvariants: [{VARIANT}]"
+        )
+        return [f"--settings={settings}"]
 
     def start(self, *more: str) -> Child:
         return self.warm.start(self.arguments(*more))
@@ -293,7 +306,8 @@ class Home:
         """The command itself, imports and all."""
         return subprocess.run(
             [sys.executable, "-m", "pipeline", *self.arguments(*more)],
-            env={**os.environ, **environment}, capture_output=True, text=True, timeout=SECONDS, check=False,
+            env={**os.environ, "PYTHONPATH": str(self.warm.sources), **environment},
+            capture_output=True, text=True, timeout=SECONDS, check=False,
         )  # fmt: skip
 
     def versions(self) -> list[int]:
@@ -337,7 +351,7 @@ class Home:
             str(p) for p in self.artifacts.glob("*/*/*") if p.name.isdecimal() and p.parent.name != ".system"
         }
         assert outputs <= known
-        assert not [p for p in self.serving.glob("*/.*")]
+        assert not list(self.serving.glob("*/.*"))
         assert not list(self.artifacts.glob("*/.system/stateful_working_dir/*"))
 
     def snapshot(self) -> "Snapshot":
@@ -367,22 +381,30 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def warm(scratch: pathlib.Path) -> Iterator[Warm]:
-    process = Warm(scratch / "warm")
+def sources(scratch: pathlib.Path) -> pathlib.Path:
+    """A copy of the sources: whoever edits them meanwhile would make components run again."""
+    for package in ("schemas", "components", "trainer", "pipeline"):
+        shutil.copytree(ROOT / package, scratch / "sources" / package)
+    return scratch / "sources"
+
+
+@pytest.fixture(scope="session")
+def warm(scratch: pathlib.Path, sources: pathlib.Path) -> Iterator[Warm]:
+    process = Warm(scratch / "warm", sources)
     yield process
     process.close()
 
 
 @pytest.fixture(scope="session")
-def second_warm(scratch: pathlib.Path) -> Iterator[Warm]:
-    process = Warm(scratch / "second-warm")
+def second_warm(scratch: pathlib.Path, sources: pathlib.Path) -> Iterator[Warm]:
+    process = Warm(scratch / "second-warm", sources)
     yield process
     process.close()
 
 
 @pytest.fixture(scope="session")
-def mounting(scratch: pathlib.Path) -> Iterator[Warm]:
-    """A process that may mount, in a namespace of its own: no one else sees it, and it goes with the process."""
+def mounting(scratch: pathlib.Path, sources: pathlib.Path) -> Iterator[Warm]:
+    """A process that may mount, in a namespace of its own: no one else sees it, and it goes with it."""
     folder = scratch / "mount"
     folder.mkdir()
     for options in (("-m",), ("-r", "-m")):
@@ -391,7 +413,7 @@ def mounting(scratch: pathlib.Path) -> Iterator[Warm]:
             shutil.which("unshare")
             and subprocess.run(command, capture_output=True, check=False).returncode == 0
         ):
-            process = Warm(scratch / "mounting", prefix=("unshare", *options))
+            process = Warm(scratch / "mounting", sources, prefix=("unshare", *options))
             yield process
             process.close()
             return
@@ -422,7 +444,7 @@ def finished(ready: tuple[Home, Snapshot]) -> tuple[Home, Snapshot]:
     """That home, as it was after its run."""
     home, snapshot = ready
     snapshot.restore()
-    home.seed = 0
+    home.nights = 0
     return home, snapshot
 
 

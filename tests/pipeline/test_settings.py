@@ -31,7 +31,7 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
         ({"overrides": {"cvae": {"config": {"latents": 2}}}}, "Config has no latents"),
         ({"overrides": {"cvae": {"recipe": {"epochs": 2}}}}, "a recipe has no epochs"),
         ({"overrides": {"cvae": {"config": {"latent": 0}}}}, "latent must be at least 1, got 0"),
-        ({"spans": True, "data": "d"}, "spans must be a whole number, 0 for none, got True"),
+        ({"spans": True, "data": "d"}, "spans must be a whole number, got True"),
         ({"spans": -1, "data": "d"}, "spans must be a whole number, 0 for none, got -1"),
         ({"spans": 1}, "give it as data .--data DIR., got 'auto'"),
         ({"drift": "ignore"}, "unknown drift 'ignore'; choose from stop, warn"),

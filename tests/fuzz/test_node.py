@@ -1,0 +1,132 @@
+"""Any arguments and any environment for a node's process: taken, or refused in a line with exit code 2."""
+
+import contextlib
+import io
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from pipeline import ir, node
+
+
+def one_line(error: Exception) -> str:
+    """The error's message, which has to be one line."""
+    assert str(error).isprintable(), repr(str(error))
+    return str(error)
+
+
+def secret(error: Exception) -> None:
+    assert "password-that-is-secret" not in one_line(error)
+
+
+def ended(end: SystemExit, words: list[str]) -> None:
+    """With exit code 2, or with 0 after the help that was asked for."""
+    asked_for_help = {word for word in words if word in ("-h", "--h", "--he", "--hel", "--help")}
+    assert end.code == 2 or (end.code == 0 and asked_for_help)
+
+
+def many(count: int) -> Any:
+    """A property's two sizes: with every test run, and for make fuzz."""
+    return pytest.mark.parametrize("examples", [200, pytest.param(count, marks=pytest.mark.fuzz)])
+
+
+PACKED = ir.pack(ir.pipeline_pb2.Pipeline(pipeline_info={"id": "latentline"}))
+OPTIONS = ["--node-id", "--ir", "--ir-sha256", "--run-id", "--tfx-root", "--parameter", "--log-format"]
+WORDS = st.one_of(
+    st.sampled_from(
+        [*OPTIONS, "--verbose", "--init-metadata", "json", "a=INT:1", PACKED.text, PACKED.sha256, ""]
+    ),
+    st.text(max_size=12),
+    st.just("{{$.pipeline_job_uuid}}"),
+)
+TEXTS = st.one_of(
+    st.text(max_size=24), st.sampled_from(["INT", "a=INT:", "a=DOUBLE:nan", "a=STRING:", "=INT:1"])
+)
+
+
+@many(20_000)
+def test_any_arguments_are_parsed_or_refused_with_exit_code_2(hold: Any, examples: int) -> None:
+    parser = node._parser()
+
+    def parse(words: list[str]) -> None:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                options = parser.parse_args(words)
+            except SystemExit as end:
+                ended(end, words)
+                return
+        assert bool(options.node_id is not None) != options.init_metadata
+
+    hold(parse, st.lists(WORDS, max_size=8), examples)
+
+
+@many(20_000)
+def test_any_parameter_is_parsed_or_refused(hold: Any, examples: int) -> None:
+    def parse(text: str) -> None:
+        try:
+            name, value = node.parsed(text)
+        except node.BadRequest as error:
+            one_line(error)
+        else:
+            assert name
+            assert type(value) in node.TYPES.values()
+
+    built = st.builds("{}={}:{}".format, TEXTS, st.sampled_from([*node.TYPES, "BOOL"]), st.text(max_size=12))
+    hold(parse, st.one_of(TEXTS, built), examples)
+
+
+@many(30_000)
+def test_an_ir_that_was_changed_on_its_way_is_refused(hold: Any, examples: int) -> None:
+    def unpack(chosen: tuple[int, int, str, str]) -> None:
+        place, length, inserted, digest = chosen
+        text = PACKED.text[:place] + inserted + PACKED.text[place + length :]
+        try:
+            found = ir.unpack(ir.PackedIr(text, digest))
+        except ir.BadIr as error:
+            one_line(error)
+        else:
+            assert ir.pack(found) == PACKED
+
+    base64 = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=", max_size=6)
+    inputs = st.tuples(
+        st.integers(0, len(PACKED.text)),
+        st.integers(0, 6),
+        st.one_of(base64, st.text(max_size=4)),
+        st.one_of(st.just(PACKED.sha256), st.text(max_size=8)),
+    )
+    hold(unpack, inputs, examples)
+
+
+@many(10_000)
+def test_any_environment_names_a_metadata_store_or_is_refused(hold: Any, examples: int) -> None:
+    names = [node.PREFIX + name for name in ("HOST", "PORT", "DATABASE", "USER", "PASSWORD", "SQLITE")]
+
+    def connect(environment: dict[str, str]) -> None:
+        try:
+            node.connection_from(environment)
+        except node.BadRequest as error:
+            secret(error)
+
+    values = st.one_of(st.text(max_size=12), st.sampled_from(["3306", "\u0661", "99999999999", "-1", ""]))
+    environments = st.dictionaries(st.sampled_from(names), values).map(
+        lambda found: {**found, f"{node.PREFIX}PASSWORD": "password-that-is-secret"}
+        if len(found) % 2
+        else found
+    )
+    hold(connect, environments, examples)
+
+
+@many(5_000)
+def test_any_run_id_and_root_are_bound_or_refused(hold: Any, examples: int) -> None:
+    texts = st.one_of(st.text(max_size=12), st.sampled_from(["", "{{x}}", "run", "/volume"]))
+
+    def bind(chosen: tuple[str, str, list[str]]) -> None:
+        run_id, root, parameters = chosen
+        pipeline = ir.unpack(PACKED)
+        try:
+            node.bind(pipeline, run_id, root, parameters)
+        except node.BadRequest as error:
+            one_line(error)
+
+    hold(bind, st.tuples(texts, texts, st.lists(TEXTS, max_size=2)), examples)
