@@ -1,8 +1,8 @@
 """Seals: what the files of a folder were when they were whole, so that damage is noticed before it is read.
 
-A gzipped TFRecord file that was cut short may read as one with fewer examples, without any error. A seal is a
-file beside the folder, `.<name>.sha256`, with a line a file as `sha256sum --check` reads it and the size in
-bytes before each.
+A gzipped TFRecord file that was cut short may read as one with fewer examples, without any error. A seal is
+a file beside the folder, `.<name>.sha256`: a line for every file as `sha256sum --check` reads it, after a
+comment with its size in bytes, and a last line that says how many files there are.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import os
 import pathlib
 
 SUFFIX = ".sha256"
+END = "# end of {} files"
 _CHUNK = 1 << 20
 
 
@@ -24,11 +25,12 @@ def seal(folder: str) -> None:
     target = path_of(folder)
     if target.exists():
         return
-    lines = [
-        f"{size} {_digest(pathlib.Path(folder, name))}  {name}\n" for name, size in _sizes(folder).items()
-    ]
+    lines = []
+    for name, size in _sizes(folder).items():
+        lines += [f"# {size}", f"{_digest(pathlib.Path(folder, name))}  {name}"]
+    lines.append(END.format(len(lines) // 2))
     staging = target.with_name(f"{target.name}.tmp")
-    staging.write_text("".join(lines))
+    staging.write_text("\n".join(lines) + "\n")
     os.replace(staging, target)
 
 
@@ -38,17 +40,20 @@ def damage(folder: str, thorough: bool) -> str:
     Compares names and sizes, and with `thorough` every byte.
     """
     try:
-        lines = path_of(folder).read_text().splitlines()
+        text = path_of(folder).read_text()
     except FileNotFoundError:
         return ""
+    lines = text.splitlines()
+    if not text.endswith("\n") or lines.pop() != END.format(len(lines) // 2):
+        return "its seal is cut short"
     found = _sizes(folder)
-    for line in lines:
-        size, _, rest = line.partition(" ")
-        digest, _, name = rest.partition("  ")
+    for comment, line in zip(lines[::2], lines[1::2], strict=True):
+        size = int(comment.removeprefix("# "))
+        digest, _, name = line.partition("  ")
         if name not in found:
             return f"{name} is missing"
-        if found[name] != int(size):
-            return f"{name} has {found[name]:,} bytes, expected {int(size):,}"
+        if found[name] != size:
+            return f"{name} has {found[name]:,} bytes, expected {size:,}"
         if thorough and _digest(pathlib.Path(folder, name)) != digest:
             return f"{name} has other bytes than were written"
     return ""
