@@ -117,7 +117,8 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     sections = []
-    for line in map(Line, runs, models, evaluations, blessings, pushes, galleries):
+    for artifacts in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
+        line = Line(*artifacts)
         slices = sliced_metrics(line.evaluation.uri)
         entry = row(line, slices.pop(OVERALL, {}))
         entry["comparison"] = comparison(entry, before)

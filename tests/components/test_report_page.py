@@ -111,7 +111,7 @@ def test_what_failed_is_a_row_of_the_table_with_its_reason(folder: pathlib.Path)
     found = page(folder, section(), failed=failed)
     assert found.count("✗ failed") == 2
     assert "the loss &lt;is&gt; not finite" in found
-    assert "why is in the run&#39;s log" in found
+    assert "aae failed; why is in the run&#39;s log." in found
     assert "✗ failed" not in page(folder, section())
 
 
