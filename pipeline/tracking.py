@@ -161,6 +161,7 @@ def params(row: Mapping[str, Any]) -> dict[str, Any]:
     )
     return {
         **{name: row[name] for name in kept},
+        **{name: row[name] for name in ("span", "warm_start") if row.get(name)},
         **{f"config.{name}": value for name, value in config.items()},
         **{
             f"recipe.{name}": value.of(row["profile"]) if isinstance(value, Budget) else value
@@ -177,7 +178,8 @@ def metrics(result: Result) -> list[tuple[str, float, int]]:
     """
     row = result.row
     found = [(name, row[name], row["steps"]) for name in ("train_seconds", "images_per_second")]
-    for name, measured in row["metrics"].items():
+    gain = {"gain_over_production": row["gain"]} if row.get("gain") else {}
+    for name, measured in {**row["metrics"], **gain}.items():
         for end in ("value", "lower", "upper"):
             key = f"test/{name}" if end == "value" else f"test/{name}_{end}"
             found.append((key, measured[end], row["steps"]))

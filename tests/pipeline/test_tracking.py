@@ -24,7 +24,8 @@ ROW = {
     "protocol": "threshold", "profile": "smoke", "steps": 60, "batch_size": 64, "parameters": 26_506,
     "examples": 1433, "train_seconds": 2.5, "images_per_second": 900.0, "config": {"hidden": [16]},
     "recipe": {"learning_rate": 0.01}, "metrics": {"accuracy": METRIC}, "blessed": True, "why_not": "",
-    "pushed_version": 17,
+    "pushed_version": 17, "span": 4,
+    "gain": {"metric": "accuracy", "value": 0.01, "lower": -0.02, "upper": 0.04},
 }  # fmt: skip
 RECORD = {
     "curve": [{"step": step, "values": {"loss": 1 / step}} for step in range(1, 1501)],
@@ -91,9 +92,11 @@ def test_what_was_logged_is_read_back_by_mlflow_s_own_client(home: Home) -> None
     assert (params["variant"], params["dataset"], params["seed"]) == ("mlp", "digits", "3")
     assert (params["config.hidden"], params["recipe.learning_rate"]) == ("(16,)", "0.01")
     assert params["recipe.optimizer"] == "adam"  # also what nobody changed
+    assert params["span"] == "4"
     assert params["code"] == trainer_code("mlp")
     assert run.data.metrics["test/accuracy"] == 0.93
     assert run.data.metrics["test/accuracy_upper"] == 0.96
+    assert run.data.metrics["test/gain_over_production"] == 0.01
     tags = run.data.tags
     assert (tags["blessed"], tags["pushed_version"], tags["latentline.run"]) == (
         "yes",
