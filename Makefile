@@ -31,6 +31,16 @@ test: $(READY) ## unit, contract and end-to-end tests
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
 
+# TABLE=docs/FAULTS.md writes the table there, too.
+TABLE ?=
+faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a table of what became of them
+	@$(BIN)/python -m pytest -m faults tests/faults $(if $(TABLE),--faults-table $(TABLE))
+
+fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the arguments of a node
+	@$(BIN)/python -m pytest -m fuzz tests/fuzz/test_idx.py & \
+	  $(BIN)/python -m pytest -m fuzz tests/fuzz --ignore tests/fuzz/test_idx.py; failed=$$?; \
+	  wait $$! && exit $$failed
+
 lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -62,4 +72,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster lint reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults fuzz lint reproduce bench compile image lock clean

@@ -3,8 +3,9 @@
 import contextlib
 import datetime
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ml_metadata import errors
@@ -37,6 +38,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         """Node id -> execution id in the metadata store, of the nodes that completed or were cached."""
         self.failures: dict[str, str] = {}
         """Node id -> what went wrong, of the nodes that failed; empty for those that were left out for it."""
+        self.all_cached = False
+        """Whether the run that ended had nothing to do."""
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
         """Run every node of the compiled pipeline. Raises RunFailed."""
@@ -47,6 +50,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
         kind = deployment.metadata_connection_config.WhichOneof("connection_config")
         connection = getattr(deployment.metadata_connection_config, kind)
         failures = self.failures
+        verdicts: list[str] = []
         for wrapped in pipeline.nodes:
             node = wrapped.pipeline_node
             name = node.node_info.id
@@ -60,12 +64,20 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
                 failures[name] = f"{name} failed: {error}"
                 self._say(f"x {name:<28} {seconds:7.1f} s  FAILED")
             elif not name.startswith("Resolver."):
+                verdicts.append(verdict)
                 self._say(f"+ {name:<28} {seconds:7.1f} s  {verdict}".rstrip())
         told = [failure for failure in failures.values() if failure]
         if len(told) < len(failures):
             self._say(f"- {len(failures) - len(told)} components left out, since what they need is missing")
         if told:
             raise RunFailed("\n".join(told))
+        self.all_cached = all(verdicts)
+        if self.all_cached:
+            since = _newest(connection, self.executions)
+            self._say(
+                f"nothing to do: nothing has changed since the run of {since}; "
+                f"all {len(verdicts)} components came from the cache"
+            )
 
     def _launch(
         self,
@@ -88,7 +100,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
                 ).launch()
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
-            return "", diagnosis.explain(error, inputs=_inputs(connection, pipeline, name))
+            home = os.path.dirname(getattr(connection, "filename_uri", ""))
+            return "", diagnosis.explain(error, home, _inputs(connection, pipeline, name))
         found = outcome.read(connection, execution.execution_id)
         if not found.good:
             return "", "its inputs could not be resolved; the log says which"
@@ -137,6 +150,15 @@ def _inputs(connection: Any, pipeline: pipeline_pb2.Pipeline, node: str) -> list
     except (RuntimeError, errors.StatusError):  # the metadata store may be what is failing
         log.exception("the inputs of %s cannot be listed", node)
         return []
+
+
+def _newest(connection: Any, executions: Mapping[str, int]) -> str:
+    """When the newest of the artifacts was made that the executions put out or took from the cache."""
+    with metadata.Metadata(connection) as handle:
+        events = handle.store.get_events_by_execution_ids(list(executions.values()))
+        made = [event.artifact_id for event in events if event.type == mlmd.Event.OUTPUT]
+        newest = max(artifact.create_time_since_epoch for artifact in handle.store.get_artifacts_by_id(made))
+    return datetime.datetime.fromtimestamp(newest / 1000).strftime("%Y-%m-%d %H:%M")
 
 
 def _artifacts(connection: Any, execution: int, kind: int) -> list[str]:

@@ -143,7 +143,8 @@ def test_a_password_is_in_no_log_of_a_node_that_cannot_connect(log_format: str) 
         port = closed.getsockname()[1]
         names = {"HOST": "127.0.0.1", "PORT": str(port), "DATABASE": "d", "USER": "u", "PASSWORD": SECRET}
         done = subprocess.run(
-            [sys.executable, "-m", "pipeline.node", "--init-metadata", "--verbose", "--log-format", log_format],
+            [sys.executable, "-m", "pipeline.node", "--init-metadata", "--verbose",
+             "--log-format", log_format],
             cwd=ROOT, env={**os.environ, **{f"LATENTLINE_METADATA_{k}": v for k, v in names.items()}},
             capture_output=True, text=True, check=False,
         )  # fmt: skip

@@ -219,9 +219,10 @@ class Warm:
 class Reader(threading.Thread):
     """Looks at a serving folder all the time, as a model server would, and compares what it finds."""
 
-    def __init__(self, serving: pathlib.Path) -> None:
+    def __init__(self, serving: pathlib.Path, root: pathlib.Path = pathlib.Path("/")) -> None:
+        """root: where the paths that versions name begin, as this process sees them."""
         super().__init__(daemon=True)
-        self._serving, self._ended = serving, threading.Event()
+        self._serving, self._root, self._ended = serving, root, threading.Event()
         self.whole: dict[str, dict[str, str]] = {}
         """Version folder -> digests of its files when it was first seen."""
         self.partial: list[str] = []
@@ -239,7 +240,8 @@ class Reader(threading.Thread):
             if version.name.isdecimal() and str(version) not in self.whole:
                 found = digests(version)
                 source = pathlib.Path(found.pop("latentline_source.txt", ("", ""))[1] or "/nonexistent")
-                if not found or found != digests(source / "Format-Serving"):
+                whole = self._root.joinpath(*source.parts[1:]) / "Format-Serving"
+                if not found or found != digests(whole):
                     self.partial.append(f"{version}: {sorted(found)}")
                 self.whole[str(version)] = found
 
