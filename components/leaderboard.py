@@ -333,32 +333,23 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     units = [f"{name}<br>{UNITS[name]}" for name in metrics]
     compared = any(row.get("gain") for row in rows)
     header = [
-        "variant",
-        "dataset",
-        "protocol",
-        "profile",
-        "steps",
-        "training",
-        "parameters",
-        *units,
-        *(["against production"] if compared else []),
-        "blessed",
-    ]
+        "variant", "dataset", "protocol", "profile", "steps", "training", "parameters", *units,
+        *(["against production"] if compared else []), "blessed",
+    ]  # fmt: skip
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in rows:
         if "failed" in row:
             cells = [row["variant"], *[""] * (len(header) - 2), row["failed"] or "failed"]
-            lines.append(f"| {' | '.join(map(model_card.cell, cells))} |")
-            continue
-        cells = [
-            *(row[field] for field in ("variant", "dataset", "protocol", "profile")),
-            f"{row['steps']:,}",
-            seconds(row["train_seconds"]),
-            count(row["parameters"]),
-            *(interval(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics),
-            *([display.against(row["gain"]) if row.get("gain") else ""] if compared else []),
-            "yes" if row["blessed"] else f"no: {row['why_not']}",
-        ]
+        else:
+            cells = [
+                *(row[field] for field in ("variant", "dataset", "protocol", "profile")),
+                f"{row['steps']:,}",
+                seconds(row["train_seconds"]),
+                count(row["parameters"]),
+                *(interval(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics),
+                *([display.against(row["gain"]) if row.get("gain") else ""] if compared else []),
+                "yes" if row["blessed"] else f"no: {row['why_not']}",
+            ]
         lines.append(f"| {' | '.join(model_card.cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
