@@ -236,3 +236,27 @@ def test_a_data_folder_withdrawn_between_two_runs_is_named(
     finally:
         home.data = data
     assert all_cached(home.run())
+
+
+def test_a_span_withdrawn_between_two_runs_leaves_production_as_it_is(
+    new_home: Any, warm: Any, tally: Any, tmp_path: pathlib.Path, digits_folder: pathlib.Path
+) -> None:
+    spans = tmp_path / "spans"
+    shutil.copytree(digits_folder, spans / "span-1")
+    home = new_home(warm, data=spans)
+    with tally("data span withdrawn between two runs") as counted:
+        home.run("--spans=1")
+        shutil.copytree(spans / "span-1", spans / "span-2")
+        home.run("--spans=1")
+        snapshot = home.snapshot()
+        pushed = home.versions()
+        shutil.rmtree(spans / "span-2")
+        home.run("--spans=1")
+        counted.lost += snapshot.lost()
+        assert snapshot.lost() == 0
+        assert home.versions() == pushed
+        shutil.rmtree(spans / "span-1")
+        line = home.start("--spans=1").error()
+        assert str(spans) in line
+        assert snapshot.lost() == 0
+        home.check()
