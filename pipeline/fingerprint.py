@@ -5,6 +5,7 @@ node as an execution property, so that a node runs again when the code behind it
 """
 
 import ast
+import functools
 import hashlib
 import importlib.util
 import pathlib
@@ -28,7 +29,7 @@ def fingerprint(*modules: str) -> str:
         if path is None:
             raise ModuleNotFoundError(f"no module named {name!r} to take a fingerprint of")
         sources[name] = path.read_bytes()
-        pending += [found for found in _imported(name, sources[name]) if found not in sources]
+        pending += [found for found in _imported(sources[name]) if found not in sources]
     digest = hashlib.sha256()
     for name in sorted(sources):
         digest.update(name.encode() + b"\0" + hashlib.sha256(sources[name]).digest())
@@ -65,8 +66,9 @@ def _source(name: str) -> pathlib.Path | None:
     return None
 
 
-def _imported(name: str, source: bytes) -> list[str]:
-    """Our modules that the source of module `name` imports."""
+@functools.cache
+def _imported(source: bytes) -> list[str]:
+    """Our modules that a module's source imports."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

@@ -154,7 +154,7 @@ class Line:
                 metadata_connection_config=self.connection(),
             )
         )
-        return self.said[-1].endswith("cached")
+        return self.said[-1].startswith("nothing to do")
 
     def connection(self) -> Any:
         return metadata.sqlite_metadata_connection_config(str(self.home / "metadata.db"))

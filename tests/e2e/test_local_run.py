@@ -102,6 +102,7 @@ def test_a_second_run_is_all_cached_and_pushes_nothing(home: Home) -> None:
     assert result.returncode == 0, result.stderr
     assert cached(result)
     assert all(cached(result).values()), result.stdout
+    assert "nothing to do: nothing has changed since the run of" in result.stdout
     assert home.versions() == before
 
 
