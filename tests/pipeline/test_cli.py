@@ -1,5 +1,6 @@
 """What a user meets at the command line, mistakes first: one line, what was found, and a non-zero exit."""
 
+import argparse
 import os
 import pathlib
 import shutil
@@ -8,8 +9,10 @@ import sys
 
 import filelock
 import pytest
+import yaml
 
 from components import idx
+from pipeline.commands import run
 from trainer import variants
 
 
@@ -142,3 +145,34 @@ def test_mnist_is_never_replaced_by_something_else(tmp_path: pathlib.Path) -> No
         1,
     )  # fmt: skip
     assert "MNIST_DIR is set" in line
+
+
+def test_check_shows_the_settings_and_runs_nothing(tmp_path: pathlib.Path) -> None:
+    settings = tmp_path / "nightly.yaml"
+    settings.write_text("variants: [mlp]\nseed: 3\nnotify: {webhook: 'https://example.org/secret'}\n")
+    result = latentline("run", "--settings", settings, "--seed", 4, "--home", tmp_path / "home", "--check")
+    assert result.returncode == 0, result.stderr
+    shown = yaml.safe_load(result.stdout)
+    assert (shown["variants"], shown["seed"], shown["home"]) == (["mlp"], 4, str(tmp_path / "home"))
+    assert "secret" not in result.stdout
+    assert not (tmp_path / "home").exists()
+
+
+def test_options_survive_being_handed_on_to_another_command() -> None:
+    given = [
+        "--variants", "mlp,cvae", "--spans", "2", "--data", "/data", "--warm-start", "--on-push", "echo 'a b'",
+        "--webhook", "$HOOK", "--keep", "0", "--verbose",
+    ]  # fmt: skip
+    parser = argparse.ArgumentParser()
+    run.add_options(parser)
+    options = parser.parse_args(given)
+    again = parser.parse_args(run.arguments_of(options))
+    assert again == options
+    assert run.settings_of(again).keep == 0
+
+
+def test_every_command_has_examples_or_exit_codes_in_its_help() -> None:
+    for command in ("run", "schedule", "status", "lineage", "rollback", "promote"):
+        text = latentline(command, "--help").stdout
+        assert "exit codes:" in text
+        assert command == "run" or "examples:" in text

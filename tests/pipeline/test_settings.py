@@ -3,6 +3,7 @@ import pathlib
 import pytest
 
 from pipeline.errors import SettingsError
+from pipeline.notify import Notify
 from pipeline.settings import Settings
 from trainer import variants
 
@@ -38,11 +39,24 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
         ({"warm_start": 1}, "warm_start must be true or false, got 1"),
         ({"max_gain": {"rate": 1.0}}, "max_gain has no rate; it takes accuracy, elbo"),
         ({"max_gain": {"elbo": 0}}, "max_gain of elbo must be a number above 0, got 0"),
+        ({"keep": -1}, "keep must be a number of versions, or 0 for all, got -1"),
+        ({"keep": True}, "keep must be a number of versions, or 0 for all, got True"),
+        ({"notify": "ops@example.org"}, "notify must be on_failure, on_push, on_drift or webhook lines"),
+        ({"notify": {"on_success": "true"}}, "Notify has no on_success; it takes on_failure, on_push"),
+        ({"notify": {"webhook": "example.org"}}, "webhook must begin with http"),
     ],
 )
 def test_a_wrong_setting_says_what_is_accepted(values: dict, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         Settings(**values)
+
+
+def test_hooks_of_a_file_become_typed(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("keep: 3\nnotify: {on_push: echo pushed, webhook: $HOOK, timeout: 5}\n")
+    settings = Settings.from_file(str(path))
+    assert settings.keep == 3
+    assert settings.notify == Notify(on_push="echo pushed", webhook="$HOOK", timeout=5)
 
 
 @pytest.mark.parametrize(
