@@ -32,8 +32,6 @@ class Notify:
     def __post_init__(self) -> None:
         for event in EVENTS:
             command = self.command(event)
-            if not isinstance(command, str):
-                raise ValueError(f"on_{event} must be a command in one line, got {command!r}")
             try:
                 words = shlex.split(command)
             except ValueError as error:

@@ -160,8 +160,8 @@ def test_check_shows_the_settings_and_runs_nothing(tmp_path: pathlib.Path) -> No
 
 def test_options_survive_being_handed_on_to_another_command() -> None:
     given = [
-        "--variants", "mlp,cvae", "--spans", "2", "--data", "/data", "--warm-start", "--on-push", "echo 'a b'",
-        "--webhook", "$HOOK", "--keep", "0", "--verbose",
+        "--variants", "mlp,cvae", "--spans", "2", "--data", "/data", "--warm-start", "--verbose",
+        "--on-push", "echo 'a b'", "--webhook", "$HOOK", "--keep", "0",
     ]  # fmt: skip
     parser = argparse.ArgumentParser()
     run.add_options(parser)
