@@ -41,3 +41,21 @@ def test_counts_are_short(number: int, shown: str) -> None:
 )  # fmt: skip
 def test_durations_have_their_unit(duration: float, shown: str) -> None:
     assert display.seconds(duration) == shown
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ((0.8, 1.2, 1.6), "+1.2 [+0.8, +1.6]"),
+        ((-0.04, -0.03, -0.02), "-0.030 [-0.040, -0.020]"),
+        ((880.0, 900.0, 920.0), "+900 [+880, +920]"),
+        ((0.0, 0.0, 0.0), "+0.000 [+0.000, +0.000]"),
+    ],
+)
+def test_a_gain_has_its_sign_and_the_digits_of_its_interval(
+    ends: tuple[float, float, float], text: str
+) -> None:
+    difference = dict(zip(("lower", "value", "upper"), ends, strict=True))
+    assert display.gain(difference) == text
+    assert display.against({**difference, "version": 17}) == f"{text} against version 17"
+    assert display.against({**difference, "version": None}) == f"{text} against an earlier model"

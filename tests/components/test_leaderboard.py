@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tfx.types import standard_artifacts
 
-from components import figures, gallery, leaderboard, model_card
+from components import figures, gallery, leaderboard, model_card, versions
 from schemas import SIDE
 
 
@@ -188,3 +188,25 @@ def test_slices_without_a_bound_get_no_bars(value: float | None, tmp_path: pathl
     shown: dict[str, Any] = {"pictures": []}
     leaderboard.add_bars(shown, str(tmp_path), "cvae", {"0": metrics})
     assert shown == {"pictures": []}
+
+
+def test_the_gain_names_the_version_in_production(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    gain = {"metric": "elbo", "unit": "nats per image", "value": 1.2, "lower": 0.8, "upper": 1.6}
+    monkeypatch.setattr(leaderboard, "production_gain", lambda uri: gain if uri else None)
+    for version, source in ((3, "/a/model/7"), (5, "/a/model/9"), (6, "/a/model/7"), (8, "/a/model/11")):
+        (tmp_path / str(version)).mkdir()
+        (tmp_path / str(version) / versions.SOURCE).write_text(source)
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    line = leaderboard.Line(None, None, evaluation, blessing, None, None)
+    assert leaderboard.against_production(line, str(tmp_path)) is None
+    evaluation.uri = "/a/evaluation"
+    blessing.set_string_custom_property("baseline_model", "/a/model/7")
+    found = leaderboard.against_production(line, str(tmp_path))
+    assert found == {**gain, "model": "/a/model/7", "version": 6}
+    blessing.set_string_custom_property("baseline_model", "/a/model/1")
+    assert leaderboard.against_production(line, str(tmp_path))["version"] is None
+    table = leaderboard.markdown([row(gain=found), row("mlp", gain=None)])
+    assert "| +1.2 [+0.8, +1.6] against version 6 | yes |" in table
+    read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated([row(gain=found), row("mlp")]))))
+    assert (read[0]["gain"], read[0]["gain_lower"], read[0]["gain_version"]) == ("1.2", "0.8", "6")
+    assert read[1]["gain"] == ""

@@ -165,3 +165,27 @@ def test_the_version_follows_the_template(monkeypatch: pytest.MonkeyPatch, tmp_p
     (tmp_path / report_page.TEMPLATE).write_text(changed)
     monkeypatch.setattr(report_page, "TEMPLATES", tmp_path)
     assert report_page.version() != before
+
+
+def test_drift_is_told_where_something_was_compared(folder: pathlib.Path) -> None:
+    assert "drift" not in " ".join(Reader(page(folder, section())).text)
+    assert "✓ no drift" in page(folder, section(), drift=[])
+    found = page(folder, section(), drift=["ink <of> the eval split has drifted"])
+    assert "✗ drifted" in found
+    assert "ink &lt;of&gt; the eval split has drifted." in found
+
+
+def test_the_gain_over_production_comes_with_interval_unit_and_version(folder: pathlib.Path) -> None:
+    gain = {
+        "metric": "elbo", "unit": "nats per image", "value": 1.2, "lower": 0.8, "upper": 1.6,
+        "model": "/a/model/3", "version": 17,
+    }  # fmt: skip
+    text = " ".join(Reader(page(folder, section(gain=gain))).text)
+    assert "elbo +1.2 [+0.8, +1.6] against version 17, in nats per image." in text
+    assert "against production" in text
+    assert "against production" not in " ".join(Reader(page(folder, section())).text)
+
+
+def test_where_a_training_started_is_told(folder: pathlib.Path) -> None:
+    assert "warm, from the weights of" in page(folder, section(warm_start={"base": "/a/model/3"}))
+    assert "cold: no model" in page(folder, section(warm_start={"why_cold": "no model"}))
