@@ -1,5 +1,6 @@
 """Where a model comes from and where it went: from ML Metadata, by walking from execution to execution."""
 
+import hashlib
 import json
 import os
 import pathlib
@@ -60,6 +61,7 @@ def data(found: Graph, trainer: Any) -> Facts:
     [raw] = found.inputs(found.maker(transformed))["examples"]
     example_gen = found.maker(raw)
     window = raw.get_string_custom_property(WINDOW)
+    files = graph.value(example_gen, "input_fingerprint")
     counts = {}
     for user in found.users(raw):
         for statistics in found.outputs(user).get("statistics", []):
@@ -68,7 +70,8 @@ def data(found: Graph, trainer: Any) -> Facts:
     facts = {
         "folder": graph.value(example_gen, "input_base"),
         "spans": window.split(SEPARATOR) if window else [],
-        "fingerprint": graph.value(example_gen, "input_fingerprint"),
+        "fingerprint": hashlib.sha256(str(files).encode()).hexdigest()[:16],
+        "files": files,
         "images": counts,
         "read": graph.when(example_gen),
         "code": graph.value(example_gen, "code"),
@@ -147,8 +150,8 @@ def text(facts: Facts) -> str:
     lines = [
         ("model", f"{about['node'].partition('.')[2]}, artifact {about['id']} at {about['path']}"),
         ("data", f"{images['folder']} ({counts} images), read {_short(images['read'])}"),
+        ("fingerprint", f"{images['fingerprint']} of the files, see --json"),
         *([("spans", _spans(images))] if images["spans"] else []),
-        ("fingerprint", " ".join(str(images["fingerprint"]).split())),
         ("code", f"trainer {job['code']}, ingestion {images['code']}"),
         ("training", _training(job)),
         *[(name, json.dumps(job[name], sort_keys=True)) for name in ("config", "recipe") if job[name]],
