@@ -1,5 +1,10 @@
-"""Holds properties over few inputs (every test run) or very many (make fuzz), and counts them."""
+"""Holds properties over few inputs (every test run) or very many (make fuzz), and counts them.
 
+Hypothesis draws inputs, which takes it longer than most properties take to check; so each input that can be
+varied cheaply is, some times, by a dice that depends on nothing but the input.
+"""
+
+import random
 import resource
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,19 +15,35 @@ from hypothesis import strategies as st
 
 MEMORY = 1 << 30
 """Bytes that a property may take beyond what the process has when it begins."""
+VARIATIONS = 9
 COUNTS: dict[str, int] = {}
 
 
 @pytest.fixture
 def hold(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Check a function on `examples` inputs of a strategy."""
+    """Check a function on `examples` inputs of a strategy, and with `vary` on VARIATIONS of each as well."""
 
-    def check(function: Callable[[Any], None], inputs: st.SearchStrategy[Any], examples: int) -> None:
+    def check(
+        function: Callable[[Any], None],
+        inputs: st.SearchStrategy[Any],
+        examples: int,
+        vary: Callable[[Any, random.Random], Any] | None = None,
+    ) -> None:
         name = request.node.originalname
 
         def counted(value: Any) -> None:
             COUNTS[name] = COUNTS.get(name, 0) + 1
             function(value)
+            if vary:
+                dice = random.Random(repr(value))
+                for _ in range(VARIATIONS):
+                    value = vary(value, dice)
+                    COUNTS[name] += 1
+                    try:
+                        function(value)
+                    except BaseException as error:
+                        error.add_note(f"of the varied input {value!r}")
+                        raise
 
         hypothesis.settings(
             max_examples=examples,
