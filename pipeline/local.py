@@ -13,11 +13,13 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
-from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline import diagnosis, outcome, partial, seals
 from pipeline.errors import RunFailed
+from pipeline.launch import launch
+from pipeline.node import mark_failed
 
 log = logging.getLogger(__name__)
 OWN = ("components", "trainer")
@@ -58,7 +60,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
                 failures[name] = ""
                 continue
             started = time.perf_counter()
-            verdict, error = self._launch(pipeline, node, deployment, connection)
+            verdict, error = self._launch(pipeline, node, connection)
             seconds = time.perf_counter() - started
             if error:
                 failures[name] = f"{name} failed: {error}"
@@ -80,35 +82,28 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
             )
 
     def _launch(
-        self,
-        pipeline: pipeline_pb2.Pipeline,
-        node: pipeline_pb2.PipelineNode,
-        deployment: Any,
-        connection: Any,
+        self, pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any
     ) -> tuple[str, str]:
         """Run one node; ("cached" or "", "") or ("", what went wrong)."""
         name = node.node_info.id
         try:
             with warnings_to(self._say):
-                execution = launcher.Launcher(
-                    pipeline_node=node,
-                    mlmd_connection=metadata.Metadata(connection),
-                    pipeline_info=pipeline.pipeline_info,
-                    pipeline_runtime_spec=pipeline.runtime_spec,
-                    executor_spec=runner_utils.extract_executor_spec(deployment, name),
-                    custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
-                ).launch()
+                execution = launch(pipeline, node, connection)
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
-            home = os.path.dirname(getattr(connection, "filename_uri", ""))
-            return "", diagnosis.explain(error, home, _inputs(connection, pipeline, name))
-        found = outcome.read(connection, execution.execution_id)
+            inputs = _inputs(connection, pipeline, name)
+            # Where TFX fails before an executor starts, it leaves the execution as running.
+            with contextlib.suppress(RuntimeError, errors.StatusError):
+                mark_failed(connection, node)
+            home = os.path.dirname(connection.sqlite.filename_uri)
+            return "", diagnosis.explain(error, home, inputs)
+        found = outcome.read(connection, execution)
         if not found.good:
             return "", "its inputs could not be resolved; the log says which"
-        if execution.execution_id:
-            for uri in _artifacts(connection, execution.execution_id, mlmd.Event.OUTPUT):
+        if execution:
+            for uri in _artifacts(connection, execution, mlmd.Event.OUTPUT):
                 seals.seal(uri)
-        self.executions[name] = execution.execution_id
+        self.executions[name] = execution
         return (found.value if found is outcome.Outcome.CACHED else ""), ""
 
 

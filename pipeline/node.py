@@ -98,11 +98,8 @@ def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str
 
     Raises BadRequest, BadIr, MetadataUnusable, Stopped, and whatever its component raises.
     """
-    from tfx.orchestration import metadata
-    from tfx.orchestration.local import runner_utils
-    from tfx.orchestration.portable import launcher
-
     from pipeline import ir, outcome
+    from pipeline.launch import launch
 
     pipeline = ir.unpack(ir.PackedIr(options.ir, options.ir_sha256))
     node = pipeline.nodes[0].pipeline_node
@@ -110,22 +107,14 @@ def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str
         raise BadRequest(f"--ir is of node {node.node_info.id}, --node-id is {options.node_id}")
     bind(pipeline, options.run_id, options.tfx_root, options.parameter)
     connection = connect(environment)
-    deployment = runner_utils.extract_local_deployment_config(pipeline)
     log.info("started", extra={"facts": {"node": options.node_id, "run": options.run_id}})
     try:
-        execution = launcher.Launcher(
-            pipeline_node=node,
-            mlmd_connection=metadata.Metadata(connection),
-            pipeline_info=pipeline.pipeline_info,
-            pipeline_runtime_spec=pipeline.runtime_spec,
-            executor_spec=runner_utils.extract_executor_spec(deployment, options.node_id),
-            custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, options.node_id),
-        ).launch()
+        execution = launch(pipeline, node, connection)
     except BaseException:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
         mark_failed(connection, node)
         raise
-    return outcome.read(connection, execution.execution_id).value
+    return outcome.read(connection, execution).value
 
 
 def bind(pipeline: Any, run_id: str, tfx_root: str, parameters: Sequence[str]) -> None:
