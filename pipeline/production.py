@@ -251,13 +251,14 @@ def _trained(found: Graph, variant: str) -> tuple[str, list[types.Artifact]]:
 
 
 def _chosen(found: Graph, models: list[types.Artifact], variant: str, number: int | None) -> types.Artifact:
-    there = [model for model in models if model.mlmd_artifact.state != mlmd.Artifact.DELETED]
-    for model in there:
-        if model.id == number or (number is None and model is there[-1]):
-            return model
-    listed = ", ".join(f"{model.id} ({graph.when(found.maker(model))})" for model in there) or "none"
-    wanted = f"model {number}" if number is not None else "model any more"
-    raise ProductionError(f"{variant} has no {wanted}; there are {listed}")
+    wanted = models[-1].id if number is None else number
+    there = {model.id: model for model in models if model.mlmd_artifact.state != mlmd.Artifact.DELETED}
+    if wanted in there:
+        return there[wanted]
+    listed = ", ".join(f"{i} ({graph.when(found.maker(model))})" for i, model in there.items()) or "none"
+    if any(model.id == wanted for model in models):
+        raise ProductionError(f"the files of model {wanted} of {variant} are gone; there are {listed}")
+    raise ProductionError(f"{variant} has no model {wanted}; there are {listed}")
 
 
 def _recorded(found: Graph, models: list[types.Artifact]) -> int:

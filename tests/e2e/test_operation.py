@@ -1,0 +1,202 @@
+"""Models change in production: pushed, refused, promoted, rolled back, and who is compared with whom then."""
+
+import contextlib
+import getpass
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from components.versions import published, source
+from pipeline import cli, journal
+
+pytestmark = pytest.mark.e2e
+USER = getpass.getuser()
+
+
+class Home:
+    """A home, and the commands on it."""
+
+    def __init__(self, folder: pathlib.Path, data: pathlib.Path) -> None:
+        self.folder, self.data = folder, data
+        self.told = folder.parent / "told"
+        self.serving = str(folder / "serving" / "linear")
+
+    def command(self, *arguments: object) -> tuple[object, str, str]:
+        """Exit code, output and errors of a command that needs no process of its own."""
+        out, errors = io.StringIO(), io.StringIO()
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(errors),
+            pytest.raises(SystemExit) as ended,
+        ):
+            cli.main([*map(str, arguments)])
+        return ended.value.code, out.getvalue(), errors.getvalue()
+
+    def run(self, steps: int, *options: object) -> journal.Entry:
+        """Train `linear` for so many steps; the entry in the journal."""
+        settings = self.folder.parent / "settings.yaml"
+        hook = f"sh -c 'echo $LATENTLINE_EVENT >> {self.told}'"
+        chosen = {
+            "variants": ["linear"], "profile": "smoke", "data": str(self.data), "home": str(self.folder),
+            "overrides": {"linear": {"recipe": {"steps": steps, "floor": 0.0}}},
+            "notify": {"on_push": hook, "on_failure": hook},
+        }  # fmt: skip
+        settings.write_text(yaml.safe_dump(chosen))
+        command = [sys.executable, "-m", "pipeline", "run", "--settings", settings, *options]
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=500)
+        assert result.returncode == 0, result.stdout + result.stderr
+        return journal.read(self.folder)[-1]
+
+    def change(self, *arguments: object) -> str:
+        code, out, errors = self.command(*arguments, "--home", self.folder)
+        assert code == 0, errors
+        return out
+
+    def refused(self, *arguments: object) -> str:
+        code, out, errors = self.command(*arguments, "--home", self.folder)
+        assert code == 1, out
+        [line] = [line for line in errors.splitlines() if line.startswith("latentline: error: ")]
+        return line
+
+    def lineage(self, model: object) -> dict:
+        return json.loads(self.change("lineage", model, "--json"))
+
+    def versions(self) -> list[int]:
+        return published(self.serving)
+
+    def sources(self) -> list[str]:
+        return [source(self.serving, version) for version in self.versions()]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path) -> Home:
+    """After two runs, of which the second pushed a better model."""
+    home = Home(tmp_path_factory.mktemp("operation") / "home", digits_folder)
+    first, second = home.run(50), home.run(400)
+    assert first.variants["linear"].result == second.variants["linear"].result == journal.PUSHED
+    assert home.versions() == [first.variants["linear"].version, second.variants["linear"].version]
+    return home
+
+
+def test_a_push_is_told_to_the_hook(home: Home) -> None:
+    assert home.told.read_text().split() == ["push", "push"]
+
+
+def test_the_second_candidate_was_compared_with_the_first_model(home: Home) -> None:
+    first, second = (home.lineage(f"{home.serving}/{version}") for version in home.versions())
+    assert first["compared_with"] is None
+    assert second["compared_with"]["id"] == first["model"]["id"]
+    assert second["compared_with"]["versions"] == [home.versions()[0]]
+
+
+def test_the_lineage_of_a_version_says_what_it_is_made_of(home: Home) -> None:
+    facts = home.lineage(home.serving)
+    assert facts == home.lineage(f"{home.serving}/{home.versions()[-1]}") == home.lineage("linear")
+    assert facts == home.lineage(facts["model"]["path"])
+    assert facts["data"]["folder"] == str(home.data)
+    assert facts["data"]["images"] == {"train": 400, "eval": 120}
+    training = facts["training"]
+    assert (training["steps"], training["seed"], training["profile"]) == (400, 0, "smoke")
+    assert training["recipe"] == {"steps": 400, "floor": 0.0}
+    metric = facts["metrics"]["accuracy"]
+    assert metric["lower"] < metric["value"] < metric["upper"]
+    [verdict], [version] = facts["verdicts"], facts["versions"]
+    assert (verdict["by"], verdict["blessed"]) == ("gate", True)
+    assert (version["version"], version["current"], version["by"]) == (home.versions()[-1], True, "gate")
+
+
+def test_a_rollback_is_a_new_version_that_is_recorded_and_the_next_candidate_meets_its_model(
+    home: Home,
+) -> None:
+    first, second = home.versions()
+    told = home.change("rollback", "linear", "--reason", "blurred sevens")
+    third = home.versions()[-1]
+    assert told.startswith(f"linear: version {third} is current, instead of {second}\n")
+    assert home.sources() == [source(home.serving, v) for v in (first, second, first)]
+    card = json.loads(pathlib.Path(home.serving, str(third), "model_card.json").read_text())
+    assert card["model"]["version"] == third
+    facts = home.lineage("linear")
+    assert [version["version"] for version in facts["versions"]] == [first, third]
+    assert [version["current"] for version in facts["versions"]] == [False, True]
+    decision = facts["verdicts"][-1]
+    assert (decision["by"], decision["user"], decision["reason"]) == ("rollback", USER, "blurred sevens")
+    entry = journal.read(home.folder)[-1]
+    assert (entry.command, entry.user, entry.variants["linear"].version) == ("rollback", USER, third)
+
+    assert "nothing to roll back to" in home.refused("rollback", "linear")
+    assert "is current already" in home.refused("rollback", "linear", "--to", first)
+
+    again = home.run(400)  # nothing new: what somebody rolled back from stays where it is
+    assert again.variants["linear"] == journal.Outcome(journal.CACHED, second)
+    assert home.versions() == [first, second, third]
+
+    candidate = home.run(399)
+    assert candidate.variants["linear"].result == journal.PUSHED
+    newest = home.lineage("linear")
+    assert newest["compared_with"]["id"] == facts["model"]["id"]
+
+
+def test_a_refused_model_is_promoted_by_somebody_and_the_next_candidate_meets_it(home: Home) -> None:
+    before = home.versions()
+    refused = home.run(1)
+    assert refused.variants["linear"].result == journal.REFUSED
+    assert "worse than the model in production" in refused.variants["linear"].why
+    assert home.versions() == before
+    home.change("promote", "linear", "--reason", "a test")
+    assert len(home.versions()) == len(before) + 1
+    facts = home.lineage("linear")
+    assert facts["training"]["steps"] == 1
+    assert [(verdict["by"], verdict["blessed"]) for verdict in facts["verdicts"]] == [
+        ("gate", False),
+        ("promote", True),
+    ]
+    assert "worse than the model in production" in facts["verdicts"][0]["reason"]
+    assert "is in production" in home.refused("promote", "linear")
+    card = json.loads(pathlib.Path(home.serving, str(home.versions()[-1]), "model_card.json").read_text())
+    assert card["model"]["version"] == home.versions()[-1]
+
+    home.run(398)
+    assert home.lineage("linear")["compared_with"]["id"] == facts["model"]["id"]
+
+
+def test_what_cannot_be_done_is_refused_with_what_there_is(home: Home) -> None:
+    listed = ", ".join(map(str, home.versions()))
+    assert home.refused("rollback", "linear", "--to", 5).endswith(
+        f"linear has no version 5; there are {listed}"
+    )
+    assert "mlp is not in production; there is linear" in home.refused("rollback", "mlp")
+    assert "no model of mlp was ever trained" in home.refused("promote", "mlp")
+    assert "linear has no model 5" in home.refused("promote", "linear", "--model", 5)
+    assert "no folder mlp, nor a variant of that name among linear" in home.refused("lineage", "mlp")
+    code, _, errors = home.command("rollback", "linear", "--home", home.folder.parent / "elsewhere")
+    assert code == 1
+    assert "has no metadata of runs" in errors
+
+
+def test_keep_removes_the_oldest_versions_and_pushes_nothing_new(home: Home) -> None:
+    before = home.versions()
+    home.run(398)
+    entry = home.run(398, "--keep", 2)
+    assert home.versions() == before[-2:]
+    assert entry.variants["linear"] == journal.Outcome(journal.CACHED, before[-1])
+    gone = home.lineage(home.sources()[0])["versions"]
+    assert all(version["exists"] for version in gone)
+
+
+def test_a_model_whose_files_are_gone_is_not_put_into_production(home: Home) -> None:
+    home.run(2)
+    before = home.versions()
+    model = pathlib.Path(home.folder, "artifacts", "Trainer.linear", "model")
+    newest = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else 0)
+    (newest / "Format-Serving" / "saved_model.pb").unlink()
+    assert "the files of model" in home.refused("promote", "linear")
+    pathlib.Path(home.serving, str(before[0]), "saved_model.pb").unlink()
+    assert f"the files of version {before[0]} of linear are gone" in home.refused(
+        "rollback", "linear", "--to", before[0]
+    )
+    assert home.versions() == before
