@@ -36,6 +36,12 @@ TABLE ?=
 faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a table of what became of them
 	@$(BIN)/python -m pytest -m faults tests/faults $(if $(TABLE),--faults-table $(TABLE))
 
+# PAGE=docs/NIGHTS.md writes the transcript there.
+PAGE ?=
+nights: $(READY) ## ten nights of retraining, four of them bad, and what an operator reads in the morning
+	@rm -rf out/nights
+	@$(BIN)/python tests/faults/nights.py $(if $(PAGE),--page $(PAGE))
+
 fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the arguments of a node
 	@$(BIN)/python -m pytest -m fuzz tests/fuzz/test_idx.py & \
 	  $(BIN)/python -m pytest -m fuzz tests/fuzz --ignore tests/fuzz/test_idx.py; failed=$$?; \
@@ -72,4 +78,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster faults fuzz lint reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults nights fuzz lint reproduce bench compile image lock clean

@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from pipeline import commands
 from pipeline.commands import evaluate, lineage, listing, promote, rollback, run, schedule, status
 
 COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, evaluate)
@@ -32,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     options = _parser().parse_args(arguments)
-    sys.exit(options.execute(options))
+    try:
+        code = options.execute(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
+        code = commands.FAILED
+    sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parsers = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
-        command.add(commands)
+        command.add(parsers)
     return parser

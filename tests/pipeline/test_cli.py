@@ -51,6 +51,13 @@ def test_list_shows_every_variant_with_its_summary_and_starts_no_tensorflow() ->
     assert loaded == "False"
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m pipeline list | head -n 1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith(variants.names()[0])
+    assert result.stderr == ""
+
+
 def test_help_names_profiles_and_protocols() -> None:
     text = latentline("run", "--help").stdout
     assert all(
