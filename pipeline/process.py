@@ -1,7 +1,25 @@
-"""Whether a process that was written down still lives, though its number may be another's by now."""
+"""Processes: whether one that was written down still lives, and how to start another latentline."""
 
 import os
 import pathlib
+import sys
+from collections.abc import Mapping
+
+import pipeline
+
+
+def command(*arguments: str) -> list[str]:
+    """The latentline command with `arguments`, to be run in `environment`.
+
+    Without -P, a folder `pipeline` in the working directory would be taken for this package.
+    """
+    return [sys.executable, "-P", "-m", "pipeline", *arguments]
+
+
+def environment(mine: Mapping[str, str]) -> dict[str, str]:
+    """The environment `mine`, in which a child finds this very package."""
+    here = str(pathlib.Path(pipeline.__path__[0]).parent)
+    return {**mine, "PYTHONPATH": os.pathsep.join(filter(None, [here, mine.get("PYTHONPATH")]))}
 
 
 def identity(pid: int) -> str:

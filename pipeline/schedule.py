@@ -23,12 +23,11 @@ import filelock
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-import pipeline
 from pipeline import cron, hooks, journal, lock, record
 from pipeline.errors import HomeInUse, HomeNotWritable, ScheduleInUse
 from pipeline.files import write_json
 from pipeline.notify import FAILURE, Notify
-from pipeline.process import identity
+from pipeline.process import command, environment, identity
 
 FILE = "schedule.json"
 LOCK = ".schedule.lock"
@@ -195,12 +194,12 @@ class Service:
         self._save()
         self._say("run begins")
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipeline", "run", *self._state.arguments],
+            command("run", *self._state.arguments),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            env=environment(os.environ),
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which passes SIGTERM on
         )
         if self._signals:  # told to stop between the last look and here
@@ -291,12 +290,6 @@ def _handling(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier)
-
-
-def _python_path() -> str:
-    """PYTHONPATH with which a child finds this very package, from whatever folder it is started."""
-    here = str(pathlib.Path(pipeline.__path__[0]).parent)
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH", "")])])
 
 
 def _now() -> datetime.datetime:

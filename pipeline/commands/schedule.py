@@ -1,9 +1,9 @@
 """latentline schedule: the service that retrains when a crontab expression says so."""
 
 import argparse
+import os
 import pathlib
 import subprocess
-import sys
 from typing import Any
 
 import yaml
@@ -12,6 +12,7 @@ from pipeline import commands
 from pipeline.commands import run
 from pipeline.errors import HomeNotWritable, ScheduleInUse, SettingsError
 from pipeline.notify import Notify
+from pipeline.process import command, environment
 from trainer import strict
 
 EXAMPLES = """examples:
@@ -65,8 +66,13 @@ def execute(options: argparse.Namespace) -> int:
 
 def _check(arguments: list[str]) -> dict[str, Any]:
     """The settings of the runs, as another process reads them: that may import TensorFlow, this must not."""
-    command = [sys.executable, "-m", "pipeline", "run", *arguments, "--check"]
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    checked = subprocess.run(
+        command("run", *arguments, "--check"),
+        env=environment(os.environ),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if checked.returncode:
         raise SettingsError(checked.stderr.strip().removeprefix("latentline: error: "))
     values: dict[str, Any] = yaml.safe_load(checked.stdout)
