@@ -33,6 +33,7 @@ from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components import idx
+from components.example_gen import DELIVERED, SEPARATOR
 from components.examples import ink
 from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, TRAIN_SPLIT
 
@@ -75,9 +76,9 @@ class AcceptedData(types.Artifact):  # type: ignore[misc]
 class EarlierStatistics(ResolverStrategy):  # type: ignore[misc]
     """The statistics of the newest earlier span that was let through.
 
-    A span that was stopped is no measure for the next one, and a second identical run finds the same span and
-    is cached. Inputs: `statistics` of this run, `previous` and `accepted`, all there are; the resolved
-    `previous` is empty where there is none.
+    A span that was stopped is no measure for the next one, nor is one that has been withdrawn, as long as
+    there is another; and a second identical run finds the same span and is cached. Inputs: `examples` and
+    `statistics` of this run, `previous` and `accepted`, all there are; the resolved `previous` may be empty.
     """
 
     def resolve_artifacts(
@@ -85,17 +86,29 @@ class EarlierStatistics(ResolverStrategy):  # type: ignore[misc]
     ) -> dict[str, list[types.Artifact]]:
         """Called by TFX; see the class."""
         [statistics] = input_dict["statistics"]
-        earlier = earlier_statistics(statistics.span, input_dict["previous"], input_dict["accepted"])
+        [examples] = input_dict["examples"]
+        delivered = examples.get_string_custom_property(DELIVERED).split(SEPARATOR)
+        earlier = earlier_statistics(
+            statistics.span, input_dict["previous"], input_dict["accepted"], delivered
+        )
         return {**input_dict, "previous": earlier}
 
 
 def earlier_statistics(
-    span: int, statistics: Sequence[types.Artifact], accepted: Sequence[types.Artifact]
+    span: int,
+    statistics: Sequence[types.Artifact],
+    accepted: Sequence[types.Artifact],
+    delivered: Sequence[str],
 ) -> list[types.Artifact]:
-    """The accepted statistics of the newest span before `span`, as a list of one; else an empty list."""
+    """The accepted statistics of the newest span before `span`, as a list of one; else an empty list.
+
+    delivered: numbers of the spans whose folders are there; others count only where none of those does, since
+    data is also removed for its age.
+    """
     through = {artifact.get_int_custom_property(STATISTICS_ID) for artifact in accepted}
     found = [artifact for artifact in statistics if artifact.id in through and artifact.span < span]
-    return sorted(found, key=lambda artifact: (artifact.span, artifact.id))[-1:]
+    there = [artifact for artifact in found if str(artifact.span) in delivered]
+    return sorted(there or found, key=lambda artifact: (artifact.span, artifact.id))[-1:]
 
 
 class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignore[misc]

@@ -36,6 +36,8 @@ SPANS = "spans"
 """Execution property: how many of the newest spans to take; 0 where the folder holds the files itself."""
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
+DELIVERED = "delivered"
+"""Custom property of the examples: the numbers of all span folders there were, withdrawn ones not among them."""
 SEPARATOR = ", "
 
 log = logging.getLogger(__name__)
@@ -90,6 +92,8 @@ class Driver(driver.FileBasedDriver):  # type: ignore[misc]
             [examples] = result.output_artifacts["examples"].artifacts
             examples.custom_properties[WINDOW].CopyFrom(result.exec_properties[WINDOW])
             examples.properties["span"].CopyFrom(result.exec_properties[utils.SPAN_PROPERTY_NAME])
+            numbers = _numbered(execution_info.exec_properties["input_base"], "span")
+            examples.custom_properties[DELIVERED].string_value = SEPARATOR.join(map(str, sorted(numbers)))
         return result
 
 

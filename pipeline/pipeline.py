@@ -54,7 +54,11 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         custom_config={"protocol": settings.protocol, "code": fingerprint("trainer.transform")},
         disable_statistics=True,
     )
-    watch = DataWatch(settings, statistics_gen, schema_gen, gate) if compares_data(settings) else None
+    watch = (
+        DataWatch(settings, example_gen, statistics_gen, schema_gen, gate)
+        if compares_data(settings)
+        else None
+    )
     transform.add_upstream_node(watch.gate if watch else gate)
     shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
     shared += watch.nodes if watch else []
@@ -103,6 +107,7 @@ class DataWatch:
     def __init__(
         self,
         settings: Settings,
+        example_gen: IdxExampleGen,
         statistics_gen: StatisticsGen,
         schema_gen: ImportSchemaGen,
         upstream: BaseNode,
@@ -110,6 +115,7 @@ class DataWatch:
         statistics = statistics_gen.outputs["statistics"]
         resolver = Resolver(
             strategy_class=EarlierStatistics,
+            examples=example_gen.outputs["examples"],
             statistics=statistics,
             previous=Channel(
                 type=standard_artifacts.ExampleStatistics, producer_component_id=statistics_gen.id

@@ -12,6 +12,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 
 from components import drift, idx, sources
+from components.example_gen import DELIVERED
 from components.examples import ink, serialize
 from components.idx import Images
 from schemas import IMAGE, INK, LABEL, PIXELS, SCHEMA_FILE, SIDE, TRAIN_SPLIT
@@ -236,11 +237,16 @@ def artifact(kind: Any, number: int, **properties: int) -> Any:
     return made
 
 
-def found_earlier(span: int, spans: dict[int, int], accepted: list[int]) -> list[int]:
+def found_earlier(
+    span: int, spans: dict[int, int], accepted: list[int], delivered: str = "1, 2, 3, 4"
+) -> list[int]:
     """Ids resolved for a run on `span`; spans: id of statistics -> span; accepted: ids let through."""
+    examples = standard_artifacts.Examples()
+    examples.set_string_custom_property(DELIVERED, delivered)
     statistics = [artifact(standard_artifacts.ExampleStatistics, i, span=s) for i, s in spans.items()]
     through = [artifact(drift.AcceptedData, 90 + i, statistics_id=i) for i in accepted]
     inputs = {
+        "examples": [examples],
         "statistics": [artifact(standard_artifacts.ExampleStatistics, 80, span=span)],
         "previous": statistics,
         "accepted": through,
@@ -256,6 +262,11 @@ def test_a_span_is_compared_with_the_newest_earlier_one_that_was_let_through() -
 def test_a_second_run_of_the_same_span_finds_what_the_first_did() -> None:
     assert found_earlier(2, {1: 1, 2: 2}, accepted=[1, 2]) == [1]
     assert found_earlier(1, {1: 1, 2: 2}, accepted=[1, 2]) == []
+
+
+def test_a_span_that_was_withdrawn_is_no_measure_unless_all_earlier_folders_are_gone() -> None:
+    assert found_earlier(4, {1: 1, 2: 2, 3: 3}, accepted=[1, 2, 3], delivered="1, 2, 4") == [2]
+    assert found_earlier(4, {1: 1, 2: 2, 3: 3}, accepted=[1, 2, 3], delivered="4") == [3]
 
 
 def test_of_a_span_delivered_twice_the_later_statistics_count() -> None:

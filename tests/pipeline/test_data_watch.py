@@ -90,6 +90,11 @@ def test_a_drift_once_accepted_is_the_new_measure(nights: Nights) -> None:
     nights.deliver(4, change=255)
     nights.run()
     assert nights.found() == []
+    for span in (2, 4):
+        shutil.rmtree(nights.data / f"span-{span}")
+    nights.deliver(5)
+    nights.run()
+    assert nights.found() == []
 
 
 def test_nothing_new_is_all_cached_also_after_a_span_was_withdrawn(nights: Nights) -> None:
