@@ -20,7 +20,7 @@ from pipeline.errors import MetadataDamaged
 from pipeline.target import Target
 
 COPY = ".bak"
-"""Ending of the copy of the metadata database that the last completed run left."""
+"""Ending of the copy of the metadata database that the last run, promotion or rollback left."""
 DAMAGED = "damaged"
 UNKNOWN = "unknown"
 """Endings of folders that were set aside."""
@@ -147,7 +147,7 @@ def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
 def _damaged(database: pathlib.Path, root: pathlib.Path, found: str) -> MetadataDamaged:
     copy = database.with_name(database.name + COPY)
     how = (
-        f"`cp {copy} {database}` goes back to the end of the last run that completed"
+        f"`cp {copy} {database}` goes back to what the last run, promotion or rollback left"
         if copy.exists()
         else f"`mv {database.parent} {database.parent}.damaged` begins anew"
     )

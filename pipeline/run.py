@@ -60,6 +60,7 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
     except RunFailed as failure:
         if "Leaderboard" in runner.executions:
             failure.leaderboard = publish(settings, runner.executions, entry)
+            recovery.keep_copy(place)
         raise
     finally:
         account.settle(entry, settings, runner, before, say)
