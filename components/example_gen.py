@@ -37,7 +37,7 @@ SPANS = "spans"
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
 DELIVERED = "delivered"
-"""Custom property of the examples: the numbers of all span folders there were, withdrawn ones not among them."""
+"""Custom property of the examples: the numbers of all span folders there were, withdrawn ones left out."""
 SEPARATOR = ", "
 
 log = logging.getLogger(__name__)
