@@ -1,11 +1,13 @@
 """The data side of a nightly run: spans in, statistics, drift found or let through; without training."""
 
+import os
 import pathlib
 import re
 import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from tfx.dsl.compiler.compiler import Compiler
 
 from components import idx, sources
@@ -15,6 +17,7 @@ from pipeline.local import LocalRunner
 from pipeline.pipeline import create_pipeline
 from pipeline.report import outputs
 from pipeline.settings import Settings
+from schemas import IMAGE, TRAIN_SPLIT
 
 DATA_SIDE = (
     "IdxExampleGen", "StatisticsGen", "ImportSchemaGen", "ExampleValidator", "AnomalyGate",
@@ -28,6 +31,7 @@ class Nights:
     def __init__(self, folder: pathlib.Path) -> None:
         self.data, self.home = folder / "data", folder / "home"
         self.images = sources.digits()
+        self.served = ""
 
     def deliver(self, span: int, change: int = 0) -> None:
         """Span `span`: its own share of the digits, grey values XORed with `change`."""
@@ -42,8 +46,9 @@ class Nights:
     def run(self, drift: str = "stop") -> list[str]:
         """The runner's lines. Raises RunFailed."""
         settings = Settings(
-            variants=("linear",), data=str(self.data), home=str(self.home), spans=1, drift=drift
-        )
+            variants=("linear",), data=str(self.data), home=str(self.home), spans=1, drift=drift,
+            serving_data=self.served,
+        )  # fmt: skip
         self.home.mkdir(exist_ok=True)
         ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", str(self.data), "")))
         for index in reversed(range(len(ir.nodes))):
@@ -110,6 +115,28 @@ def test_nothing_new_is_all_cached_also_after_a_span_was_withdrawn(nights: Night
     assert re.fullmatch(told, nights.run()[-1])
     nights.deliver(4)
     assert not any(line.startswith("nothing to do") for line in nights.run())
+
+
+def test_what_clients_sent_is_compared_and_looked_at_again_when_it_changes(
+    nights: Nights, tmp_path: pathlib.Path
+) -> None:
+    images = nights.images[TRAIN_SPLIT].images[:200]
+    nights.served = str(tmp_path / "served")
+    (tmp_path / "served").mkdir()
+    file = str(tmp_path / "served" / "monday.tfrecord")
+    for change, alike in ((0, True), (255, False)):
+        with tf.io.TFRecordWriter(file) as writer:
+            for image in images ^ np.uint8(change):
+                example = tf.train.Example()
+                example.features.feature[IMAGE].bytes_list.value.append(image.tobytes())
+                writer.write(example.SerializeToString())
+        stamp = 1_000_000_000 + change  # TFX's fingerprint goes by whole seconds
+        os.utime(file, (stamp, stamp))
+        if alike:
+            nights.run()
+        else:
+            with pytest.raises(RunFailed, match="ink of the train split is not as clients send it"):
+                nights.run()
 
 
 def test_a_plain_folder_has_no_such_nodes(digits_folder: pathlib.Path) -> None:
