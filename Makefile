@@ -34,18 +34,17 @@ test-cluster: $(READY) ## every container command of the compiled pipeline as a 
 # TABLE=docs/FAULTS.md writes the table there, too.
 TABLE ?=
 faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a table of what became of them
-	@$(BIN)/python -m pytest -m faults tests/faults $(if $(TABLE),--faults-table $(TABLE))
-
-# PAGE=docs/NIGHTS.md writes the transcript there.
-PAGE ?=
-nights: $(READY) ## ten nights of retraining, four of them bad, and what an operator reads in the morning
-	@rm -rf out/nights
-	@$(BIN)/python tests/faults/nights.py $(if $(PAGE),--page $(PAGE))
+	@mkdir -p out/faults && rm -f out/faults/*.json
+	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py \
+	  --faults-tallies out/faults/kill.json & \
+	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_disk.py \
+	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \
+	  $(BIN)/python tests/faults/scripts/table.py out/faults/*.json $(if $(TABLE),--page $(TABLE)); exit $$failed
 
 fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the arguments of a node
 	@$(BIN)/python -m pytest -m fuzz tests/fuzz/test_idx.py & \
 	  $(BIN)/python -m pytest -m fuzz tests/fuzz --ignore tests/fuzz/test_idx.py; failed=$$?; \
-	  wait $$! && exit $$failed
+	  wait $$! || failed=1; exit $$failed
 
 lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff format --check .

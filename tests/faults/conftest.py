@@ -6,7 +6,6 @@ environment matters, the command itself. A reader looks at the serving folder al
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import json
 import os
@@ -15,14 +14,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -36,7 +34,7 @@ CARDS = {"model_card.json", "model_card.md"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-table", metavar="FILE", help="write the table of faults to FILE as well")
+    parser.addoption("--faults-tallies", metavar="FILE", help="write what became of the faults to FILE")
 
 
 @dataclasses.dataclass
@@ -62,42 +60,18 @@ def trial(fault: str) -> Iterator[Tally]:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The table of this session's faults; or its tallies into a file, for the table of several sessions."""
     if not TALLIES:
         return
-    table = Table(title="faults")
-    for header in ("fault", "times tried", "survived", "data lost", "partial models seen"):
-        table.add_column(header, justify="left" if header == "fault" else "right")
-    total = Tally(*(sum(getattr(t, f.name) for t in TALLIES.values()) for f in dataclasses.fields(Tally)))
-    rows = [(name, *map(str, dataclasses.astuple(tally))) for name, tally in TALLIES.items()]
-    rows.append(("all", *map(str, dataclasses.astuple(total))))
-    for row in rows:
-        table.add_row(*row, end_section=row is rows[-2])
-    terminalreporter.write_line("")
-    Console(file=sys.stdout, width=100).print(table)
-    if path := config.getoption("--faults-table", default=None):
-        pathlib.Path(path).write_text(_page(rows))
-
-
-def _page(rows: list[tuple[str, ...]]) -> str:
-    """The table as a page of the documentation."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    lines = [
-        "# Faults that were tried",
-        "",
-        f"Made by `make faults TABLE=docs/FAULTS.md` on {datetime.date.today():%Y-%m-%d}, on a machine with "
-        f"{os.cpu_count()} CPU cores and {memory:.0f} GiB of memory, Linux.",
-        "Each fault is done to a real run of the whole pipeline (one small variant, the digits of",
-        "scikit-learn), which is then run again as a user would. *Survived*: the error, where there has",
-        "to be one, is one line that names the cause; the rerun completes; ML Metadata is consistent; and",
-        "exactly the versions that should be pushed are. *Data lost*: pushed versions that are not what they",
-        "were. *Partial models seen*: by a reader that looks at the serving folder all the time and compares",
-        "each version with what it is a copy of.",
-        "",
-        "| fault | times tried | survived | data lost | partial models seen |",
-        "|---|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
-    return "\n".join(lines) + "\n"
+    tallies = json.dumps({fault: dataclasses.asdict(tally) for fault, tally in TALLIES.items()})
+    if path := config.getoption("--faults-tallies", default=None):
+        pathlib.Path(path).write_text(tallies)
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(tallies)
+        file.flush()
+        command = [sys.executable, str(HERE / "scripts" / "table.py"), file.name]
+        terminalreporter.write(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 class Child:
@@ -393,13 +367,6 @@ def sources(scratch: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="session")
 def warm(scratch: pathlib.Path, sources: pathlib.Path) -> Iterator[Warm]:
     process = Warm(scratch / "warm", sources)
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="session")
-def second_warm(scratch: pathlib.Path, sources: pathlib.Path) -> Iterator[Warm]:
-    process = Warm(scratch / "second-warm", sources)
     yield process
     process.close()
 

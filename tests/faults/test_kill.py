@@ -1,10 +1,8 @@
 """SIGKILL at 20 moments, of first runs and of retraining, each followed by a plain rerun."""
 
-import concurrent.futures
 import dataclasses
 import pathlib
 import random
-import threading
 import time
 from typing import Any
 
@@ -59,7 +57,6 @@ def test_a_run_killed_at_any_of_20_moments_completes_when_it_is_run_again(
     digits_folder: pathlib.Path,
     ready: Any,
     warm: Any,
-    second_warm: Any,
     tally: Any,
     make_home: Any,
     make_reader: Any,
@@ -68,28 +65,15 @@ def test_a_run_killed_at_any_of_20_moments_completes_when_it_is_run_again(
     whole = make_home(scratch / "uninterrupted", digits_folder, warm)
     whole.run()
     seconds = time.monotonic() - began
-    pending = list(enumerate(moments()))
-    lock, failures = threading.Lock(), []
-
-    def work(process: Any) -> None:
-        while True:
-            with lock:
-                if not pending:
-                    return
-                number, pair = pending.pop(0)
-            home = make_home(scratch / f"killed-{number}", digits_folder, process)
-            for nights, moment in enumerate(pair):
-                home.nights = nights
-                try:
-                    kill_and_rerun(home, moment, seconds, tally, make_reader)
-                except Exception as error:
-                    failures.append(
-                        f"{moment}, night {nights}, {home.folder}: {type(error).__name__} {error}"
-                    )
-
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(work, process) for process in (warm, second_warm)]:
-            done.result()
+    failures = []
+    for number, pair in enumerate(moments()):
+        home = make_home(scratch / f"killed-{number}", digits_folder, warm)
+        for nights, moment in enumerate(pair):
+            home.nights = nights
+            try:
+                kill_and_rerun(home, moment, seconds, tally, make_reader)
+            except Exception as error:
+                failures.append(f"{moment}, night {nights}, {home.folder}: {type(error).__name__} {error}")
     assert not failures, "\n".join(failures)
     every_version_loads(scratch)
 
