@@ -66,7 +66,7 @@ def push(model: str, base_directory: str, source: str, again: bool = False) -> i
     """Copy the SavedModel folder `model` to a new version of `base_directory`; the version's number.
 
     The number is the time in seconds, or one more than the newest where the clock went back. A version that
-    is a copy of `source` is returned as it is, so that a push repeated after a crash adds nothing, and nor
+    is a copy of `source` is returned as it is, so that a push repeated after a crash adds nothing, nor
     does one of a model that somebody has rolled back from. With `again`, which is for somebody's decision,
     that holds for the newest version only.
     """
