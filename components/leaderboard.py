@@ -121,8 +121,8 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         line = Line(*artifacts)
         slices = sliced_metrics(line.evaluation.uri)
         entry = row(line, slices.pop(OVERALL, {}))
-        entry["comparison"] = comparison(entry, before)
         entry |= {"span": statistics.span or None, "drift": drifted}
+        entry["comparison"] = comparison(entry, before)
         entry["gain"] = against_production(line, os.path.join(serving, entry["variant"]))
         sections.append(section(line, entry, slices, data, report.uri))
     rows = [section["row"] for section in sections]
@@ -222,9 +222,9 @@ def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> d
     earlier = next((other for other in before if other["variant"] == row["variant"]), None)
     if earlier is None:
         return {"why_not": "no earlier run of this variant to compare with"}
-    for field in ("dataset", "protocol"):
-        if earlier[field] != row[field]:
-            return {"why_not": f"the earlier run had another {field}, {earlier[field]}"}
+    for field in ("dataset", "protocol", "span"):
+        if earlier.get(field) != row.get(field):
+            return {"why_not": f"the earlier run had another {field}, {earlier.get(field) or 'none'}"}
     name = HEADLINE["generative" if row["family"] == "both" else row["family"]]
     if name not in row["metrics"] or name not in earlier["metrics"]:
         return {"why_not": f"{name} was not measured in both runs"}

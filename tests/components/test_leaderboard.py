@@ -44,6 +44,7 @@ def test_a_change_counts_when_it_exceeds_both_intervals(now: float, verdict: str
         ([row("mlp")], "no earlier run"),
         ([row(protocol="dynamic")], "another protocol, dynamic"),
         ([row(dataset="digits")], "another dataset, digits"),
+        ([row() | {"span": 3}], "another span, 3"),
         ([row(metrics={})], "not measured in both"),
         ([row(elbo=float("nan"))], "not a number"),
     ],
