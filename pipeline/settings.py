@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import pathlib
 import re
+import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
@@ -111,6 +112,11 @@ class Settings:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
         if not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
             raise ValueError(f"mlflow must be a folder, file:///... or http(s)://..., got {self.mlflow!r}")
+        if "@" in urllib.parse.urlsplit(self.mlflow).netloc:
+            raise ValueError(
+                "mlflow holds a user's name or password, which the journal would keep; give them as "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+            )
         if self.mlflow and importlib.util.find_spec("mlflow") is None:
             install = "pip install mlflow-skinny==2.19.0"
             raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")

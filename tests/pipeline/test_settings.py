@@ -28,6 +28,7 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
         ({"variants": ("mlp", "mlp")}, "named twice"),
         ({"profile": "fast"}, "unknown profile 'fast'; choose from smoke, quick, full"),
         ({"protocol": "x"}, "unknown protocol 'x'"),
+        ({"mlflow": "https://eve:secret@host"}, "MLFLOW_TRACKING_PASSWORD in the environment"),
         ({"variants": ("mlp",), "overrides": {"cvae": {}}}, "overrides for cvae, which this run does not"),
         ({"overrides": {"cvae": {"config": {"latents": 2}}}}, "Config has no latents"),
         ({"overrides": {"cvae": {"recipe": {"epochs": 2}}}}, "a recipe has no epochs"),
