@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import subprocess
 import types
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,6 +72,55 @@ def test_kubernetes_knows_every_field(folder: str) -> None:
         answer = types.SimpleNamespace(data=json.dumps(item))
         typed = api.deserialize(answer, OWN_TYPES[item["kind"]])
         assert api.sanitize_for_serialization(typed) == item
+
+
+def kubectl(item: dict[str, Any]) -> str:
+    """What kubectl, without a server, has against an object once it has made its own (Go) type of it."""
+    if not shutil.which("kubectl"):
+        pytest.skip("kubectl is not here")
+    command = ["kubectl", "set", "env", "--local", "--filename", "-", "--output", "json", "PROBE=here"]
+    ended = subprocess.run(command, input=json.dumps(item), capture_output=True, text=True, check=False)
+    if ended.returncode:
+        return "" if "does not have a pod template: *v1." in ended.stderr else ended.stderr
+    return ", ".join(lost(item, json.loads(ended.stdout), item["kind"]))
+
+
+def lost(given: Any, kept: Any, path: str) -> list[str]:
+    """The paths of values that are not in `kept`."""
+    if isinstance(given, dict):
+        names = [name for name in given if name in kept]
+        gone = [f"{path}.{name}" for name in given if name not in kept]
+        return gone + [each for name in names for each in lost(given[name], kept[name], f"{path}.{name}")]
+    if isinstance(given, list):
+        pairs = enumerate(zip(given, kept, strict=False))
+        return [each for index, pair in pairs for each in lost(*pair, f"{path}[{index}]")]
+    return [] if given == kept else [path]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_kubectl_takes_every_object_as_it_is(folder: str) -> None:
+    found = {item["kind"]: kubectl(item) for item in resources(folder) if item["kind"] in OWN_TYPES}
+    assert not any(found.values()), found
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda spec: spec.update(replicas="one"), "spec.replicas of type int32"),
+        (
+            lambda spec: spec["template"]["spec"].update(contaners=[]),
+            "StatefulSet.spec.template.spec.contaners",
+        ),
+        (
+            lambda spec: spec["template"]["spec"]["containers"][0]["resources"]["requests"].update(cpu="1x"),
+            "quantities must match",
+        ),
+    ],
+)
+def test_kubectl_would_not_take_a_mistake(spoil: Callable[[Any], None], words: str) -> None:
+    item = only("StatefulSet", "latentline-mysql")
+    spoil(item["spec"])
+    assert words in kubectl(item)
 
 
 def test_names_agree_with_the_cluster_file(cluster: Cluster) -> None:
