@@ -275,7 +275,7 @@ def deploy(
 ) -> Command:
     for variable in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIES"):
         monkeypatch.delenv(variable, raising=False)
-    cluster_values["endpoint"] = {"url": kubeflow.url, "timeout": 0.5}
+    cluster_values["endpoint"] = {"url": kubeflow.url, "timeout": 4}  # more than a busy machine needs
     return Command(deploy_script.main, write_cluster(cluster_values), capsys)
 
 
@@ -385,7 +385,7 @@ def test_a_new_schedule_is_there_before_the_old_one_goes(uploaded: Command, kube
     [
         Fault("POST .*/recurringruns$", status=500),
         Fault("POST .*/recurringruns$", cut=True, after=True),
-        Fault("POST .*/recurringruns$", silence=1.0, after=True),
+        Fault("POST .*/recurringruns$", silence=6.0, after=True),
         Fault("POST .*:disable", status=500),
         Fault("POST .*:disable", cut=True, after=True),
         Fault("DELETE .*/recurringruns/", status=500),
@@ -488,7 +488,7 @@ def test_a_dry_run_of_a_schedule_prints_the_body(uploaded: Command) -> None:
         (Fault("GET", status=302, body=""), "login page"),
         (Fault("GET", status=404, body="<html>no such page</html>"), "is not the API"),
         (Fault("GET", status=200, body="<html>Kubeflow</html>"), "is not the API"),
-        (Fault("GET", silence=1.0), "no answer"),
+        (Fault("GET", silence=6.0), "no answer"),
         (Fault("GET", cut=True), "nothing answers"),
         (Fault("GET", status=400), "refuses"),
     ],
