@@ -58,17 +58,10 @@ def many(count: int) -> Any:
 def by_the_book(content: bytes, rank: int) -> np.ndarray | None:
     """What the file holds; None where it is no IDX file of images or labels as they have to be."""
     if content[:2] == b"\x1f\x8b":
-        unzipped = b""
-        while content:
-            stream = zlib.decompressobj(wbits=31)
-            try:
-                unzipped += stream.decompress(content)
-            except zlib.error:
-                return None
-            if not stream.eof:
-                return None
-            content = stream.unused_data.lstrip(b"\0")
-        content = unzipped
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error):
+            return None
     size = 4 + 4 * rank
     if len(content) < size or content[:4] != bytes([0, 0, 8, rank]):
         return None
