@@ -51,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     started = time.perf_counter()
     try:
-        cluster = Cluster.from_file(options.cluster)
         settings = _settings(options)
+        cluster = with_data_of(settings, Cluster.from_file(options.cluster))
         nodes = compile_to(options.output, settings, cluster)
     except SettingsError as error:
         print(f"compile.py: error: {error}", file=sys.stderr)
         sys.exit(2)
+    if left_out := without_effect(settings):
+        print(f"compile.py: without effect on Kubeflow: {left_out} of the settings", file=sys.stderr)
     if options.models_config:
         text = models_config(settings.variants, cluster.serving)
         pathlib.Path(options.models_config).write_text(text)
@@ -68,6 +70,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for pool in sorted(set(nodes.values())):
         members = [node for node, chosen in nodes.items() if chosen == pool]
         print(f"  {pool:<6} {len(members):>3}  {', '.join(summary(members))}")
+
+
+def with_data_of(settings: Any, cluster: Cluster) -> Cluster:
+    """The cluster with the folder that is the `data` of the settings, if one is. Raises SettingsError."""
+    if settings.serving_data:
+        try:
+            cluster.check_reach("serving_data", settings.serving_data)
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+    if settings.data in ("auto", "mnist"):
+        return cluster
+    folder = settings.data.rstrip("/")
+    return cluster.with_data(os.path.basename(folder), folder)
+
+
+def without_effect(settings: Any) -> str:
+    """Names of settings that were given and that only a run on one machine heeds."""
+    plain = type(settings)()
+    return " and ".join(
+        name for name in ("notify", "mlflow") if getattr(settings, name) != getattr(plain, name)
+    )
 
 
 def models_config(variants: Sequence[str], serving: str) -> str:

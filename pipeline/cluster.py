@@ -118,8 +118,8 @@ class Data:
     Attributes:
       name: of the data set, for reports.
       folder: of its four IDX files, or of folders span-1, span-2, ... where the settings say `spans: 1` or
-        more.
-        It is the default of the run parameter `data`.
+        more. It is the default of the run parameter `data`; a folder that is the `data` of the settings takes
+        its place.
     """
 
     name: str
@@ -324,8 +324,7 @@ class Cluster:
             _check(DIGEST, self.image, "image", "name@sha256:DIGEST (or unpinned_image: true)")
         for field in ("root", "data.folder"):
             path = self.root if field == "root" else self.data.folder
-            if not path.startswith("gs://") and not self._on_volume(path):
-                raise ValueError(f"{field} must be gs:// or a folder on {self._mounts()}, got {path!r}")
+            self.check_reach(field, path)
         if not self._on_volume(self.serving):
             raise ValueError(f"serving must be a folder on {self._mounts()}, got {self.serving!r}")
         for entry in self.placement:
@@ -351,6 +350,18 @@ class Cluster:
             if fnmatch.fnmatchcase(node_id, entry.nodes):
                 return entry.pool
         raise ClusterError(f'placement has no entry for {node_id}; end it with nodes: "*" and a pool')
+
+    def check_reach(self, field: str, path: str) -> None:
+        """Raise ValueError, which names the field, unless tasks can open the path: gs://, or on a volume."""
+        if not path.startswith("gs://") and not self._on_volume(path):
+            raise ValueError(f"{field} must be gs:// or a folder on {self._mounts()}, got {path!r}")
+
+    def with_data(self, name: str, folder: str) -> "Cluster":
+        """This cluster with other images. Raises ClusterError where tasks cannot open their folder."""
+        try:
+            return dataclasses.replace(self, data=Data(name, folder))
+        except ValueError as error:
+            raise ClusterError(str(error)) from error
 
     def _on_volume(self, path: str) -> bool:
         folders = [volume.mount.rstrip("/") for volume in self.volumes]

@@ -231,3 +231,84 @@ def test_a_wrong_request_exits_with_2_and_one_line(
     error = capsys.readouterr().err
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.fixture
+def nightly(tmp_path: pathlib.Path) -> Callable[..., str]:
+    """Writes a settings file for retraining every night, with some values changed."""
+
+    def write(**changed: Any) -> str:
+        values = {
+            "variants": ["mlp"],
+            "data": "gs://bucket/nights",
+            "spans": 7,
+            "warm_start": True,
+            "keep": 3,
+        }
+        path = tmp_path / "nightly.yaml"
+        path.write_text(yaml.safe_dump({**values, **changed}))
+        return str(path)
+
+    return write
+
+
+def compile_nightly(compile_script: Any, settings: str, output: pathlib.Path) -> None:
+    compile_script.main(
+        ["--settings", settings, "--cluster", str(GOLDEN / "cluster.yaml"), "--output", str(output)]
+    )
+
+
+def test_settings_of_retraining_reach_the_nodes_that_heed_them(
+    compile_script: Any, nightly: Callable[..., str], tmp_path: pathlib.Path
+) -> None:
+    output = tmp_path / "pipeline.yaml"
+    compile_nightly(compile_script, nightly(serving_data="/models/requests", drift="warn"), output)
+    document = next(yaml.safe_load_all(output.read_text()))
+    nodes = {}
+    for container in containers(document).values():
+        arguments = container["args"]
+        own = ir.unpack(ir.PackedIr(after("--ir", arguments), after("--ir-sha256", arguments)))
+        nodes[after("--node-id", arguments)] = own.nodes[0].pipeline_node
+
+    def value(node: str, name: str) -> Any:
+        found = nodes[node].parameters.parameters[name].field_value
+        return getattr(found, found.WhichOneof("value"))
+
+    assert value("IdxExampleGen", "spans") == 7
+    assert value("DriftValidator", "serving_data") == "/models/requests"
+    assert value("DriftGate", "action") == "warn"
+    assert '"warm_start": true' in value("Trainer.mlp", "custom_config")
+    assert '"keep": 3' in value("Pusher.mlp", "custom_config")
+    assert "base_model" in nodes["Trainer.mlp"].inputs.inputs
+    assert document["root"]["inputDefinitions"]["parameters"]["data"]["defaultValue"] == "gs://bucket/nights"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"data": "/home/me/nights"}, "data.folder must be gs:// or a folder on a volume (/models)"),
+        ({"serving_data": "requests"}, "serving_data must be gs:// or a folder on a volume (/models)"),
+    ],
+)
+def test_a_folder_of_the_settings_that_no_task_could_open_is_refused(
+    compile_script: Any,
+    nightly: Callable[..., str],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    changed: dict[str, Any],
+    words: str,
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        compile_nightly(compile_script, nightly(**changed), tmp_path / "pipeline.yaml")
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_settings_that_only_one_machine_heeds_are_named(
+    compile_script: Any,
+    nightly: Callable[..., str],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compile_nightly(compile_script, nightly(notify={"on_push": "true"}), tmp_path / "pipeline.yaml")
+    assert "without effect on Kubeflow: notify of the settings" in capsys.readouterr().err
