@@ -37,7 +37,7 @@ SIGHTS = (
     Moment(0.0, "artifacts/Pusher.linear/pushed_model/*"),
     Moment(0.5, "metadata.db-journal"),
     Moment(0.0, "serving/linear/.*"),
-    Moment(0.0, ".report"),
+    Moment(0.3, "metadata.db-journal"),
     Moment(0.0, "artifacts/Leaderboard/report/*"),
     Moment(0.0, "serving/linear/[0-9]*"),
 )
