@@ -24,7 +24,11 @@ from pipeline.settings import Settings
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-SHAPES = {"one": ("mlp",), "two": ("cvae", "mlp")}
+SHAPES: dict[str, dict[str, Any]] = {
+    "one": {"variants": ("mlp",)},
+    "two": {"variants": ("cvae", "mlp")},
+    "nightly": {"variants": ("mlp",), "data": "gs://bucket/nights", "spans": 7, "warm_start": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +42,8 @@ def compiled(
 ) -> Callable[[str], list[Any]]:
     """The documents (pipeline and platform) of a shape."""
     folder = tmp_path_factory.mktemp("compiled")
-    for shape, names in SHAPES.items():
-        settings = Settings(variants=names, profile="smoke")
+    for shape, values in SHAPES.items():
+        settings = Settings(**values, profile="smoke")
         compile_script.compile_to(str(folder / f"{shape}.yaml"), settings, cluster)
 
     def read(shape: str) -> list[Any]:
