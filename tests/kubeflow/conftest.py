@@ -18,6 +18,10 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 PASSWORD = "a password with spaces, 'quotes' and $dollars"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mnist-log", metavar="FILE", help="run the tasks on MNIST, too; their logs go to FILE")
+
+
 def script(name: str) -> Any:
     """The module of kubeflow/<name>.py, which is no package."""
     spec = importlib.util.spec_from_file_location(f"kubeflow_{name}", REPOSITORY / "kubeflow" / f"{name}.py")

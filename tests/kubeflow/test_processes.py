@@ -1,19 +1,26 @@
 """The compiled pipeline, with every container command run as a process of its own, as Kubeflow would.
 
+    pytest -m cluster -s tests/kubeflow
+    MNIST_DIR=FOLDER pytest -m cluster -s tests/kubeflow -k mnist --mnist-log FILE
+
 Only what Kubeflow itself fills in is substituted: the run's id, input parameters, secrets. The volume is a
-temporary folder, the metadata store a MariaDB server of Debian's.
+temporary folder, the metadata store a MariaDB server of Debian's. The second form does one run on MNIST and
+writes the tasks' logs to FILE.
 """
 
 import concurrent.futures
 import dataclasses
+import datetime
+import json
 import os
 import pathlib
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import pytest
@@ -22,8 +29,21 @@ import yaml
 pytestmark = pytest.mark.cluster
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
-VARIANTS = ("cvae", "mlp")
+VARIANTS = ("mlp", "vae_dense")
+STOPPED = "mlp"
+"""The variant whose trainer is stopped once; it has so many steps that the other one is met under way."""
 SECRET = "store"
+SECONDS = 600.0
+"""Longest time for a task, on a machine with much else to do."""
+TRAINING = re.compile(r": training, | goes on after step ")
+
+Sources = tuple[str, str]
+"""Name of a data set and its folder."""
+
+
+def trainer(variant: str) -> str:
+    """The task that trains a variant; Kubeflow's names have no underscores."""
+    return f"trainer-{variant.replace('_', '-')}"
 
 
 @dataclasses.dataclass
@@ -32,6 +52,15 @@ class Attempt:
 
     code: int
     log: str
+
+    def when(self, pattern: re.Pattern[str]) -> datetime.datetime:
+        """The time of the first line with `pattern`."""
+        line = next(line for line in self.log.splitlines() if pattern.search(line))
+        return datetime.datetime.fromisoformat(line.split()[0])
+
+    def training(self) -> tuple[datetime.datetime, datetime.datetime]:
+        """When a trainer began with its steps, and when it had ended."""
+        return self.when(TRAINING), self.when(re.compile(" exit="))
 
 
 @dataclasses.dataclass
@@ -51,31 +80,47 @@ class FakeKubeflow:
     def tasks(self) -> dict[str, Any]:
         return self.pipeline["root"]["dag"]["tasks"]
 
-    def run(self, run_id: str, stop_first: str = "") -> dict[str, list[Attempt]]:
-        """Task -> its attempts. The first attempt of `stop_first` gets SIGTERM once it trains."""
+    def before(self, name: str) -> set[str]:
+        """The task and all that it depends on."""
+        return {name}.union(*(self.before(other) for other in self.tasks[name].get("dependentTasks", ())))
+
+    def run(self, run_id: str, only: Collection[str] = (), stop_first: str = "") -> dict[str, list[Attempt]]:
+        """Task -> its attempts, of all tasks or of `only` those, in the order in which they ended.
+
+        The first attempt of the trainer `stop_first` gets SIGTERM once two trainers have begun.
+        """
         attempts: dict[str, list[Attempt]] = {}
-        pending = {name: set(task.get("dependentTasks", ())) for name, task in self.tasks.items()}
+        meet = threading.Barrier(2) if stop_first else None
+        pending = {
+            name: set(task.get("dependentTasks", ()))
+            for name, task in self.tasks.items()
+            if not only or name in only
+        }
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             running: dict[concurrent.futures.Future[list[Attempt]], str] = {}
             while pending or running:
                 for name in [name for name, needs in pending.items() if needs <= attempts.keys()]:
                     del pending[name]
-                    running[pool.submit(self._with_retries, name, run_id, name == stop_first)] = name
+                    running[pool.submit(self._with_retries, name, run_id, meet, name == stop_first)] = name
                 done, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
                 for future in done:
                     attempts[running.pop(future)] = future.result()
         return attempts
 
-    def _with_retries(self, name: str, run_id: str, stop_first: bool) -> list[Attempt]:
+    def _with_retries(
+        self, name: str, run_id: str, meet: threading.Barrier | None, stop_first: bool
+    ) -> list[Attempt]:
         retries = int(self.tasks[name].get("retryPolicy", {}).get("maxRetryCount", 0))
         attempts: list[Attempt] = []
         while len(attempts) <= retries and (not attempts or attempts[-1].code):
-            attempts.append(self.start(name, run_id, stop=stop_first and not attempts))
+            attempts.append(self.start(name, run_id, meet, stop_first and not attempts))
             print(attempts[-1].log.rstrip().split("\n")[-1], flush=True)  # pytest -s shows the run as it goes
         assert attempts[-1].code == 0, f"{name}: {attempts[-1]}"
         return attempts
 
-    def start(self, name: str, run_id: str, stop: bool = False) -> Attempt:
+    def start(
+        self, name: str, run_id: str, meet: threading.Barrier | None = None, stop: bool = False
+    ) -> Attempt:
         """One attempt of one task."""
         label = self.pipeline["components"][self.tasks[name]["componentRef"]["name"]]["executorLabel"]
         container = self.pipeline["deploymentSpec"]["executors"][label]["container"]
@@ -87,15 +132,20 @@ class FakeKubeflow:
             text=True,
             cwd=REPOSITORY,
         )
+        overdue = threading.Timer(SECONDS, process.kill)
+        overdue.start()
+        log = ""
         assert process.stderr
-        read = ""
-        while stop and process.poll() is None and ": training, " not in read:
-            read += process.stderr.readline()
-        if stop:
-            time.sleep(0.5)  # the line comes right before SIGTERM means "leave a checkpoint"
-            process.send_signal(signal.SIGTERM)
-        log = read + process.communicate(timeout=300)[1]
-        return Attempt(process.returncode, log)
+        for line in process.stderr:
+            log += line
+            if meet and ": training, " in line:
+                meet.wait(SECONDS)
+                if stop:
+                    time.sleep(0.5)  # the line comes right before SIGTERM means "leave a checkpoint"
+                    process.send_signal(signal.SIGTERM)
+        code = process.wait()
+        overdue.cancel()
+        return Attempt(code, log)
 
     def _filled(self, part: str, name: str, run_id: str) -> str:
         inputs = self.tasks[name]["inputs"]["parameters"]
@@ -121,49 +171,70 @@ class FakeKubeflow:
 
 @dataclasses.dataclass
 class World:
-    """A volume with the digits on it, and the pipeline compiled for it."""
+    """A volume, the settings, and the pipeline compiled for it."""
 
     volume: pathlib.Path
+    settings: dict[str, Any]
     kubeflow: FakeKubeflow
+
+    def artifacts(self, node: str, output: str) -> list[pathlib.Path]:
+        """The artifacts that the executions of a node have put out, oldest first."""
+        found = (self.volume / "artifacts" / node / output).iterdir()
+        return sorted(found, key=lambda folder: int(folder.name))
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, mariadb: dict[str, Any], compile_script: Any) -> World:
+def build(mariadb: dict[str, Any], compile_script: Any) -> Callable[..., World]:
+    """Compiles a pipeline for a volume, and makes the tables of the metadata store."""
+
+    def compiled(volume: pathlib.Path, settings: dict[str, Any], data: Sources) -> World:
+        values = yaml.safe_load((REPOSITORY / "kubeflow" / "cluster.yaml").read_text())
+        values |= {
+            "code": str(REPOSITORY),
+            "root": str(volume / "artifacts"),
+            "serving": str(volume / "serving"),
+            "data": dict(zip(("name", "folder"), data, strict=True)),
+            "volumes": [{"claim": "latentline", "mount": str(volume)}],
+            "metadata": {
+                "mysql": {**{key: mariadb[key] for key in ("host", "port", "database", "user")},
+                          "password": {"name": SECRET, "key": "password"}},
+            },
+        }  # fmt: skip
+        cluster, chosen, output = (
+            volume / name for name in ("cluster.yaml", "settings.yaml", "pipeline.yaml")
+        )
+        cluster.write_text(yaml.safe_dump(values))
+        chosen.write_text(yaml.safe_dump(settings))
+        compile_script.main(["--output", str(output), "--cluster", str(cluster), "--settings", str(chosen)])
+        environment = {f"LATENTLINE_METADATA_{key.upper()}": str(value) for key, value in mariadb.items()}
+        for _ in range(2):  # what the job in kubeflow/manifests does, and does again when it is applied again
+            subprocess.run(
+                [sys.executable, "-m", "pipeline.node", "--init-metadata"],
+                env=environment, cwd=REPOSITORY, check=True,
+            )  # fmt: skip
+        secrets = {(SECRET, "password"): mariadb["password"]}
+        return World(volume, settings, FakeKubeflow.load(output, secrets))
+
+    return compiled
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World]) -> World:
+    """What is retrained every night: the newest folder of digits, from the weights of the night before."""
     from components.sources import write_digits
 
     volume = tmp_path_factory.mktemp("volume")
-    digits = write_digits(volume / "data" / "digits")
-    values = yaml.safe_load((REPOSITORY / "kubeflow" / "cluster.yaml").read_text())
-    values |= {
-        "code": str(REPOSITORY),
-        "root": str(volume / "artifacts"),
-        "serving": str(volume / "serving"),
-        "data": {"name": digits.name, "folder": digits.folder},
-        "volumes": [{"claim": "latentline", "mount": str(volume)}],
-        "metadata": {
-            "mysql": {**{key: mariadb[key] for key in ("host", "port", "database", "user")},
-                      "password": {"name": SECRET, "key": "password"}},
-        },
+    write_digits(volume / "nights" / "span-1")
+    settings = {
+        "variants": list(VARIANTS), "profile": "smoke", "data": str(volume / "nights"), "spans": 1,
+        "warm_start": True, "overrides": {STOPPED: {"recipe": {"steps": 10_000}}},
     }  # fmt: skip
-    cluster, output = volume / "cluster.yaml", volume / "pipeline.yaml"
-    cluster.write_text(yaml.safe_dump(values))
-    compile_script.main(
-        ["--output", str(output), "--cluster", str(cluster), "--variants", ",".join(VARIANTS),
-         "--profile", "smoke"]
-    )  # fmt: skip
-    secrets = {(SECRET, "password"): mariadb["password"]}
-    environment = {f"LATENTLINE_METADATA_{key.upper()}": str(value) for key, value in mariadb.items()}
-    for _ in range(2):  # what the job in kubeflow/manifests does, and does again when it is applied again
-        subprocess.run(
-            [sys.executable, "-m", "pipeline.node", "--init-metadata"],
-            env=environment, cwd=REPOSITORY, check=True,
-        )  # fmt: skip
-    return World(volume, FakeKubeflow.load(output, secrets))
+    return build(volume, settings, ("unused", str(volume / "unused")))
 
 
 @pytest.fixture(scope="module")
 def first_run(world: World) -> dict[str, list[Attempt]]:
-    return world.kubeflow.run("run-1", stop_first="trainer-mlp")
+    return world.kubeflow.run("run-1", stop_first=trainer(STOPPED))
 
 
 def test_the_first_run_completes_and_pushes_every_blessed_variant(
@@ -179,16 +250,72 @@ def test_the_first_run_completes_and_pushes_every_blessed_variant(
 def test_a_trainer_that_is_stopped_is_retried_and_goes_on_from_its_checkpoint(
     first_run: dict[str, list[Attempt]],
 ) -> None:
-    stopped, again = first_run["trainer-mlp"]
+    stopped, again = first_run[trainer(STOPPED)]
     assert stopped.code == 143
     assert again.code == 0
-    [step] = re.findall(r"mlp: told to stop \(SIGTERM\) after step (\d+)", stopped.log)
+    [step] = re.findall(rf"{STOPPED}: told to stop \(SIGTERM\) after step (\d+)", stopped.log)
     assert int(step) > 0
-    assert f"mlp: goes on after step {step} of " in again.log
+    assert f"{STOPPED}: goes on after step {step} of " in again.log
 
 
 def test_the_other_tasks_needed_one_attempt(first_run: dict[str, list[Attempt]]) -> None:
-    assert {name for name, attempts in first_run.items() if len(attempts) > 1} == {"trainer-mlp"}
+    assert {name for name, attempts in first_run.items() if len(attempts) > 1} == {trainer(STOPPED)}
+
+
+def test_the_trainers_trained_at_the_same_time(first_run: dict[str, list[Attempt]]) -> None:
+    one, other = (first_run[trainer(variant)][0].training() for variant in VARIANTS)
+    assert max(one[0], other[0]) <= min(one[1], other[1])
+
+
+def test_each_pushed_model_comes_from_the_training_of_its_own_variant(
+    world: World, first_run: dict[str, list[Attempt]]
+) -> None:
+    from components import versions
+
+    for variant in VARIANTS:
+        serving = str(world.volume / "serving" / variant)
+        [version] = versions.published(serving)
+        [model], [run] = (world.artifacts(f"Trainer.{variant}", output) for output in ("model", "model_run"))
+        assert versions.source(serving, version) == str(model)
+        assert json.loads((run / "training.json").read_text())["variant"] == variant
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_trainers_side_by_side_end_at_the_weights_that_each_reaches_alone(
+    world: World, first_run: dict[str, list[Attempt]], tmp_path: pathlib.Path, variant: str
+) -> None:
+    from tfx.components.trainer.fn_args_utils import FnArgs
+
+    from pipeline.settings import Settings
+    from trainer.run import run_fn
+
+    [graph], [examples] = (
+        world.artifacts("Transform", output) for output in ("transform_graph", "transformed_examples")
+    )
+    [job] = [job for job in Settings(**world.settings).jobs("nights") if job.variant == variant]
+    run_fn(
+        FnArgs(
+            train_files=[str(examples / "Split-train" / "*")],
+            eval_files=[str(examples / "Split-eval" / "*")],
+            transform_graph_path=str(graph),
+            serving_model_dir=str(tmp_path / "model"),
+            model_run_dir=str(tmp_path / "Trainer" / "model_run" / "1"),
+            custom_config={"job": job.to_dict()},
+        )
+    )
+    [pushed] = (world.volume / "serving" / variant).iterdir()
+    assert weights(pushed) == weights(tmp_path / "model")
+
+
+def weights(saved_model: pathlib.Path) -> dict[str, bytes]:
+    """The variables of a SavedModel, bit by bit."""
+    import tensorflow as tf
+
+    reader = tf.train.load_checkpoint(str(saved_model / "variables" / "variables"))
+    shapes = reader.get_variable_to_shape_map()
+    found = {name: reader.get_tensor(name) for name in shapes if name.endswith("VARIABLE_VALUE")}
+    assert found
+    return {name: value.tobytes() for name, value in found.items()}
 
 
 def test_the_second_run_takes_everything_from_the_cache(
@@ -212,3 +339,32 @@ def test_a_wrong_password_is_told_in_one_line_without_the_password(world: World)
     assert attempt.code == 4
     assert "refuses user 'latentline'" in attempt.log.splitlines()[-1]
     assert "not-the-password" not in attempt.log
+
+
+def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
+    world: World, first_run: dict[str, list[Attempt]]
+) -> None:
+    from components.sources import write_digits
+
+    write_digits(world.volume / "nights" / "span-2")
+    name = trainer(STOPPED)
+    night = world.kubeflow.run("run-3", only=world.kubeflow.before(name))
+    model = world.artifacts(f"Trainer.{STOPPED}", "model")[0]
+    assert " complete " in night["idxexamplegen"][-1].log
+    assert " complete " in night["driftgate"][-1].log
+    assert f"{STOPPED} starts from the weights of {model}" in night[name][-1].log
+
+
+def test_mnist_runs_through_and_its_log_is_kept(
+    request: pytest.FixtureRequest, tmp_path: pathlib.Path, build: Callable[..., World]
+) -> None:
+    chosen, folder = request.config.getoption("--mnist-log", None), os.environ.get("MNIST_DIR")
+    if not chosen or not folder:
+        pytest.skip("give --mnist-log FILE, and MNIST_DIR in the environment")
+    settings = {"variants": ["cvae", "mlp"], "profile": "quick"}
+    (tmp_path / "data").symlink_to(folder)
+    attempts = build(tmp_path, settings, ("mnist", str(tmp_path / "data"))).kubeflow.run("run-1")
+    log = "".join(attempt.log for own in attempts.values() for attempt in own)
+    pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
+    assert log.count(" complete ") == len(attempts)
+    assert {path.name for path in (tmp_path / "serving").iterdir()} == set(settings["variants"])
