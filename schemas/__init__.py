@@ -14,7 +14,7 @@ IMAGE = "image"
 LABEL = "label"
 """Raw and transformed feature: the class, int64."""
 INK = "ink"
-"""Raw feature: the mean grey level over 255, float, all that statistics see of images; clients need not send it."""
+"""Raw feature: mean grey level over 255, float: what statistics see of an image. Clients need not send it."""
 PIXELS_FEATURE = "pixels"
 """Transformed feature: int64 [PIXELS], 0/1 when Transform binarized, else 0 to 255."""
 
