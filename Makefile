@@ -25,8 +25,9 @@ run: $(READY) ## train, evaluate, compare and push every variant (VARIANTS= PROF
 	@$(BIN)/latentline run --profile $(PROFILE) --data $(DATA) --home $(HOME_DIR) --seed $(SEED) \
 	  $(if $(VARIANTS),--variants $(VARIANTS))
 
+# Two processes: most tests wait for imports and child processes, which keep one core busy each.
 test: $(READY) ## unit, contract and end-to-end tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow

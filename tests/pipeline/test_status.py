@@ -16,7 +16,9 @@ from pipeline.errors import RunFailed, Stopped
 from pipeline.files import write_json
 from pipeline.process import identity
 
-NOW = datetime.datetime.now().astimezone()
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone()
 
 
 def run(
@@ -33,11 +35,11 @@ def run(
 
 
 def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: object) -> None:
-    """A service's file; due: seconds from NOW."""
-    moment = (NOW + datetime.timedelta(seconds=due)).isoformat(timespec="seconds")
+    """A service's file; due: seconds from now."""
+    moment = (now() + datetime.timedelta(seconds=due)).isoformat(timespec="seconds")
     state = schedule.State(
         cron="0 3 * * *", arguments=[], host=socket.gethostname(), pid=os.getpid(),
-        process=identity(os.getpid()) if alive else "gone", since=NOW.isoformat(), next=moment, **fields,
+        process=identity(os.getpid()) if alive else "gone", since=now().isoformat(), next=moment, **fields,
     )  # fmt: skip
     home.mkdir(exist_ok=True)
     write_json(home / schedule.FILE, dataclasses.asdict(state))
@@ -49,7 +51,7 @@ REFUSED = journal.Outcome(journal.REFUSED, why="accuracy 0.2 is below the floor 
 
 
 def find(home: pathlib.Path) -> status.Status:
-    return status.find(home, NOW)
+    return status.find(home, now())
 
 
 def test_without_any_run_nothing_is_known(tmp_path: pathlib.Path) -> None:
@@ -130,7 +132,7 @@ def test_a_run_that_takes_long_is_not_overdue(tmp_path: pathlib.Path) -> None:
 
 def test_a_scheduled_run_that_never_began_is_critical_until_one_does(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    later = (NOW + datetime.timedelta(minutes=1)).isoformat()
+    later = (now() + datetime.timedelta(minutes=1)).isoformat()
     plan(tmp_path, started=later, ended=later, exit_code=2, error="Settings has no variant")
     assert find(tmp_path).code == status.CRITICAL
     assert "Settings has no variant" in find(tmp_path).reasons[0]
