@@ -363,8 +363,10 @@ def test_mnist_runs_through_and_its_log_is_kept(
         pytest.skip("give --mnist-log FILE, and MNIST_DIR in the environment")
     settings = {"variants": ["cvae", "mlp"], "profile": "quick"}
     (tmp_path / "data").symlink_to(folder)
-    attempts = build(tmp_path, settings, ("mnist", str(tmp_path / "data"))).kubeflow.run("run-1")
+    kubeflow = build(tmp_path, settings, ("mnist", str(tmp_path / "data"))).kubeflow
+    attempts = kubeflow.run("run-1", stop_first=trainer("cvae"))
     log = "".join(attempt.log for own in attempts.values() for attempt in own)
     pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
     assert log.count(" complete ") == len(attempts)
+    assert log.count("cvae: goes on after step ") == 1
     assert {path.name for path in (tmp_path / "serving").iterdir()} == set(settings["variants"])
