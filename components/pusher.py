@@ -1,6 +1,7 @@
 """AtomicPusher: TFX's Pusher, except that a model server never sees half a model."""
 
 import contextlib
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,8 @@ KEEP = "keep"
 REMOVED = ".removed-"
 """How the hidden name of a version begins that is being removed."""
 
+log = logging.getLogger(__name__)
+
 
 class Executor(executor.Executor):  # type: ignore[misc]
     """Copies a blessed model beside the versions and renames it into place."""
@@ -35,6 +38,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
         """Push `model` to exec_properties["push_destination"] if `model_blessing` allows it."""
         pushed = artifact_utils.get_single_instance(output_dict["pushed_model"])
         if not self.CheckBlessing(input_dict):
+            log.info("not pushed: the model was not blessed")
             self._MarkNotPushed(pushed)
             return
         destination = pusher_pb2.PushDestination()
@@ -46,6 +50,7 @@ class Executor(executor.Executor):  # type: ignore[misc]
         self._MarkPushed(
             pushed, os.path.join(destination.filesystem.base_directory, str(version)), str(version)
         )
+        log.info("pushed version %d of %s", version, model.uri)
 
 
 def _keep(exec_properties: dict[str, Any]) -> int:

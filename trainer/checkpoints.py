@@ -5,6 +5,7 @@ rename, so that a process killed at any moment leaves the checkpoint before it, 
 its name says is recognised as damaged. Works on any file system that TensorFlow does.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -59,7 +60,8 @@ class Checkpoints:
             file.write(content)
         tf.io.gfile.rename(unfinished, name, overwrite=True)
         for old in self._names()[KEPT:]:
-            tf.io.gfile.remove(posixpath.join(self._folder, old))
+            with contextlib.suppress(tf.errors.NotFoundError):  # another run of the same work was faster
+                tf.io.gfile.remove(posixpath.join(self._folder, old))
 
     def latest(self) -> dict[str, npt.NDArray[Any]] | None:
         """The newest checkpoint that is whole, or None; a damaged one is passed over with a warning."""
@@ -79,8 +81,9 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove them all: the work is done."""
-        if self._writes and tf.io.gfile.exists(self._folder):
-            tf.io.gfile.rmtree(self._folder)
+        if self._writes:
+            with contextlib.suppress(tf.errors.NotFoundError):
+                tf.io.gfile.rmtree(self._folder)
 
     def _names(self) -> list[str]:
         """Names of the finished checkpoints, newest first."""

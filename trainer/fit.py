@@ -95,7 +95,7 @@ def fit(
     progress = Progress(name, steps, recipe.batch_size, resumed=run.history.step)
     writer = tf.summary.create_file_writer(log_dir) if log_dir else tf.summary.create_noop_writer()
     precise = scale.precision(recipe.mixed_precision)
-    with writer.as_default(), progress, precise, Eviction() as eviction:
+    with writer.as_default(), Eviction() as eviction, progress, precise:
         run.replay()
         while run.history.step < steps and not run.out_of_patience():
             seconds = run.advance(pace.size(run.history.step), name)

@@ -141,7 +141,6 @@ class FakeKubeflow:
             if meet and ": training, " in line:
                 meet.wait(SECONDS)
                 if stop:
-                    time.sleep(0.5)  # the line comes right before SIGTERM means "leave a checkpoint"
                     process.send_signal(signal.SIGTERM)
         code = process.wait()
         overdue.cancel()
