@@ -272,9 +272,8 @@ VAE_DENSE_MENDED = Training("vae_dense", {"objective": "elbo"}, {**ADAM, "batch_
 VAE_FUNCTIONAL = Training("vae_functional", SOURCE, {**ADAM, "batch_size": 32}, "grey", seeds=THREE)
 CVAE = Training("cvae", {}, {"optimizer": "adam", "learning_rate": 1e-4, "batch_size": 32}, seeds=THREE)
 VAE_CONV = Training(
-    "vae_conv", SOURCE, {"optimizer": "rmsprop", "learning_rate": 1e-3, "batch_size": 16}, "grey",
-    seeds=THREE,
-)  # fmt: skip
+    "vae_conv", SOURCE, {"optimizer": "rmsprop", "learning_rate": 1e-3, "batch_size": 16}, "grey"
+)
 M2 = Training("m2", {"labels": 100}, {**ADAM, "batch_size": 100})
 HYPERNET = Training(
     "hypernet", {}, {"optimizer": "adam", "learning_rate": 1e-4, "batch_size": 1}, "grey", seeds=FIVE
