@@ -42,6 +42,12 @@ faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a tabl
 	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \
 	  $(BIN)/python tests/faults/scripts/table.py out/faults/*.json $(if $(TABLE),--page $(TABLE)); exit $$failed
 
+# PAGE=docs/NIGHTS.md writes the transcript there.
+PAGE ?=
+nights: $(READY) ## ten nights of retraining, four of them bad, and what an operator reads in the morning
+	@rm -rf out/nights
+	@$(BIN)/python tests/faults/nights.py $(if $(PAGE),--page $(PAGE))
+
 fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the arguments of a node
 	@$(BIN)/python -m pytest -m fuzz tests/fuzz/test_idx.py & \
 	  $(BIN)/python -m pytest -m fuzz tests/fuzz --ignore tests/fuzz/test_idx.py; failed=$$?; \
