@@ -92,8 +92,6 @@ class Driver(driver.FileBasedDriver):  # type: ignore[misc]
             [examples] = result.output_artifacts["examples"].artifacts
             examples.custom_properties[WINDOW].CopyFrom(result.exec_properties[WINDOW])
             examples.properties["span"].CopyFrom(result.exec_properties[utils.SPAN_PROPERTY_NAME])
-            numbers = _numbered(execution_info.exec_properties["input_base"], "span")
-            examples.custom_properties[DELIVERED].string_value = SEPARATOR.join(map(str, sorted(numbers)))
         return result
 
 
@@ -114,6 +112,10 @@ class Executor(BaseBeamExecutor):
         folders = [os.path.join(base, name) for name in window.split(SEPARATOR)] if window else [base]
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names(list(idx.PREFIXES))
+        if window:
+            # Not in the driver, where it would be part of the cache's key: other folders may come and go.
+            numbers = sorted(_numbered(base, "span"))
+            examples.set_string_custom_property(DELIVERED, SEPARATOR.join(map(str, numbers)))
         for split, prefix in idx.PREFIXES.items():
             taken = folders[:1] if split == TEST_SPLIT else folders
             pairs = [idx.read_pair(*idx.find_pair(folder, prefix)) for folder in taken]
