@@ -7,6 +7,7 @@ reconstruction (encoder and decoder, -log p(x|z)); discriminator (prior samples 
 and is what is reported, as for every other variant. Nothing adversarial keeps the noise of a single image's
 code from vanishing, and with it the bound from falling without end, so the log-variance has a floor.
 
+Measured: test ELBO -137.6 +- 1.0 nats (threshold, quick).
 Run: latentline run --variants aae --profile full
 """
 

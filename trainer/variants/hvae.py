@@ -9,6 +9,7 @@ Objectives: `elbo` as above. `source` is the published code's: x is decoded from
 sample of p(z1|z2), and both layers pay a KL to N(0, I). That is a bound too (the encoder's z1 is an auxiliary
 variable with a standard normal reverse model), but its whole z1 rate buys nothing.
 
+Measured: test ELBO -102.4 +- 0.8 nats (threshold, quick).
 Run: latentline run --variants hvae --profile full
 Source: a Keras two-layer VAE without published figures; Sonderby et al. 2016 for the bound.
 """

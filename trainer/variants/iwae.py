@@ -10,6 +10,7 @@ Objectives: `elbo` is that bound. `source` is the published code's: the batch re
 different images, an analytic KL inside the weights, and softmax weights that are differentiated. It is not a
 bound on anything and is kept for comparison only.
 
+Measured: test ELBO -116.0 +- 0.7, K-sample bound -111.1 +- 0.7 nats (threshold, quick).
 Run: latentline run --variants iwae --protocol dynamic --profile full
 Published: test NLL 86.76 (K=1), 85.54 (K=5), 84.78 (K=50) nats with dynamic binarization and 5,000 samples,
 after 3,280 epochs of batch 20; `full` here is 100 epochs of batch 128.

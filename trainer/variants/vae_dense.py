@@ -8,6 +8,8 @@ the guide's: squared error averaged over the pixels plus KL averaged over the la
 averages are a Gaussian decoder of variance 12.25 (784 / 2 / 32), under which the posterior collapses onto the
 prior and every image decodes to the mean digit.
 
+Measured: test ELBO -99.8 +- 0.5 nats (threshold, quick), 105.8 above `source` at equal steps; mean loss of
+`source` over 1,000 steps 0.0746 (grey).
 Run: latentline run --variants vae_dense --profile full
 Reproduce: --protocol grey, config objective=source: running mean of the loss at step 1,000 is 0.0749
 (published).
