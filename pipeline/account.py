@@ -16,6 +16,7 @@ from pipeline import diagnosis, target
 from pipeline.journal import CACHED, FAILED, LEFT_OUT, PUSHED, REFUSED, Entry, Outcome
 from pipeline.local import LocalRunner
 from pipeline.partial import variant
+from pipeline.report import outputs_in
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,15 @@ def settle(
         return
     try:
         with metadata.Metadata(target.local(settings).metadata) as handle:
-            outputs = {name: _outputs(handle.store, n) for name, n in runner.executions.items() if n}
+            types = {kind.id: kind for kind in handle.store.get_artifact_types()}
+            outputs = {
+                name: {
+                    key: artifact_utils.deserialize_artifact(types[artifact.type_id], artifact)
+                    for key, artifact in outputs_in(handle.store, execution).items()
+                }
+                for name, execution in runner.executions.items()
+                if execution
+            }
         entry.spans = spans(outputs.get("IdxExampleGen", {}))
         if found := outputs.get("DriftValidator", {}).get("anomalies"):
             entry.drift = drift.descriptions(found)
@@ -76,17 +85,3 @@ def outcome(
     return Outcome(
         REFUSED, why=why_not(evaluated["evaluation"].uri, name) if "evaluation" in evaluated else ""
     )
-
-
-def _outputs(store: Any, execution: int) -> dict[str, Any]:
-    """The execution's output artifacts by key, one each."""
-    events = [e for e in store.get_events_by_execution_ids([execution]) if e.type == e.OUTPUT]
-    found = {artifact.id: artifact for artifact in store.get_artifacts_by_id([e.artifact_id for e in events])}
-    types = {kind.id: kind for kind in store.get_artifact_types()}
-    outputs = {}
-    for event in events:
-        artifact = found[event.artifact_id]
-        outputs[event.path.steps[0].key] = artifact_utils.deserialize_artifact(
-            types[artifact.type_id], artifact
-        )
-    return outputs

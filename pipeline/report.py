@@ -53,9 +53,14 @@ def publish(settings: Settings, execution: int) -> str:
 def outputs(database: str, execution: int) -> dict[str, Any]:
     """The artifacts that the execution put out or, where it was cached, its original did; by output key."""
     with metadata.Metadata(metadata.sqlite_metadata_connection_config(database)) as handle:
-        events = handle.store.get_events_by_execution_ids([execution])
-        keys = {event.artifact_id: event.path.steps[0].key for event in events if event.type == event.OUTPUT}
-        return {keys[artifact.id]: artifact for artifact in handle.store.get_artifacts_by_id(list(keys))}
+        return outputs_in(handle.store, execution)
+
+
+def outputs_in(store: Any, execution: int) -> dict[str, Any]:
+    """The same, from a metadata store that is open."""
+    events = store.get_events_by_execution_ids([execution])
+    keys = {event.artifact_id: event.path.steps[0].key for event in events if event.type == event.OUTPUT}
+    return {keys[artifact.id]: artifact for artifact in store.get_artifacts_by_id(list(keys))}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

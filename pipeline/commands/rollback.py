@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from pipeline import commands
-from pipeline.commands.promote import add_common, change
+from pipeline.commands.promote import EXIT_CODES, add_common, change
 
 EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens in production"
@@ -14,10 +14,6 @@ The earlier model is pushed again under a new version, for model servers serve t
 change. A second rollback goes further back, not forth again. The next candidate has to beat the model that
 was gone back to, and the one that was left behind does not come back by itself.
 """
-EXIT_CODES = {
-    "0": "it is in production now",
-    "1": "it cannot be done: what is missing is named, with what there is; or the home is in use",
-}
 
 
 def add(parsers: Any) -> None:
