@@ -4,15 +4,16 @@
 
 ours    trainer.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
 naive   what the sources do: tf.data shuffles and batches float images, Python calls one tf.function a step,
-        Keras's own optimizer and layers, TensorFlow's own cross-entropy; the same mathematics and batch
+        Keras's own optimizer and layers, TensorFlow's own cross-entropy and threads; the same mathematics
+        and batch (naive.py)
 torch   PyTorch, eager (peers/in_torch.py)
 jax     JAX, steps in a compiled scan (peers/in_jax.py)
 
 The last two are for variants that have a fair twin there; --peers installs them (7 GB) into an environment
-of their own, out/benchmarks/peers. Runs of the contenders alternate, and medians of rates are compared, so
-that what else the machine does falls on all of them. FLOP/s are those of the step's matrix products and
-convolutions, counted by TensorFlow's profiler in the naive step's graph, beside the rate of one large matrix
-product on this machine.
+of their own, out/benchmarks/peers. All but ours are processes of their own. Runs of the contenders alternate,
+and medians of rates are compared, so that what else the machine does falls on all of them. FLOP/s are those
+of the step's matrix products and convolutions, counted by TensorFlow's profiler in the naive step's graph,
+beside the rate of one large matrix product on this machine.
 """
 
 import argparse
@@ -21,40 +22,26 @@ import contextlib
 import dataclasses
 import gc
 import json
+import os
 import pathlib
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
-from unittest import mock
+from typing import Protocol
 
 import keras
-import numpy as np
 import tensorflow as tf
+from naive import IMAGES, PROTOCOL, synthetic
 
-from schemas import CLASSES, PIXELS, SIDE
-from trainer import data, objectives, priors, variants
-from trainer.binarize import to_inputs
-from trainer.dense import Dense
-from trainer.model import Batch
-from trainer.steps import SEEDS_A_STEP, Steps
+from trainer import data, threads, variants
+from trainer.steps import Steps
 
-PROTOCOL = "threshold"
-IMAGES = 10_000
-SHUFFLE = 1_024
 RUN_SECONDS = 1.5
 WARM_UP = 5
-PEAK_SIDE = 2_048
-KERAS_OPTIMIZERS = {
-    "adam": keras.optimizers.Adam,
-    "rmsprop": keras.optimizers.RMSprop,
-    "sgd": keras.optimizers.SGD,
-}
-
-
-PEERS = pathlib.Path(__file__).parent / "peers"
+NAIVE = pathlib.Path(__file__).with_name("naive.py")
+PEERS = NAIVE.parent / "peers"
 PEERS_HOME = pathlib.Path("out") / "benchmarks" / "peers"
 
 
@@ -97,106 +84,30 @@ class Ours:
         return time.perf_counter() - started
 
 
-class Naive:
-    """The loop of the models' sources: one tf.function call a step, fed by tf.data."""
+class Process:
+    """A contender in a process of its own, which answers each line with a number."""
 
-    def __init__(self, variant: variants.Variant, examples: data.Examples) -> None:
-        keras.utils.set_random_seed(0)
-        recipe = variant.recipe
-        model = variant.build({})
-        images = to_inputs(tf.constant(examples.pixels), PROTOCOL).numpy().reshape(-1, SIDE, SIDE, 1)
-        model.initialise(
-            lambda chosen: Batch(tf.gather(images, chosen), tf.gather(examples.labels, chosen)),
-            examples.labels,
-            0,
-        )
-        self._phases = model.phases()
-        first = Batch(tf.constant(images[:2]), tf.constant(examples.labels[:2]))
-        for phase in self._phases:
-            phase.objective(first, tf.constant([0, 0]))
-        make = KERAS_OPTIMIZERS[recipe.optimizer]
-        self._optimizers = [make(recipe.learning_rate) for _ in self._phases]
-        for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
-            optimizer.build(phase.variables())
-        dataset = tf.data.Dataset.from_tensor_slices((images, examples.labels)).repeat()
-        self._batches = iter(dataset.shuffle(SHUFFLE).batch(recipe.batch_size, drop_remainder=True))
-        self._step: Any = tf.function(self._train_step)
-        self._done = 0
-
-    def __call__(self, steps: int) -> float:
-        """Take `steps` steps; the seconds that took."""
-        started = time.perf_counter()
-        total = 0.0
-        for _ in range(steps):
-            images, labels = next(self._batches)
-            seed = tf.constant([0, self._done * SEEDS_A_STEP])
-            with as_the_sources():  # for the first call, which traces
-                total += self._step(images, labels, seed)
-            self._done += 1
-        float(total)
-        return time.perf_counter() - started
-
-    def step_flop(self) -> int:
-        """Floating-point operations of a step, as TensorFlow's profiler counts them."""
-        images, labels = next(self._batches)
-        graph = tf.function(self._train_step).get_concrete_function(images, labels, tf.constant([0, 0])).graph
-        builder = tf.compat.v1.profiler.ProfileOptionBuilder
-        options = builder(builder.float_operation()).with_empty_output().build()
-        return int(tf.compat.v1.profiler.profile(graph, options=options).total_float_ops)
-
-    def _train_step(self, images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        total = tf.constant(0.0)
-        for phase, optimizer in zip(self._phases, self._optimizers, strict=True):
-            variables = phase.variables()
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(phase.objective(Batch(images, labels), seed).loss)
-            gradients = tape.gradient(loss, variables)
-            optimizer.apply_gradients(zip(gradients, variables, strict=True))
-            total += loss
-        return total
-
-
-class Peer:
-    """A twin in another framework: a process of the peers' environment that takes steps when told to."""
-
-    def __init__(self, script: pathlib.Path, python: pathlib.Path, variant: str, batch: int) -> None:
+    def __init__(self, *command: pathlib.Path | str) -> None:
+        own = {name: value for name, value in os.environ.items() if name != threads.VARIABLE}
         self._process = subprocess.Popen(
-            [python, script, variant, str(batch)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own
         )
 
     def __call__(self, steps: int) -> float:
         """Take `steps` steps; the seconds that took."""
+        return self.ask(str(steps))
+
+    def ask(self, line: str) -> float:
+        """The answer to a line."""
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
         return float(self._process.stdout.readline())
 
     def close(self) -> None:
         """End the process."""
         self._process.communicate()
-
-
-def as_the_sources() -> contextlib.ExitStack:
-    """While it lasts, models are traced with the operations that their sources call."""
-    stack = contextlib.ExitStack()
-    stack.enter_context(mock.patch.object(objectives, "bernoulli_distortion", plain_distortion))
-    stack.enter_context(mock.patch.object(priors, "log_probabilities", plain_log_probabilities))
-    stack.enter_context(mock.patch.object(Dense, "call", keras.layers.Dense.call))
-    return stack
-
-
-def plain_distortion(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """objectives.bernoulli_distortion by TensorFlow's own operation."""
-    entropies = tf.nn.sigmoid_cross_entropy_with_logits(
-        labels=tf.broadcast_to(images, logits.shape), logits=logits
-    )
-    return tf.reduce_sum(entropies, axis=[-3, -2, -1])
-
-
-def plain_log_probabilities(codes: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """priors.log_probabilities by TensorFlow's own operation."""
-    return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
 
 
 def peers_python() -> pathlib.Path:
@@ -214,16 +125,16 @@ def peers_python() -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def peers_of(variant: str, batch: int, python: pathlib.Path | None) -> Iterator[dict[str, Contender]]:
+def peers_of(variant: str, batch: int, python: pathlib.Path | None) -> Iterator[dict[str, Process]]:
     """The twins of the variant, by framework; none without the peers' Python."""
     scripts = sorted(PEERS.glob("in_*.py")) if python else []
     found = {
-        script.stem.removeprefix("in_"): Peer(script, python, variant, batch)
+        script.stem.removeprefix("in_"): Process(python, script, variant, str(batch))
         for script in scripts
         if python and variant in twins(script)
     }
     try:
-        yield dict(found)
+        yield found
     finally:
         for peer in found.values():
             peer.close()
@@ -238,18 +149,13 @@ def twins(script: pathlib.Path) -> set[str]:
     raise ValueError(f"{script} has no TWINS")
 
 
-def synthetic(count: int) -> data.Examples:
-    """Images of random bits: a step's time does not depend on what they show."""
-    draw = np.random.default_rng(0)
-    pixels = (draw.random([count, PIXELS]) < 0.15).astype(np.uint8)
-    return data.Examples(pixels, draw.integers(0, CLASSES, count))
-
-
-def measure(name: str, examples: data.Examples, steps: int, runs: int, python: pathlib.Path | None) -> Row:
+def measure(
+    name: str, examples: data.Examples, naive: Process, python: pathlib.Path | None, steps: int, runs: int
+) -> Row:
     """Alternate the contenders on the variant `name`; steps: of a run, 0 for RUN_SECONDS' worth."""
     variant = variants.load(name)
     batch = variant.recipe.batch_size
-    naive = Naive(variant, examples)
+    flop = naive.ask(name)
     with peers_of(name, batch, python) as peers:
         contenders: dict[str, Contender] = {"ours": Ours(variant, examples), "naive": naive, **peers}
         for contender in contenders.values():
@@ -262,21 +168,7 @@ def measure(name: str, examples: data.Examples, steps: int, runs: int, python: p
             for who, contender in contenders.items():
                 times[who].append(contender(steps))
     rates = {who: steps / statistics.median(seconds) for who, seconds in times.items()}
-    return Row(name, batch, rates, naive.step_flop() / 1e9)
-
-
-def matmul_peak() -> float:
-    """GFLOP/s of one large float32 matrix product, the best of several."""
-    matrix = tf.random.stateless_uniform([PEAK_SIDE, PEAK_SIDE], [0, 0])
-    multiply: Any = tf.function(tf.matmul)
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        multiply(matrix, matrix).numpy()
-        return time.perf_counter() - started
-
-    seconds()
-    return 2 * PEAK_SIDE**3 / min(seconds() for _ in range(5)) / 1e9
+    return Row(name, batch, rates, flop / 1e9)
 
 
 def table(rows: list[Row], peak: float) -> str:
@@ -309,14 +201,16 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--json", type=pathlib.Path, help="also write the figures to this file")
     given = parser.parse_args(arguments)
     python = peers_python() if given.peers else None
-    examples = synthetic(IMAGES)
-    peak = matmul_peak()
+    threads.one_an_operation()
+    naive = Process(sys.executable, NAIVE)
+    examples, peak = synthetic(IMAGES), naive.ask("peak")
     rows = []
     for name in given.variants.split(",") if given.variants else variants.names():
-        rows.append(measure(name, examples, given.steps, given.runs, python))
+        rows.append(measure(name, examples, naive, python, given.steps, given.runs))
         print(f"{name}: {text(rows[-1].over('naive'), 2)} x naive", file=sys.stderr, flush=True)
         keras.backend.clear_session()
         gc.collect()
+    naive.close()
     print(table(rows, peak))
     if given.json:
         found = [dataclasses.asdict(row) for row in rows]

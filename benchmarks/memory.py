@@ -19,6 +19,8 @@ import tempfile
 import threading
 import time
 
+from trainer import threads
+
 TIMES = (1, 4, 16)
 BUDGETS = {"in memory": 1 << 40, "from disk": 32 << 20}
 VARIANT = "mlp"
@@ -125,6 +127,7 @@ def main(arguments: list[str]) -> None:
         print(json.dumps(once(file, int(times), int(budget), given.steps)))
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    threads.one_an_operation()
     given.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:

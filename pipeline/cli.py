@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pipeline import commands
 from pipeline.commands import evaluate, lineage, listing, promote, rollback, run, schedule, status
+from trainer import threads
 
 COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    threads.one_an_operation()
     options = _parser().parse_args(arguments)
     try:
         code = options.execute(options)

@@ -16,8 +16,10 @@ def main() -> None:
     try:
         run = importlib.import_module("pipeline.run")
         settings = importlib.import_module("pipeline.settings")
+        threads = importlib.import_module("trainer.threads")
     finally:
         sys.path.insert(0, folder)
+    threads.one_an_operation()
     chosen = os.environ.get(settings.VARIABLE)
     run.run(settings.Settings.from_file(chosen) if chosen else settings.Settings())
 

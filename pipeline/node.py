@@ -34,6 +34,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trainer import threads
+
 COMPLETE, FAILED, BAD_REQUEST, NO_INPUT, NO_METADATA, STOPPED = 0, 1, 2, 3, 4, 143
 
 PREFIX = "LATENTLINE_METADATA_"
@@ -59,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; see the module for the exit codes."""
     options = _parser().parse_args(arguments)
     _log_to_stderr(options.log_format, options.verbose)
+    threads.one_an_operation()
     signal.signal(signal.SIGTERM, _stop)
     sys.exit(_dispatch(options))
 

@@ -31,7 +31,7 @@ from rich.table import Table
 from components import idx, sources
 from pipeline.published import FIGURES, NOT_MEASURED, CannotTrain, Data, Figure, Moment, Training
 from schemas import TRAIN_SPLIT
-from trainer import variants
+from trainer import threads, variants
 
 STATE = os.path.join("out", "reproduction.json")
 DOCUMENT = os.path.join("docs", "REPRODUCTION.md")
@@ -272,6 +272,7 @@ def main(arguments: Sequence[str] | None = None, figures: Sequence[Figure] = FIG
     )
     options = parser.parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    threads.one_an_operation()
     warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other about Python's versions
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that every training is traced anew
     try:

@@ -9,6 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from components import idx, sources
 from schemas import TEST_SPLIT, TRAIN_SPLIT
+from trainer import threads
+
+threads.one_an_operation()
 
 TRAIN_IMAGES, TEST_IMAGES = 400, 120
 

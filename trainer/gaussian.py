@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainer import checks, objectives
+from trainer.cores import side_by_side
 from trainer.model import Batch, GenerativeModel, Terms
 
 ESTIMATORS = ("analytic", "sampled")
@@ -29,12 +30,12 @@ class GaussianVae(GenerativeModel):
 
     def posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and log-variance of q(z|x), [B, D] each."""
-        mean, log_var = tf.split(self.encoder(images), 2, axis=-1)
+        mean, log_var = tf.split(side_by_side(self.encoder, images), 2, axis=-1)
         return mean, log_var
 
     def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
         """-log p(x|z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
-        return objectives.bernoulli_distortion(images, self.decoder(latents))
+        return objectives.bernoulli_distortion(images, side_by_side(self.decoder, latents))
 
     def log_joint(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
         """log p(x, z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""

@@ -56,6 +56,8 @@ class Recipe:
         first one stops training. On one device only.
       ema_decay: the model ends with an exponential moving average of its weights with this decay, which
         warms up as (1 + step) / (10 + step); 0: with the weights themselves.
+      cores: of the processor, that a step is laid out for (trainer.cores): 1 for steps of less than about a
+        millisecond, else 2 or as many as the machine has. Another number rounds differently.
       patience: training stops after this many evaluations without a better bound (or cross-entropy) on the
         last HELD_OUT images of the training split, which it then does not train on, and the model ends with
         the best weights; 0: trains on everything, for all steps.
@@ -72,6 +74,7 @@ class Recipe:
     clip_norm: float = 0.0
     skip_non_finite: int = 0
     ema_decay: float = 0.0
+    cores: int = 1
     patience: int = 0
     jit_compile: bool = False
     mixed_precision: bool = False
@@ -79,6 +82,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+        if self.cores < 1:
+            raise ValueError(f"cores must be at least 1, got {self.cores}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 <= self.ema_decay < 1:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from schemas import PIXELS, SIDE
-from trainer import data, optimizers, shares
+from trainer import cores, data, optimizers, shares
 from trainer.binarize import to_inputs
 from trainer.model import Batch, Model
 from trainer.recipe import Recipe
@@ -111,7 +111,8 @@ class Steps:
             indices = np.arange(indices.size, dtype=np.int32).reshape(indices.shape)
         else:
             window = self._window
-        result = self._graph(*window, tf.constant(indices), first, skipped, self._last)
+        with cores.executor(self._recipe.cores if self._replicas == 1 else self._replicas):
+            result = self._graph(*window, tf.constant(indices), first, skipped, self._last)
         end = Carry(*(value.numpy() for value in result))
         self._last = end.last
         if not end.alive:
@@ -250,7 +251,7 @@ class Steps:
         if self._replicas > 1:
             rows = self._recipe.batch_size // self._replicas
             chosen = tf.ensure_shape(chosen[replica :: self._replicas], [rows])
-        with shares.share(replica, self._replicas):
+        with shares.share(replica, self._replicas), cores.parts(self._recipe.cores):
             return self._updates(self._batch(pixels, labels, chosen, step), self._noise(step), step)
 
     def _updates(self, batch: Batch, seed: tf.Tensor, step: tf.Tensor) -> tf.Tensor:

@@ -28,6 +28,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=3e-4,
     batch_size=128,
+    cores=2,
 )
 
 FRESH = 1

@@ -22,6 +22,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-4,
     batch_size=32,
+    cores=2,
 )
 
 

@@ -31,6 +31,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,
+    cores=2,
 )
 
 

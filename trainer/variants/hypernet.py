@@ -28,6 +28,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-4,
     batch_size=1,
+    cores=2,
 )
 
 EVALUATED_AT_ONCE = 64

@@ -16,6 +16,7 @@ from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS
 from trainer import checks
+from trainer.cores import side_by_side
 from trainer.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
@@ -27,6 +28,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,
+    cores=2,
 )
 
 
@@ -60,7 +62,10 @@ class ScaledHypernet(Hypernetwork):
         return self.first.generated(self.embed(tf.reshape(images, [-1, PIXELS])))[0]
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        flat = tf.reshape(images, [-1, PIXELS])
+        return side_by_side(self._classify, tf.reshape(images, [-1, PIXELS]))
+
+    def _classify(self, flat: tf.Tensor) -> tf.Tensor:
+        """[B, PIXELS] -> [B, CLASSES]."""
         embedding = self.embed(flat)  # [B, E]
         return self.second.apply(tf.nn.relu(self.first.apply(flat, embedding)), embedding)
 

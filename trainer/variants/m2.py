@@ -40,6 +40,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=50,
+    cores=2,
 )
 
 

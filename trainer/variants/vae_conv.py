@@ -36,6 +36,7 @@ RECIPE = Recipe(
     optimizer="rmsprop",
     learning_rate=1e-3,
     batch_size=16,
+    cores=2,
 )
 
 KL_WEIGHT = 5e-4

@@ -31,6 +31,7 @@ from keras import Sequential, layers
 
 from schemas import PIXELS, SIDE
 from trainer import checks, objectives, shares
+from trainer.cores import side_by_side
 from trainer.model import Batch, GenerativeModel, Objective, Terms
 from trainer.priors import CodePrior
 from trainer.recipe import Budget, Recipe
@@ -43,6 +44,7 @@ RECIPE = Recipe(
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,
+    cores=2,
 )
 
 GRID = SIDE // 4
@@ -112,9 +114,10 @@ class Codebook(layers.Layer):
     def nearest(self, vectors: tf.Tensor) -> tf.Tensor:
         """The code of least Euclidean distance; [N, D] -> int32 [N]."""
         codes = tf.convert_to_tensor(self.vectors)
+        # |v - c|^2 = |v|^2 - 2 (v c - |c|^2 / 2): the largest bracket
         overlap = tf.matmul(vectors, codes, transpose_b=True)  # [N, K]
-        distances = tf.reduce_sum(tf.square(codes), axis=-1) - 2.0 * overlap
-        return tf.argmin(distances, axis=-1, output_type=tf.int32)
+        closeness = overlap - 0.5 * tf.reduce_sum(tf.square(codes), axis=-1)
+        return tf.argmax(closeness, axis=-1, output_type=tf.int32)
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
         """The vectors of codes; int [...] -> [..., D]."""
@@ -174,19 +177,19 @@ class VqVae(GenerativeModel):
         return self.decoder(tf.reshape(self.codebook.lookup(codes), [-1, GRID, GRID, self.codebook.width]))
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        vectors = self.encoder(batch.images)
-        codes = self.codes(vectors)
+        vectors = side_by_side(self.encoder, batch.images)
+        codes = side_by_side(self.codes, vectors)
         chosen = tf.reshape(self.codebook.lookup(codes), tf.shape(vectors))
         some = codes[: tf.maximum(tf.shape(codes)[0] // self.prior_every, 1)]
         rate = tf.fill(tf.shape(codes)[:1], -tf.reduce_mean(self.prior.log_prob(some)))
         gap = tf.square(vectors - tf.stop_gradient(chosen))
         if self.source:
-            error = objectives.bernoulli_distortion(batch.images, self.decoder(chosen)) / PIXELS
+            error = objectives.bernoulli_distortion(batch.images, side_by_side(self.decoder, chosen)) / PIXELS
             moved = tf.square(tf.stop_gradient(vectors) - chosen)
             quantised = tf.reduce_mean(self.commitment * gap + moved, axis=[1, 2, 3])
             return Objective(error + quantised + rate, {"cross_entropy": error, "rate": rate})
         straight = vectors + tf.stop_gradient(chosen - vectors)
-        distortion = objectives.bernoulli_distortion(batch.images, self.decoder(straight))
+        distortion = objectives.bernoulli_distortion(batch.images, side_by_side(self.decoder, straight))
         commitment = self.commitment * tf.reduce_sum(gap, axis=[1, 2, 3])
         flat = tf.reshape(vectors, [-1, GRID * GRID, self.codebook.width])
         self.codebook.follow(tf.stop_gradient(flat), codes, seed)

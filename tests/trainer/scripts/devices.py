@@ -1,6 +1,7 @@
-"""Take two steps of every variant on one device and on two; print how far apart their weights are, as JSON.
+"""Take two steps of every variant in several ways; print how far apart their weights are, as JSON.
 
-Distances are in learning rates, which is about what an optimizer moves a weight in a step.
+The ways: on one device and on two, laid out for one core and for two. Distances are relative to how far the
+steps move the weights: rounding is far below 1, another batch or other noise about 1.
 """
 
 import json
@@ -11,19 +12,29 @@ import tensorflow as tf
 
 from schemas import CLASSES, PIXELS
 from trainer import data, variants
+from trainer.model import Model
 from trainer.steps import Steps
 
 IMAGES, BATCH, STEPS = 400, 40, 2
 
 
-def train(name: str, examples: data.Examples, strategy: tf.distribute.Strategy) -> list[np.ndarray]:
+def train(
+    name: str, examples: data.Examples, strategy: tf.distribute.Strategy, cores: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """All the model's numbers before and after."""
     variant = variants.load(name)
     keras.utils.set_random_seed(0)
     with strategy.scope():
         model = variant.build({})
-    recipe = variant.recipe.with_overrides({"batch_size": BATCH})
-    Steps(model, examples, recipe, "threshold", 0, strategy).run(0, STEPS, name)
-    return [variable.numpy() for variable in model.state()]
+    recipe = variant.recipe.with_overrides({"batch_size": BATCH, "cores": cores})
+    steps = Steps(model, examples, recipe, "threshold", 0, strategy)
+    before = numbers(model)
+    steps.run(0, STEPS, name)
+    return before, numbers(model)
+
+
+def numbers(model: Model) -> np.ndarray:
+    return np.concatenate([variable.numpy().ravel() for variable in model.state()])
 
 
 def main() -> None:
@@ -35,9 +46,12 @@ def main() -> None:
     examples = data.Examples(pixels, np.arange(IMAGES) % CLASSES)
     found = {}
     for name in variants.names():
-        pairs = zip(train(name, examples, one), train(name, examples, two), strict=True)
-        furthest = max(float(np.abs(alone - shared).max()) for alone, shared in pairs)
-        found[name] = furthest / variants.load(name).recipe.learning_rate
+        before, alone = train(name, examples, one, 1)
+        others = {"devices": train(name, examples, two, 1), "cores": train(name, examples, one, 2)}
+        moved = np.linalg.norm(alone - before)
+        found[name] = {
+            way: float(np.linalg.norm(after - alone) / moved) for way, (_, after) in others.items()
+        }
         keras.backend.clear_session()
     print(json.dumps(found))
 
