@@ -1,6 +1,6 @@
 """Steps per second of the training loop, beside the loops of the models' sources, in one sitting.
 
-    python benchmarks/loop.py [--variants a,b] [--steps N] [--runs R] [--peers] [--json FILE]
+    python benchmarks/loop.py [--variants a,b] [--cores N] [--steps N] [--runs R] [--peers] [--json FILE]
 
 ours    trainer.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
 naive   what the sources do: tf.data shuffles and batches float images, Python calls one tf.function a step,
@@ -150,11 +150,15 @@ def twins(script: pathlib.Path) -> set[str]:
 
 
 def measure(
-    name: str, examples: data.Examples, naive: Process, python: pathlib.Path | None, steps: int, runs: int
+    variant: variants.Variant,
+    examples: data.Examples,
+    naive: Process,
+    python: pathlib.Path | None,
+    steps: int,
+    runs: int,
 ) -> Row:
-    """Alternate the contenders on the variant `name`; steps: of a run, 0 for RUN_SECONDS' worth."""
-    variant = variants.load(name)
-    batch = variant.recipe.batch_size
+    """Alternate the contenders on the variant; steps: of a run, 0 for RUN_SECONDS' worth."""
+    name, batch = variant.name, variant.recipe.batch_size
     flop = naive.ask(name)
     with peers_of(name, batch, python) as peers:
         contenders: dict[str, Contender] = {"ours": Ours(variant, examples), "naive": naive, **peers}
@@ -195,6 +199,7 @@ def main(arguments: list[str]) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--variants", default="", help="names, separated by commas (default: all)")
+    parser.add_argument("--cores", type=int, default=0, help="that ours uses (default: the recipe's)")
     parser.add_argument("--steps", type=int, default=0, help=f"of a run (default: {RUN_SECONDS} s' worth)")
     parser.add_argument("--runs", type=int, default=5, help="of each contender (default: 5)")
     parser.add_argument("--peers", action="store_true", help="also PyTorch and JAX, installed if need be")
@@ -206,7 +211,12 @@ def main(arguments: list[str]) -> None:
     examples, peak = synthetic(IMAGES), naive.ask("peak")
     rows = []
     for name in given.variants.split(",") if given.variants else variants.names():
-        rows.append(measure(name, examples, naive, python, given.steps, given.runs))
+        variant = variants.load(name)
+        if given.cores:
+            variant = dataclasses.replace(
+                variant, recipe=variant.recipe.with_overrides({"cores": given.cores})
+            )
+        rows.append(measure(variant, examples, naive, python, given.steps, given.runs))
         print(f"{name}: {text(rows[-1].over('naive'), 2)} x naive", file=sys.stderr, flush=True)
         keras.backend.clear_session()
         gc.collect()

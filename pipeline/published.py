@@ -270,9 +270,9 @@ VAE_DENSE = Training("vae_dense", SOURCE, {**ADAM, "batch_size": 32}, "grey", se
 VAE_DENSE_SOURCE = Training("vae_dense", SOURCE, {**ADAM, "batch_size": 32}, "grey", "threshold")
 VAE_DENSE_MENDED = Training("vae_dense", {"objective": "elbo"}, {**ADAM, "batch_size": 32})
 VAE_FUNCTIONAL = Training("vae_functional", SOURCE, {**ADAM, "batch_size": 32}, "grey", seeds=THREE)
-CVAE = Training("cvae", {}, {"optimizer": "adam", "learning_rate": 1e-4, "batch_size": 32}, seeds=THREE)
+CVAE = Training("cvae", {}, {"optimizer": "adam", "learning_rate": 1e-4, "batch_size": 32}, seeds=FIVE)
 VAE_CONV = Training(
-    "vae_conv", SOURCE, {"optimizer": "rmsprop", "learning_rate": 1e-3, "batch_size": 16}, "grey"
+    "vae_conv", SOURCE, {"optimizer": "rmsprop", "learning_rate": 1e-3, "batch_size": 16}, "grey", seeds=THREE
 )
 M2 = Training("m2", {"labels": 100}, {**ADAM, "batch_size": 100})
 HYPERNET = Training(
