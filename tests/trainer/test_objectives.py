@@ -60,6 +60,17 @@ def test_bernoulli_distortion_stays_finite_at_extreme_logits() -> None:
     np.testing.assert_allclose(objectives.bernoulli_distortion(right, logits), [0.0], atol=1e-3)
 
 
+def test_softplus_and_its_gradient_are_those_of_their_formulas() -> None:
+    values = np.linspace(-110.0, 110.0, 20_001)
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(values, tf.float32)
+        tape.watch(inputs)
+        found = objectives.softplus(inputs)
+    np.testing.assert_allclose(found, np.logaddexp(0.0, values), rtol=ROUNDING, atol=1e-6)
+    slope = np.exp(-np.logaddexp(0.0, -values))
+    np.testing.assert_allclose(tape.gradient(found, inputs), slope, rtol=1e-5, atol=1e-6)
+
+
 def test_importance_bound_is_the_log_of_the_mean_weight() -> None:
     log_weights = np.random.default_rng(2).normal(size=(7, 3))
     expected = np.log(np.exp(log_weights).mean(axis=0))
