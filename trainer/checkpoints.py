@@ -24,6 +24,7 @@ KEPT = 2
 SECONDS = 20.0
 SUFFIX = ".npz"
 UNFINISHED = ".tmp"
+ABANDONED_SECONDS = 30 * 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -100,3 +101,19 @@ def folder_of(root: str, variant: str, work: Any) -> str:
     """
     digest = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
     return posixpath.join(root, f"{variant}-{digest[:16]}")
+
+
+def remove_abandoned(root: str, seconds: float = ABANDONED_SECONDS) -> None:
+    """Remove the folders under `root` that nothing was written to for so long.
+
+    They are of work that failed and was never tried again, since its code, config or data have changed.
+    """
+    if not tf.io.gfile.exists(root):
+        return
+    for name in tf.io.gfile.listdir(root):
+        folder = posixpath.join(root, name.rstrip("/"))
+        with contextlib.suppress(tf.errors.NotFoundError):  # another run was faster
+            files = [posixpath.join(folder, file) for file in tf.io.gfile.listdir(folder)]
+            written = [tf.io.gfile.stat(file).mtime_nsec / 1e9 for file in files]
+            if written and max(written) < time.time() - seconds:
+                tf.io.gfile.rmtree(folder)

@@ -39,7 +39,8 @@ def run_fn(args: Any) -> None:
     with strategy.scope() if strategy.num_replicas_in_sync > 1 else contextlib.nullcontext():
         model = variant.build(job.config)
     train, test = data.load(tuple(args.train_files)), data.load(tuple(args.eval_files))
-    kept = checkpoints.Checkpoints(checkpoint_folder(args, job), writes=chief)
+    folder = checkpoint_folder(args, job)
+    kept = checkpoints.Checkpoints(folder, writes=chief)
     start = WarmStart(args.base_model, job.variant) if args.custom_config.get("warm_start") else None
     fitted = fit(
         model, train, recipe=recipe, steps=int(recipe.steps.of(job.profile)), protocol=job.protocol,
@@ -57,6 +58,7 @@ def run_fn(args: Any) -> None:
         "train_seconds": time.perf_counter() - started,
     })  # fmt: skip
     kept.clear()
+    checkpoints.remove_abandoned(posixpath.dirname(folder))
 
 
 def checkpoint_folder(args: Any, job: Job) -> str:

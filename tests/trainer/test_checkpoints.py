@@ -3,6 +3,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -90,6 +91,21 @@ def test_the_folder_depends_on_all_of_the_work_and_on_nothing_else():
     assert folder_of("root", "mlp", work) == folder_of("root", "mlp", same)
     others = [{**work, "code": "b"}, {**work, "data": ["y"]}, {**work, "job": {**work["job"], "seed": 1}}]
     assert len({folder_of("root", "mlp", each) for each in [work, *others]}) == 4
+
+
+def test_folders_that_nothing_was_written_to_for_a_month_are_removed(tmp_path):
+    for name, days in (("recent", 29), ("abandoned", 31)):
+        Checkpoints(str(tmp_path / name)).save(1, arrays(1))
+        [file] = (tmp_path / name).iterdir()
+        written = time.time() - days * 24 * 3600
+        os.utime(file, (written, written))
+    (tmp_path / "new").mkdir()
+    checkpoints.remove_abandoned(str(tmp_path))
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["new", "recent"]
+
+
+def test_no_folder_of_checkpoints_has_no_abandoned_ones(tmp_path):
+    checkpoints.remove_abandoned(str(tmp_path / "checkpoints"))
 
 
 def test_a_trainer_killed_at_five_random_moments_ends_with_the_weights_of_one_that_was_not(tmp_path):
