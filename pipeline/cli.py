@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Sequence
 
 from pipeline import commands
-from pipeline.commands import evaluate, lineage, listing, promote, rollback, run, schedule, status
+from pipeline.commands import evaluate, lineage, listing, promote, prune, rollback, run, schedule, status
 from trainer import threads
 
-COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, evaluate)
+COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, prune, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""
 
 EXAMPLES = """examples:

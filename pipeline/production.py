@@ -60,7 +60,7 @@ def promote(home: str, variant: str, number: int | None, reason: str, say: Say) 
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    place = _known_home(home)
+    place = known_home(home)
     with exclusive(pathlib.Path(home)):
         recovery.put_in_order(place, say)
         with graph.opened(home) as (handle, found):
@@ -84,7 +84,7 @@ def rollback(home: str, variant: str, to: int | None, reason: str, say: Say) -> 
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    place = _known_home(home)
+    place = known_home(home)
     with exclusive(pathlib.Path(home)):
         base, versions = _pushed(place.serving, variant)
         recovery.put_in_order(place, say)
@@ -202,7 +202,8 @@ class _Work(NamedTuple):
         return os.path.join(self.place.root, TYPES[self.kind], key, str(execution))
 
 
-def _known_home(home: str) -> target.Target:
+def known_home(home: str) -> target.Target:
+    """The places of a home that has metadata of runs. Raises ProductionError."""
     place = target.local(Settings(home=home))
     if not os.path.exists(os.path.join(home, "metadata.db")):
         raise ProductionError(f"{home} has no metadata of runs; give the --home of `latentline run`")

@@ -23,7 +23,8 @@ COPY = ".bak"
 """Ending of the copy of the metadata database that the last run, promotion or rollback left."""
 DAMAGED = "damaged"
 UNKNOWN = "unknown"
-"""Endings of folders that were set aside."""
+PRUNED = "pruned"
+"""Endings of folders that were set aside; the last are on their way out (pipeline.prune)."""
 STAGED = re.compile(r"\.\d+-[0-9a-f]{32}")
 """Names under which components.pusher copies a version before it is renamed into place."""
 UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -105,7 +106,7 @@ def set_unknown_aside(store: Any, root: pathlib.Path) -> list[pathlib.Path]:
     newest = execution.id if execution else 0
     found = [path for path in root.glob("*/*/*") if path.name.isdecimal() and int(path.name) > newest]
     for folder in found:
-        _set_aside(folder, UNKNOWN)
+        set_aside(folder, UNKNOWN)
     return found
 
 
@@ -129,7 +130,7 @@ def delete_damaged(store: Any) -> list[str]:
             wrong = seals.damage(artifact.uri, thorough)
             if not wrong:
                 continue
-            told.append(f"{folder} is damaged ({wrong}), and now called {_set_aside(folder, DAMAGED).name}")
+            told.append(f"{folder} is damaged ({wrong}), and now called {set_aside(folder, DAMAGED).name}")
         else:
             told.append(f"{folder} is gone")
         artifact.state = mlmd.Artifact.DELETED
@@ -138,9 +139,10 @@ def delete_damaged(store: Any) -> list[str]:
 
 
 def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
-    """Remove the working folders of executions that were cut off, and copies that a push was killed over."""
+    """Remove working folders of executions that were cut off, and what a push or prune was killed over."""
     staged = [path for path in serving.glob("*/.*") if STAGED.fullmatch(path.name)]
-    for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged):
+    pruned = root.glob(f"*/*/*.{PRUNED}-*")
+    for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged, *pruned):
         shutil.rmtree(path)
 
 
@@ -154,7 +156,7 @@ def _damaged(database: pathlib.Path, root: pathlib.Path, found: str) -> Metadata
     return MetadataDamaged(f"{database} {found}, though {root} holds what runs have made; {how}")
 
 
-def _set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
+def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
     """The folder's new name, beside the old one."""
     number = 1
     while (place := folder.with_name(f"{folder.name}.{ending}-{number}")).exists():

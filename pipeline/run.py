@@ -47,7 +47,7 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
     """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
     dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
-    from pipeline import account, recovery, target
+    from pipeline import account, prune, recovery, target
     from pipeline.local import LocalRunner
     from pipeline.pipeline import create_pipeline
 
@@ -68,6 +68,8 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
         journal.discard(pathlib.Path(settings.home), entry)
         return "nothing was run"
     table = publish(settings, runner.executions, entry)
+    if settings.keep_runs:
+        say(f"- removed {prune.remove_old(settings.home, place, settings.keep_runs).text()}")
     recovery.keep_copy(place)
     return table
 

@@ -47,6 +47,8 @@ class Settings:
         is not believed and not blessed; what is not named here is as in MAX_GAIN.
       warm_start: start each training from the weights of the model in production.
       keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
+      keep_runs: runs whose artifacts stay after a run that went well, the newest, beside those that made what
+        is in production; 0: all.
       notify: hooks on failure, push and drift, as a Notify or the values of one.
       mlflow: where to log results: a folder, a URI of one, or an MLflow server's address; empty for nowhere.
       name: of the pipeline in the metadata store.
@@ -65,6 +67,7 @@ class Settings:
     max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     warm_start: bool = False
     keep: int = 10
+    keep_runs: int = 0
     notify: Notify = dataclasses.field(default_factory=Notify)
     mlflow: str = ""
     name: str = "latentline"
@@ -108,6 +111,8 @@ class Settings:
     def _check_operation(self) -> None:
         if self.keep < 0:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
+        if self.keep_runs < 0:
+            raise ValueError(f"keep_runs must be a number of runs, or 0 for all, got {self.keep_runs!r}")
         if not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
             raise ValueError(f"mlflow must be a folder, file:///... or http(s)://..., got {self.mlflow!r}")
         if "@" in urllib.parse.urlsplit(self.mlflow).netloc:

@@ -24,7 +24,7 @@ EXIT_CODES = {
 }
 FIELDS = (
     "variants", "profile", "data", "protocol", "home", "seed", "spans", "serving_data", "drift", "warm_start",
-    "mlflow", "keep",
+    "mlflow", "keep", "keep_runs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -95,6 +95,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keep", type=int, metavar="N", help="versions of a variant that stay, 0 for all (default: 10)"
+    )
+    parser.add_argument(
+        "--keep-runs", type=int, metavar="N", help="runs whose artifacts stay, 0 for all (default: 0)"
     )
     for event in EVENTS:
         parser.add_argument(

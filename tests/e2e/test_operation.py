@@ -188,6 +188,30 @@ def test_keep_removes_the_oldest_versions_and_pushes_nothing_new(home: Home) -> 
     assert all(version["exists"] for version in gone)
 
 
+def test_prune_leaves_what_the_newest_run_and_production_need(home: Home) -> None:
+    def models() -> set[str]:
+        folder = pathlib.Path(home.folder, "artifacts", "Trainer.linear", "model")
+        return {str(path) for path in folder.iterdir() if path.name.isdecimal()}
+
+    before, needed = models(), set(home.sources())
+    assert needed < before
+    assert home.change("prune", "--keep-runs", 1000) == "removed 0 artifacts of old runs, 0.0 MB\n"
+    assert home.change("prune", "--keep-runs", 1, "--dry-run").startswith("would remove ")
+    assert models() == before
+    assert home.change("prune", "--keep-runs", 1).startswith("removed ")
+    assert needed <= models() < before  # and what those were compared with
+    assert not list(home.folder.glob("artifacts/*/*/*.pruned-*"))
+    facts = [home.lineage(f"{home.serving}/{version}") for version in home.versions()]
+    assert all(each["metrics"] and each["training"]["steps"] for each in facts)
+
+    versions = home.versions()
+    assert home.run(398).variants["linear"] == journal.Outcome(journal.CACHED, versions[-1])
+    assert home.run(397, "--keep-runs", 1).variants["linear"].result == journal.PUSHED
+    assert home.lineage("linear")["compared_with"]["id"] == facts[-1]["model"]["id"]
+    assert set(home.sources()) <= models()
+    assert "--keep-runs must be at least 1" in home.command("prune", "--keep-runs", 0)[2]
+
+
 def test_a_model_whose_files_are_gone_is_not_put_into_production(home: Home) -> None:
     home.run(2)
     before = home.versions()

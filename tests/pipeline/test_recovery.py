@@ -72,6 +72,15 @@ def test_a_home_in_order_is_left_alone(place: Target) -> None:
     assert states(place) == [mlmd.Artifact.LIVE]
 
 
+def test_what_a_prune_was_cut_off_over_is_removed(place: Target) -> None:
+    folder = artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+    recovery.set_aside(folder, recovery.PRUNED)
+    [told] = put_in_order(place)
+    assert told == f"! {folder} is gone; it is made again if it is needed"
+    assert list(folder.parent.iterdir()) == []
+    assert states(place) == [mlmd.Artifact.DELETED]
+
+
 @pytest.mark.parametrize("state", [mlmd.Execution.RUNNING, mlmd.Execution.NEW])
 def test_an_execution_that_was_cut_off_is_failed_and_its_files_removed(place: Target, state: int) -> None:
     whole = execution(place, "Transform", mlmd.Execution.COMPLETE)

@@ -1,0 +1,54 @@
+"""latentline prune: remove what runs of long ago made."""
+
+import argparse
+import pathlib
+from typing import Any
+
+from pipeline import commands
+
+EXAMPLES = """examples:
+  latentline prune --keep-runs 30 --dry-run
+  latentline prune --keep-runs 30 --home /srv/latentline
+
+The newest runs are kept whole, and so are those that made what is in production. Metadata, journal, reports
+and pushed versions stay. `keep_runs: 30` in a settings file does the same after each run.
+"""
+EXIT_CODES = {
+    "0": "it is done",
+    "1": "it cannot be done: there is no such home, or it is in use or damaged",
+    "2": "the request is wrong",
+}
+
+
+def add(parsers: Any) -> None:
+    """Add the command's arguments."""
+    parser = commands.add(
+        parsers,
+        "prune",
+        help="remove the artifacts of old runs that neither newer runs nor production need",
+        description="Remove the artifacts of old runs that neither newer runs nor production need.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
+    )
+    parser.add_argument(
+        "--keep-runs", type=int, required=True, metavar="N", help="runs that stay, the newest"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
+    parser.set_defaults(execute=execute)
+
+
+def execute(options: argparse.Namespace) -> int:
+    """Prune."""
+    if options.keep_runs < 1:
+        return commands.fail(f"--keep-runs must be at least 1, got {options.keep_runs}", commands.BAD_REQUEST)
+    from pipeline import prune
+    from pipeline.errors import HomeInUse, HomeNotWritable, MetadataDamaged
+    from pipeline.production import ProductionError
+
+    home = str(pathlib.Path(options.home).expanduser().resolve())
+    try:
+        done = prune.prune(home, options.keep_runs, options.dry_run, print)
+    except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
+        return commands.fail(error, commands.FAILED)
+    print(f"{'would remove' if options.dry_run else 'removed'} {done.text()}")
+    return commands.OK
