@@ -89,7 +89,7 @@ def without_effect(settings: Any) -> str:
     """Names of settings that were given and that only a run on one machine heeds."""
     plain = type(settings)()
     return " and ".join(
-        name for name in ("notify", "mlflow") if getattr(settings, name) != getattr(plain, name)
+        name for name in ("notify", "mlflow", "keep_runs") if getattr(settings, name) != getattr(plain, name)
     )
 
 

@@ -22,6 +22,7 @@ EXAMPLES = """examples:
   latentline status
   latentline lineage out/serving/cvae
   latentline rollback cvae --reason "blurred sevens"
+  latentline prune --keep-runs 30
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
 """
 
