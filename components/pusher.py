@@ -87,10 +87,27 @@ def push(model: str, base_directory: str, source: str, again: bool = False) -> i
         io_utils.copy_dir(model, staging)
         with open(os.path.join(staging, SOURCE), "w") as file:
             file.write(source)
+        _to_disk(staging)
         os.rename(staging, os.path.join(base_directory, str(version)))
+        _to_disk_itself(base_directory)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return version
+
+
+def _to_disk(folder: str) -> None:
+    """Have the folder's files written, since a power cut may keep a rename and lose what it renamed."""
+    for place, _, files in os.walk(folder):
+        for path in (*(os.path.join(place, file) for file in files), place):
+            _to_disk_itself(path)
+
+
+def _to_disk_itself(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def retain(base_directory: str, keep: int) -> list[int]:

@@ -69,7 +69,9 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
         return "nothing was run"
     table = publish(settings, runner.executions, entry)
     if settings.keep_runs:
-        say(f"- removed {prune.remove_old(settings.home, place, settings.keep_runs).text()}")
+        pruned = prune.remove_old(settings.home, place, settings.keep_runs)
+        if pruned.artifacts:
+            say(f"- removed {pruned.text()}")
     recovery.keep_copy(place)
     return table
 

@@ -24,6 +24,28 @@ def test_a_push_adds_one_whole_version(tmp_path: pathlib.Path, model: pathlib.Pa
     assert os.listdir(tmp_path / "serving") == [str(version)]
 
 
+def test_all_of_a_version_is_on_disk_before_it_has_its_name(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def note_rename(source: str, target: str) -> None:
+        done.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    version = tmp_path / "serving" / str(pusher.push(str(model), str(tmp_path / "serving"), "model/1"))
+    before = {pathlib.Path(path).name for path in done[: done.index("renamed")]}
+    assert {path.name for path in version.rglob("*")} <= before
+    assert done[-1] == str(tmp_path / "serving")
+
+
 def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
     serving = str(tmp_path / "serving")
     assert pusher.push(str(model), serving, "model/1") == pusher.push(str(model), serving, "model/1")
