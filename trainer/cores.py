@@ -20,8 +20,8 @@ _PARTS: contextvars.ContextVar[int] = contextvars.ContextVar("parts", default=1)
 
 
 def executor(cores: int) -> contextlib.AbstractContextManager[None]:
-    """Inside, graphs are run for so many cores; with a GPU, for which all this is not meant, as always."""
-    if cores > 1 or tf.config.list_physical_devices("GPU"):
+    """Inside, graphs are run for so many cores; with a GPU as TensorFlow always does."""
+    if cores > 1 or _has_gpu():
         return contextlib.nullcontext()
     single: contextlib.AbstractContextManager[None] = context.function_executor_type(
         "SINGLE_THREADED_EXECUTOR"
@@ -31,8 +31,8 @@ def executor(cores: int) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def parts(number: int) -> Iterator[None]:
-    """Inside, `side_by_side` means so many parts in the code being traced."""
-    token = _PARTS.set(number)
+    """Inside, `side_by_side` means so many parts in the code being traced; with a GPU always one."""
+    token = _PARTS.set(1 if _has_gpu() else number)
     try:
         yield
     finally:
@@ -49,3 +49,7 @@ def side_by_side(network: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -
     if number == 1 or inputs.shape[0] is None or inputs.shape[0] % number:
         return network(inputs)
     return tf.concat([network(part) for part in tf.split(inputs, number)], axis=0)
+
+
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))

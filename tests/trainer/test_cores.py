@@ -60,6 +60,15 @@ def test_a_step_of_one_core_has_the_executor_of_one_thread(number, executor):
         assert context.context().function_call_options.executor_type == executor
 
 
+def test_with_a_gpu_everything_is_as_tensorflow_has_it(inputs, monkeypatch):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    network = Counted()
+    with cores.executor(1), cores.parts(3):
+        assert context.context().function_call_options.executor_type is None
+        cores.side_by_side(network, inputs)
+    assert network.sizes == [BATCH]
+
+
 def test_an_operation_gets_one_thread_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.delenv(threads.VARIABLE)
     threads.one_an_operation()
