@@ -1,6 +1,6 @@
 """Convolutional VAE with a two-dimensional latent space and the sampled ELBO of the TensorFlow guide.
 
-Measured: test ELBO -156.7 +- 0.4 nats after 10 epochs, three seeds (a third party's: -155.9), -173.0 +- 0.9
+Measured: test ELBO -156.8 +- 0.5 nats after 10 epochs, five seeds (a third party's: -155.9), -173.0 +- 1.0
 in quick (threshold).
 Run: latentline run --variants cvae --profile full
 Source: the TensorFlow tutorial "Convolutional Variational Autoencoder"; Kingma & Welling 2014.
