@@ -308,7 +308,7 @@ FIGURES = (
     ),
     Figure(
         CVAE, 10 * EPOCH // 32, "test ELBO after epoch 10, nats", TEST_ELBO, Range(low=-156.5), (-155.9,),
-        "third party", digits=2,
+        "third party, one run", digits=2,
     ),
     Figure(
         VAE_CONV, EPOCH // 16, "val_loss after epoch 1", loss_over(TEST_SPLIT), around(0.1985, 0.01),
