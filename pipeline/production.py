@@ -262,13 +262,22 @@ def _chosen(found: Graph, models: list[types.Artifact], variant: str, number: in
     raise ProductionError(f"{variant} has no model {wanted}; there are {listed}")
 
 
+def blessings(found: Graph) -> list[types.Artifact]:
+    """The blessings that say yes, oldest first; each names its model."""
+    return [
+        blessing
+        for blessing in found.of_type(standard_artifacts.ModelBlessing.TYPE_NAME)
+        if blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY)
+        == evaluator.BLESSED_VALUE
+    ]
+
+
 def _recorded(found: Graph, models: list[types.Artifact]) -> int:
     """The model that the newest blessing of the variant names; 0 for none."""
     mine = {model.id for model in models}
     named = [
         blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
-        for blessing in found.of_type(standard_artifacts.ModelBlessing.TYPE_NAME)
-        if blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+        for blessing in blessings(found)
     ]
     return next((number for number in reversed(named) if number in mine), 0)
 

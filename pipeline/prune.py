@@ -15,10 +15,10 @@ from tfx.dsl.compiler import constants
 from tfx.types import standard_artifacts
 
 from components.versions import by_variant, source
-from pipeline import graph, recovery
+from pipeline import graph, recovery, seals
 from pipeline.graph import Graph
 from pipeline.lock import exclusive
-from pipeline.production import Say, known_home
+from pipeline.production import Say, blessings, known_home
 from pipeline.target import Target
 
 LAST_NODE = "Leaderboard"
@@ -55,12 +55,12 @@ def remove_old(home: str, place: Target, runs: int, dry_run: bool = False) -> Pr
     """As `prune`, for a process that holds the home's lock and found it in order."""
     with graph.opened(home) as (handle, found):
         store = handle.store
-        first = first_kept(store, runs)
+        first = _first_kept(found, store, runs)
         kept = _artifacts_of(store, {e.id for e in store.get_executions() if e.id >= first})
         for run in _runs_of_production(found, place.serving):
             kept |= _artifacts_of(store, _executions_of(store, run))
-        blessings = standard_artifacts.ModelBlessing.TYPE_NAME
-        kept |= {artifact.id for artifact in store.get_artifacts_by_type(blessings)}
+        verdicts = store.get_artifacts_by_type(standard_artifacts.ModelBlessing.TYPE_NAME)
+        kept |= {artifact.id for artifact in verdicts}
         old = [
             (artifact, pathlib.Path(artifact.uri))
             for artifact in store.get_artifacts()
@@ -69,18 +69,18 @@ def remove_old(home: str, place: Target, runs: int, dry_run: bool = False) -> Pr
             and pathlib.Path(artifact.uri).is_relative_to(place.root)
             and pathlib.Path(artifact.uri).exists()
         ]
-        size = sum(_size(folder) for _, folder in old)
+        size = sum(sum(seals.sizes(str(folder)).values()) for _, folder in old)
         if not dry_run:
             for artifact, folder in old:
                 _remove(store, artifact, folder)
     return Pruned(len(old), size)
 
 
-def first_kept(store: Any, runs: int) -> int:
+def _first_kept(found: Graph, store: Any, runs: int) -> int:
     """The number of the first execution of the newest `runs` runs that counted; 0 where there are fewer."""
     nodes = store.get_contexts_by_type(constants.NODE_CONTEXT_TYPE_NAME)
     last = [
-        execution.id
+        execution
         for node in nodes
         if node.name.endswith(f".{LAST_NODE}")
         for execution in store.get_executions_by_context(node.id)
@@ -88,13 +88,8 @@ def first_kept(store: Any, runs: int) -> int:
     ]
     if len(last) < runs:
         return 0
-    oldest = sorted(last)[-runs]
-    [run] = [
-        context
-        for context in store.get_contexts_by_execution(oldest)
-        if context.type == constants.PIPELINE_RUN_CONTEXT_TYPE_NAME
-    ]
-    return min(execution.id for execution in store.get_executions_by_context(run.id))
+    oldest = sorted(last, key=lambda execution: execution.id)[-runs]
+    return min(_executions_of(store, found.node(oldest).run))
 
 
 def _runs_of_production(found: Graph, serving: str) -> set[str]:
@@ -106,10 +101,9 @@ def _runs_of_production(found: Graph, serving: str) -> set[str]:
     }
     kind = standard_artifacts.Model.TYPE_NAME
     newest: dict[str, str] = {}
-    for blessing in found.of_type(standard_artifacts.ModelBlessing.TYPE_NAME):
+    for blessing in blessings(found):
         uri = blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY)
-        if blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY):
-            newest[str(pathlib.Path(uri).parent)] = uri  # a variant's models lie in one folder
+        newest[str(pathlib.Path(uri).parent)] = uri  # a variant's models lie in one folder
     models = [found.at(uri, kind) for uri in uris.union(newest.values()) if uri]
     return {found.node(found.maker(model)).run for model in models if model}
 
@@ -123,10 +117,6 @@ def _artifacts_of(store: Any, executions: set[int]) -> set[int]:
     """Numbers of the artifacts that the executions took in, put out, or took from the cache."""
     events = store.get_events_by_execution_ids(sorted(executions)) if executions else []
     return {event.artifact_id for event in events}
-
-
-def _size(folder: pathlib.Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def _remove(store: Any, artifact: Any, folder: pathlib.Path) -> None:

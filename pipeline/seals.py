@@ -26,7 +26,7 @@ def seal(folder: str) -> None:
     if target.exists():
         return
     lines = []
-    for name, size in _sizes(folder).items():
+    for name, size in sizes(folder).items():
         lines += [f"# {size}", f"{_digest(pathlib.Path(folder, name))}  {name}"]
     lines.append(END.format(len(lines) // 2))
     staging = target.with_name(f"{target.name}.tmp")
@@ -46,7 +46,7 @@ def damage(folder: str, thorough: bool) -> str:
     lines = text.splitlines()
     if not text.endswith("\n") or lines.pop() != END.format(len(lines) // 2):
         return "its seal is cut short"
-    found = _sizes(folder)
+    found = sizes(folder)
     for comment, line in zip(lines[::2], lines[1::2], strict=True):
         size = int(comment.removeprefix("# "))
         digest, _, name = line.partition("  ")
@@ -59,7 +59,7 @@ def damage(folder: str, thorough: bool) -> str:
     return ""
 
 
-def _sizes(folder: str) -> dict[str, int]:
+def sizes(folder: str) -> dict[str, int]:
     """Relative path -> bytes, of every file."""
     files = sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.stat().st_size for path in files}

@@ -111,7 +111,7 @@ class Steps:
             indices = np.arange(indices.size, dtype=np.int32).reshape(indices.shape)
         else:
             window = self._window
-        with cores.executor(self._recipe.cores if self._replicas == 1 else self._replicas):
+        with cores.executor(max(self._recipe.cores, self._replicas)):
             result = self._graph(*window, tf.constant(indices), first, skipped, self._last)
         end = Carry(*(value.numpy() for value in result))
         self._last = end.last

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from pipeline import commands
@@ -49,11 +50,12 @@ def execute(options: argparse.Namespace) -> int:
     return change(
         lambda home: production.promote(home, options.variant, options.model, options.reason, print),
         options.home,
+        told,
     )
 
 
-def change(do: Any, home: str) -> int:
-    """Change what is in production, with do(home), and tell what was done."""
+def change(do: Callable[[str], Any], home: str, tell: Callable[[Any], str]) -> int:
+    """Change a home, with do(home), and tell what was done."""
     from pipeline.errors import HomeInUse, HomeNotWritable, MetadataDamaged
     from pipeline.production import ProductionError
 
@@ -61,6 +63,11 @@ def change(do: Any, home: str) -> int:
         done = do(str(pathlib.Path(home).expanduser().resolve()))
     except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
         return commands.fail(error, commands.FAILED)
-    instead = f", instead of {done.before}" if done.before else ""
-    print(f"{done.variant}: version {done.version} is current{instead}\nmodel {done.model}")
+    print(tell(done))
     return commands.OK
+
+
+def told(done: Any) -> str:
+    """A pipeline.production.Change in words."""
+    instead = f", instead of {done.before}" if done.before else ""
+    return f"{done.variant}: version {done.version} is current{instead}\nmodel {done.model}"

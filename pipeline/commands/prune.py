@@ -1,10 +1,10 @@
 """latentline prune: remove what runs of long ago made."""
 
 import argparse
-import pathlib
 from typing import Any
 
 from pipeline import commands
+from pipeline.commands.promote import change
 
 EXAMPLES = """examples:
   latentline prune --keep-runs 30 --dry-run
@@ -42,13 +42,10 @@ def execute(options: argparse.Namespace) -> int:
     if options.keep_runs < 1:
         return commands.fail(f"--keep-runs must be at least 1, got {options.keep_runs}", commands.BAD_REQUEST)
     from pipeline import prune
-    from pipeline.errors import HomeInUse, HomeNotWritable, MetadataDamaged
-    from pipeline.production import ProductionError
 
-    home = str(pathlib.Path(options.home).expanduser().resolve())
-    try:
-        done = prune.prune(home, options.keep_runs, options.dry_run, print)
-    except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
-        return commands.fail(error, commands.FAILED)
-    print(f"{'would remove' if options.dry_run else 'removed'} {done.text()}")
-    return commands.OK
+    verb = "would remove" if options.dry_run else "removed"
+    return change(
+        lambda home: prune.prune(home, options.keep_runs, options.dry_run, print),
+        options.home,
+        lambda done: f"{verb} {done.text()}",
+    )

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from pipeline import commands
-from pipeline.commands.promote import EXIT_CODES, add_common, change
+from pipeline.commands.promote import EXIT_CODES, add_common, change, told
 
 EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens in production"
@@ -40,4 +40,5 @@ def execute(options: argparse.Namespace) -> int:
     return change(
         lambda home: production.rollback(home, options.variant, options.to, options.reason, print),
         options.home,
+        told,
     )
