@@ -60,7 +60,7 @@ lint: $(READY) ## ruff (format, lint) and mypy
 
 ONLY ?=
 reproduce: $(READY) ## train with the sources' recipes, compare with their figures: docs/REPRODUCTION.md (ONLY=a,b)
-	@$(BIN)/python -m pipeline.reproduce $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m benchmarks.reproduction.reproduce $(if $(ONLY),--only $(ONLY))
 
 # PEERS=1 also times PyTorch and JAX, which it installs (7 GB) into out/benchmarks/peers.
 PEERS ?=

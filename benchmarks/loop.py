@@ -2,7 +2,7 @@
 
     python benchmarks/loop.py [--variants a,b] [--cores N] [--steps N] [--runs R] [--peers] [--json FILE]
 
-ours    trainer.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
+ours    trainer.loop.steps: many steps a graph call, images in memory as bytes, fused optimizer updates
 naive   what the sources do: tf.data shuffles and batches float images, Python calls one tf.function a step,
         Keras's own optimizer and layers, TensorFlow's own cross-entropy and threads; the same mathematics
         and batch (naive.py)
@@ -35,8 +35,10 @@ import keras
 import tensorflow as tf
 from naive import IMAGES, PROTOCOL, synthetic
 
-from trainer import data, threads, variants
-from trainer.steps import Steps
+from trainer import variants
+from trainer.devices import threads
+from trainer.loop import data
+from trainer.loop.steps import Steps
 
 RUN_SECONDS = 1.5
 WARM_UP = 5

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from trainer import threads
+from trainer.devices import threads
 
 TIMES = (1, 4, 16)
 BUDGETS = {"in memory": 1 << 40, "from disk": 32 << 20}
@@ -74,7 +74,8 @@ def allocated() -> float:
 
 def once(path: str, times: int, budget: int, steps: int) -> dict[str, float]:
     """Read the file `times` times over, train, and tell what that took. Runs in a process of its own."""
-    from trainer import data, fit, variants
+    from trainer import variants
+    from trainer.loop import data, fit
 
     variant = variants.load(VARIANT)
     model = variant.build({})

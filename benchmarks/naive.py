@@ -16,11 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import data, objectives, priors, variants
+from trainer import variants
 from trainer.binarize import to_inputs
-from trainer.dense import Dense
-from trainer.model import Batch
-from trainer.steps import SEEDS_A_STEP
+from trainer.loop import data
+from trainer.loop.steps import SEEDS_A_STEP
+from trainer.models import objectives, priors
+from trainer.models.dense import Dense
+from trainer.models.model import Batch
 from trainer.variants import Variant
 from trainer.variants.vqvae import Codebook
 

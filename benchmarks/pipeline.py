@@ -21,7 +21,7 @@ import time
 import platformdirs
 import yaml
 
-from components import idx, sources
+from components.ingest import idx, sources
 from schemas import PIXELS
 
 HERE = pathlib.Path(__file__).parent

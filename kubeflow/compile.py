@@ -17,8 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from pipeline.cluster import Cluster, Pool
-from pipeline.errors import SettingsError
+from pipeline.config.cluster import Cluster, Pool
+from pipeline.config.errors import SettingsError
 
 HERE = pathlib.Path(__file__).parent
 COMMAND = ("python", "-m", "pipeline.node")
@@ -123,9 +123,9 @@ def intermediate(settings: Any, cluster: Cluster) -> Any:
     from tfx.dsl.compiler import compiler
     from tfx.orchestration.data_types import RuntimeParameter
 
-    from components.sources import Dataset
+    from components.ingest.sources import Dataset
+    from pipeline.dag.target import Target
     from pipeline.pipeline import create_pipeline
-    from pipeline.target import Target
 
     folder = RuntimeParameter(name="data", ptype=str, default=cluster.data.folder)
     dataset = Dataset(cluster.data.name, cast(str, folder), "")
@@ -142,7 +142,7 @@ def write(ir: Any, cluster: Cluster, output: str) -> dict[str, str]:
     """Write the Kubeflow pipeline of a TFX IR; node id -> name of its pool. Raises TooLarge."""
     from kfp import compiler, dsl
 
-    from pipeline import ir as node_ir
+    from pipeline.dag import ir as node_ir
 
     names = [wrapped.pipeline_node.node_info.id for wrapped in ir.nodes]
     parameters = {name: runtime_parameters(node_ir.node_of(ir, name)) for name in names}
@@ -293,7 +293,7 @@ def _equip(task: Any, cluster: Cluster) -> None:
 
 
 def metadata_environment(cluster: Cluster) -> Mapping[str, str]:
-    """What pipeline.node reads of its metadata store from the environment, without the password."""
+    """What pipeline.execution.node reads of its metadata store from the environment, without the password."""
     prefix = "LATENTLINE_METADATA_"
     if not cluster.metadata.mysql:
         return {f"{prefix}SQLITE": cluster.metadata.sqlite}
@@ -307,7 +307,7 @@ def metadata_environment(cluster: Cluster) -> Mapping[str, str]:
 
 
 def _settings(options: argparse.Namespace) -> Any:
-    from pipeline.settings import Settings
+    from pipeline.config.settings import Settings
 
     chosen = {"variants": options.variants, "profile": options.profile}
     given = {name: value for name, value in chosen.items() if value is not None}

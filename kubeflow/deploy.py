@@ -23,8 +23,8 @@ from typing import Any, Protocol
 import requests
 import yaml
 
-from pipeline.cluster import Cluster, Endpoint, check_cron
-from pipeline.errors import SettingsError
+from pipeline.config.cluster import Cluster, Endpoint, check_cron
+from pipeline.config.errors import SettingsError
 
 HERE = pathlib.Path(__file__).parent
 PAGE = 100

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pipeline import commands
 from pipeline.commands import evaluate, lineage, listing, promote, prune, rollback, run, schedule, status
-from trainer import threads
+from trainer.devices import threads
 
 COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, prune, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""

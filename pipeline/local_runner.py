@@ -1,6 +1,6 @@
 """The pipeline for TFX's own command line: tfx pipeline create --engine=local --pipeline_path=THIS FILE.
 
-The environment variable LATENTLINE_SETTINGS names a YAML file of settings (pipeline.settings.Settings);
+The environment variable LATENTLINE_SETTINGS names a YAML file of settings (pipeline.config.settings);
 without it the defaults hold.
 """
 
@@ -14,9 +14,9 @@ def main() -> None:
     # Whoever runs a file puts its folder first on the path, where pipeline.py would hide this very package.
     folder = sys.path.pop(0)
     try:
-        run = importlib.import_module("pipeline.run")
-        settings = importlib.import_module("pipeline.settings")
-        threads = importlib.import_module("trainer.threads")
+        run = importlib.import_module("pipeline.runs.run")
+        settings = importlib.import_module("pipeline.config.settings")
+        threads = importlib.import_module("trainer.devices.threads")
     finally:
         sys.path.insert(0, folder)
     threads.one_an_operation()

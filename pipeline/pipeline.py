@@ -15,20 +15,20 @@ from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
-from components.baseline import LatestBlessedRival, ProductionBefore
-from components.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
-from components.evaluation import eval_config
-from components.example_gen import IdxExampleGen
-from components.gallery import Gallery
-from components.gate import AnomalyGate
-from components.leaderboard import LatestOtherReport, Leaderboard, Report
-from components.pusher import KEEP, AtomicPusher
-from components.report_page import version
-from components.sources import Dataset
-from pipeline.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
-from pipeline.partial import NOTHING
-from pipeline.settings import MAX_GAIN, Settings
-from pipeline.target import Target, local
+from components.evaluation.baseline import LatestBlessedRival, ProductionBefore
+from components.evaluation.eval_config import eval_config
+from components.ingest.example_gen import IdxExampleGen
+from components.ingest.sources import Dataset
+from components.reporting.gallery import Gallery
+from components.reporting.leaderboard import LatestOtherReport, Leaderboard, Report
+from components.reporting.report_page import version
+from components.serving.pusher import KEEP, AtomicPusher
+from components.validation.anomaly_gate import AnomalyGate
+from components.validation.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
+from pipeline.config.settings import MAX_GAIN, Settings
+from pipeline.dag.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
+from pipeline.dag.partial import NOTHING
+from pipeline.dag.target import Target, local
 from schemas import SCHEMA_FILE
 from trainer import variants
 from trainer.job import Job
@@ -41,7 +41,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     """
     target = target or local(settings)
     example_gen = versioned(
-        IdxExampleGen(dataset.folder, settings.spans), fingerprint("components.example_gen")
+        IdxExampleGen(dataset.folder, settings.spans), fingerprint("components.ingest.example_gen")
     )
     schema_gen = versioned(ImportSchemaGen(schema_file=target.schema), file_fingerprint(SCHEMA_FILE))
     statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
@@ -83,7 +83,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             failed=NOTHING,
             serving=target.serving,
         ),
-        fingerprint("components.leaderboard"),
+        fingerprint("components.reporting.leaderboard"),
     )
     return Pipeline(
         pipeline_name=settings.name,
@@ -129,7 +129,7 @@ class DataWatch:
                 previous=resolver.outputs["previous"],
                 serving_data=settings.serving_data,
             ),
-            fingerprint("components.drift"),
+            fingerprint("components.validation.drift"),
         )
         self.gate = DriftGate(
             statistics=statistics, anomalies=self.validator.outputs["anomalies"], action=settings.drift
@@ -165,7 +165,7 @@ class Line:
             run=self.trainer.outputs["model_run"],
             examples=example_gen.outputs["examples"],
         ).with_id(f"Gallery.{job.variant}")
-        self.gallery = versioned(gallery, fingerprint("components.gallery"))
+        self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         self.resolver = Resolver(
             strategy_class=LatestBlessedRival,
             candidate=self.trainer.outputs["model"],
@@ -179,7 +179,7 @@ class Line:
             eval_config=eval_config(
                 variant.family,
                 floor,
-                fingerprint("components.evaluation"),
+                fingerprint("components.evaluation.eval_config"),
                 {**MAX_GAIN, **settings.max_gain} if settings.spans else None,
             ),
         ).with_id(f"Evaluator.{job.variant}")

@@ -7,9 +7,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from components import idx, sources
+from components.ingest import idx, sources
 from schemas import TEST_SPLIT, TRAIN_SPLIT
-from trainer import threads
+from trainer.devices import threads
 
 threads.one_an_operation()
 

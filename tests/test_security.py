@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from components import sources
-from pipeline import hooks
-from pipeline.notify import Notify
-from pipeline.settings import Settings
+from components.ingest import sources
+from pipeline.config.notify import Notify
+from pipeline.config.settings import Settings
+from pipeline.runs import hooks
 
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGES = ("components", "kubeflow", "pipeline", "requirements", "schemas", "trainer")
@@ -79,7 +79,7 @@ def test_arrays_of_objects_are_refused_where_checkpoints_are_read(tmp_path: path
 
     import numpy as np
 
-    from trainer.checkpoints import Checkpoints
+    from trainer.loop.checkpoints import Checkpoints
 
     content = io.BytesIO()
     np.savez(content, weights=np.array([{"a": 1}], dtype=object))
@@ -111,8 +111,8 @@ def test_the_image_ends_as_a_user_that_is_not_root() -> None:
 
 
 def test_the_pages_of_the_report_escape_by_default() -> None:
-    """What a page shows from outside is tried in tests/components/test_report_page.py."""
-    templates = ROOT / "components" / "templates"
+    """What a page shows from outside is tried in tests/components/reporting/test_report_page.py."""
+    templates = ROOT / "components" / "reporting" / "templates"
     for template in templates.glob("*.j2"):
         text = template.read_text()
         assert "autoescape false" not in text
@@ -157,7 +157,7 @@ def test_what_settings_may_hold_of_secrets_is_in_no_execution_property(tmp_path:
     """TFX writes execution properties to the metadata store and to logs; all come from the compiled IR."""
     from tfx.dsl.compiler import compiler
 
-    from components.sources import Dataset
+    from components.ingest.sources import Dataset
     from pipeline.pipeline import create_pipeline
 
     settings = Settings(

@@ -10,7 +10,7 @@ grey        no binarization; pixels in [0, 1].
 
 import tensorflow as tf
 
-from trainer import noise
+from trainer.models import noise
 
 
 def to_features(raw: tf.Tensor, protocol: str) -> tf.Tensor:

@@ -24,7 +24,7 @@ import tensorflow_transform as tft
 
 from schemas import IMAGE, LABEL, PIXELS_FEATURE, SIDE
 from trainer.binarize import to_inputs
-from trainer.model import Batch, Classifier, GenerativeModel, Hypernetwork, Model
+from trainer.models.model import Batch, Classifier, GenerativeModel, Hypernetwork, Model
 
 EVALUATION_SEED = (0, 0)
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from trainer import strict
+from schemas import strict
 from trainer.recipe import PROFILES, PROTOCOLS
 
 

@@ -5,7 +5,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from trainer import strict
+from schemas import strict
 
 PROFILES = {
     "smoke": "seconds; for tests of the line itself, not of the models",
@@ -56,8 +56,8 @@ class Recipe:
         first one stops training. On one device only.
       ema_decay: the model ends with an exponential moving average of its weights with this decay, which
         warms up as (1 + step) / (10 + step); 0: with the weights themselves.
-      cores: of the processor, that a step is laid out for (trainer.cores): 1 for steps of less than about a
-        millisecond, else 2 or as many as the machine has. Another number rounds differently.
+      cores: of the processor, that a step is laid out for (trainer.devices.cores): 1 for steps of less than
+        about a millisecond, else 2 or as many as the machine has. Another number rounds differently.
       patience: training stops after this many evaluations without a better bound (or cross-entropy) on the
         last HELD_OUT images of the training split, which it then does not train on, and the model ends with
         the best weights; 0: trains on everything, for all steps.

@@ -14,12 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import TRAIN_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
-from trainer import checkpoints, data, scale, variants
+from trainer import variants
+from trainer.devices import scale
 from trainer.export import export
-from trainer.fit import Fitted, fit
 from trainer.job import Job
+from trainer.loop import checkpoints, data
+from trainer.loop.fit import Fitted, fit
+from trainer.loop.warm import WarmStart
 from trainer.recipe import IMPORTANCE_SAMPLES, Recipe
-from trainer.warm import WarmStart
 
 CHECKPOINTS_VARIABLE = "LATENTLINE_CHECKPOINTS"
 """Environment variable that names a folder for checkpoints, where the pipeline root is not the place."""

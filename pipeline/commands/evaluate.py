@@ -35,11 +35,11 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Estimate and print."""
-    from components.frechet import FrechetError
-    from components.idx import IdxError
-    from components.likelihood import LikelihoodError
-    from components.sources import DataSourceError
-    from pipeline.evaluate import evaluate
+    from components.ingest.idx import IdxError
+    from components.ingest.sources import DataSourceError
+    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.evaluation.frechet import FrechetError
+    from pipeline.evaluation.likelihood import LikelihoodError
 
     try:
         evaluate(

@@ -40,7 +40,7 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the lineage."""
-    from pipeline import lineage
+    from pipeline.registry import lineage
 
     logging.getLogger("tensorflow").setLevel(
         logging.ERROR

@@ -45,7 +45,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Promote."""
-    from pipeline import production
+    from pipeline.registry import production
 
     return change(
         lambda home: production.promote(home, options.variant, options.model, options.reason, print),
@@ -56,8 +56,8 @@ def execute(options: argparse.Namespace) -> int:
 
 def change(do: Callable[[str], Any], home: str, tell: Callable[[Any], str]) -> int:
     """Change a home, with do(home), and tell what was done."""
-    from pipeline.errors import HomeInUse, HomeNotWritable, MetadataDamaged
-    from pipeline.production import ProductionError
+    from pipeline.config.errors import HomeInUse, HomeNotWritable, MetadataDamaged
+    from pipeline.registry.production import ProductionError
 
     try:
         done = do(str(pathlib.Path(home).expanduser().resolve()))
@@ -68,6 +68,6 @@ def change(do: Callable[[str], Any], home: str, tell: Callable[[Any], str]) -> i
 
 
 def told(done: Any) -> str:
-    """A pipeline.production.Change in words."""
+    """A pipeline.registry.production.Change in words."""
     instead = f", instead of {done.before}" if done.before else ""
     return f"{done.variant}: version {done.version} is current{instead}\nmodel {done.model}"

@@ -41,7 +41,7 @@ def execute(options: argparse.Namespace) -> int:
     """Prune."""
     if options.keep_runs < 1:
         return commands.fail(f"--keep-runs must be at least 1, got {options.keep_runs}", commands.BAD_REQUEST)
-    from pipeline import prune
+    from pipeline.registry import prune
 
     verb = "would remove" if options.dry_run else "removed"
     return change(

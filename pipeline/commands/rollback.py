@@ -35,7 +35,7 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Roll back."""
-    from pipeline import production
+    from pipeline.registry import production
 
     return change(
         lambda home: production.rollback(home, options.variant, options.to, options.reason, print),

@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 
 from pipeline import commands
-from pipeline.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
-from pipeline.journal import summary
-from pipeline.notify import EVENTS, Notify
-from pipeline.settings import Settings
+from pipeline.config.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
+from pipeline.config.notify import EVENTS, Notify
+from pipeline.config.settings import Settings
+from pipeline.home.journal import summary
 from trainer.recipe import PROFILES, PROTOCOLS
 
 EXIT_CODES = {
@@ -154,8 +154,8 @@ def execute(options: argparse.Namespace) -> int:
         print(yaml.safe_dump(json.loads(json.dumps(summary(settings))), sort_keys=False), end="")
         return commands.OK
 
-    from components.sources import DataSourceError
-    from pipeline.run import run
+    from components.ingest.sources import DataSourceError
+    from pipeline.runs.run import run
 
     try:
         run(settings, verbose=options.verbose)

@@ -10,10 +10,10 @@ import yaml
 
 from pipeline import commands
 from pipeline.commands import run
-from pipeline.errors import HomeNotWritable, ScheduleInUse, SettingsError
-from pipeline.notify import Notify
-from pipeline.process import command, environment
-from trainer import strict
+from pipeline.config.errors import HomeNotWritable, ScheduleInUse, SettingsError
+from pipeline.config.notify import Notify
+from pipeline.home.process import command, environment
+from schemas import strict
 
 EXAMPLES = """examples:
   latentline schedule --cron "0 3 * * *" --settings nightly.yaml     every night at 3:00
@@ -48,8 +48,8 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
-    from pipeline import cron
-    from pipeline.schedule import Service
+    from pipeline.service import cron
+    from pipeline.service.schedule import Service
 
     arguments = run.arguments_of(options)
     try:

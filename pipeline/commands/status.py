@@ -39,7 +39,7 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the status; its code."""
-    from pipeline import status
+    from pipeline.service import status
 
     home = pathlib.Path(options.home).expanduser().resolve()
     try:

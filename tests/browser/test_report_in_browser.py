@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components import figures, leaderboard, model_card, report_page
-from components.metrics import UNITS
+from components.evaluation.metrics import UNITS
+from components.reporting import figures, leaderboard, model_card, report_page
 from schemas import SIDE
 
 DESKTOP, PHONE = (1280, 900), (360, 780)

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from components import idx
-from components.idx import Images
+from components.ingest import idx
+from components.ingest.idx import Images
 from schemas import TRAIN_SPLIT
 
 pytestmark = pytest.mark.e2e
@@ -86,7 +86,7 @@ def test_every_variant_is_evaluated_blessed_and_pushed(home: Home) -> None:
 def test_the_pushed_model_is_served_through_the_example_path(home: Home, digits: dict[str, Images]) -> None:
     import tensorflow as tf
 
-    from components.examples import serialize
+    from components.ingest.examples import serialize
 
     [version] = home.versions()["mlp"]
     model = tf.saved_model.load(str(home.folder / "serving" / "mlp" / version))

@@ -11,8 +11,9 @@ import sys
 import pytest
 import yaml
 
-from components.versions import published, source
-from pipeline import cli, journal
+from components.serving.versions import published, source
+from pipeline import cli
+from pipeline.home import journal
 
 pytestmark = pytest.mark.e2e
 USER = getpass.getuser()

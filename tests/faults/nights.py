@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import platformdirs
 
-from components import idx, sources
+from components.ingest import idx, sources
 from schemas import CLASSES, SIDE, TEST_SPLIT, TRAIN_SPLIT
 
 PREFIX = {TRAIN_SPLIT: "train", TEST_SPLIT: "t10k"}

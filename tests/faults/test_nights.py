@@ -6,7 +6,7 @@ from typing import Any
 import nights
 import pytest
 
-from components import sources
+from components.ingest import sources
 
 pytestmark = pytest.mark.faults
 

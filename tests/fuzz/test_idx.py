@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 import schemas
-from components import idx
+from components.ingest import idx
 
 pytestmark = pytest.mark.usefixtures("bounded_memory")
 SIDE = schemas.SIDE

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from pipeline import ir, node
+from pipeline.dag import ir
+from pipeline.execution import node
 
 
 def one_line(error: Exception) -> str:

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
-from pipeline.errors import SettingsError
-from pipeline.settings import Settings
+from pipeline.config.errors import SettingsError
+from pipeline.config.settings import Settings
 from trainer import variants
 from trainer.recipe import PROFILES, PROTOCOLS, Recipe
 

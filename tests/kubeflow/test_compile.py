@@ -18,9 +18,9 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.dsl.compiler import compiler
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline import ir
-from pipeline.cluster import Cluster
-from pipeline.settings import Settings
+from pipeline.config.cluster import Cluster
+from pipeline.config.settings import Settings
+from pipeline.dag import ir
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 GOLDEN = pathlib.Path(__file__).parent / "golden"

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from kubernetes import client
 
-from pipeline import node
-from pipeline.cluster import Cluster
+from pipeline.config.cluster import Cluster
+from pipeline.execution import node
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 MANIFESTS = REPOSITORY / "kubeflow" / "manifests"

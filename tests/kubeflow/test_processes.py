@@ -219,7 +219,7 @@ def build(mariadb: dict[str, Any], compile_script: Any) -> Callable[..., World]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World]) -> World:
     """What is retrained every night: the newest folder of digits, from the weights of the night before."""
-    from components.sources import write_digits
+    from components.ingest.sources import write_digits
 
     volume = tmp_path_factory.mktemp("volume")
     write_digits(volume / "nights" / "span-1")
@@ -268,7 +268,7 @@ def test_the_trainers_trained_at_the_same_time(first_run: dict[str, list[Attempt
 def test_each_pushed_model_comes_from_the_training_of_its_own_variant(
     world: World, first_run: dict[str, list[Attempt]]
 ) -> None:
-    from components import versions
+    from components.serving import versions
 
     for variant in VARIANTS:
         serving = str(world.volume / "serving" / variant)
@@ -284,7 +284,7 @@ def test_trainers_side_by_side_end_at_the_weights_that_each_reaches_alone(
 ) -> None:
     from tfx.components.trainer.fn_args_utils import FnArgs
 
-    from pipeline.settings import Settings
+    from pipeline.config.settings import Settings
     from trainer.run import run_fn
 
     [graph], [examples] = (
@@ -342,7 +342,7 @@ def test_a_wrong_password_is_told_in_one_line_without_the_password(world: World)
 def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
     world: World, first_run: dict[str, list[Attempt]]
 ) -> None:
-    from components.sources import write_digits
+    from components.ingest.sources import write_digits
 
     write_digits(world.volume / "nights" / "span-2")
     name = trainer(STOPPED)

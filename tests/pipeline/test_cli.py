@@ -11,7 +11,7 @@ import filelock
 import pytest
 import yaml
 
-from components import idx
+from components.ingest import idx
 from pipeline.commands import run
 from trainer import variants
 

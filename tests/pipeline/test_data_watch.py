@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 from tfx.dsl.compiler.compiler import Compiler
 
-from components import idx, sources
-from components.drift import descriptions
-from pipeline.errors import RunFailed
-from pipeline.local import LocalRunner
+from components.ingest import idx, sources
+from components.validation.drift import descriptions
+from pipeline.config.errors import RunFailed
+from pipeline.config.settings import Settings
+from pipeline.execution.local import LocalRunner
 from pipeline.pipeline import create_pipeline
-from pipeline.report import outputs
-from pipeline.settings import Settings
+from pipeline.runs.report import outputs
 from schemas import IMAGE, TRAIN_SPLIT
 
 DATA_SIDE = (

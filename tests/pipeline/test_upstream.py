@@ -5,7 +5,7 @@ from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import La
 from tfx.types import standard_artifacts
 from tfx.utils import dependency_utils
 
-from pipeline.cluster import LOCAL_BEAM
+from pipeline.config.cluster import LOCAL_BEAM
 
 
 def test_tfx_still_packs_itself_for_beam_unless_an_image_is_named(monkeypatch: object) -> None:

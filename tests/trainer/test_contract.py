@@ -12,18 +12,18 @@ import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
-from components.examples import serialize
-from components.idx import Images
+from components.ingest.examples import serialize
+from components.ingest.idx import Images
 from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants
-from trainer.data import Examples
 from trainer.export import export
-from trainer.fit import fit
-from trainer.model import Batch, Classifier, GenerativeModel, Model
+from trainer.loop.data import Examples
+from trainer.loop.fit import fit
+from trainer.loop.steps import Steps
+from trainer.loop.warm import WarmStart
+from trainer.models.model import Batch, Classifier, GenerativeModel, Model
 from trainer.recipe import PROFILES
-from trainer.steps import Steps
 from trainer.transform import preprocessing_fn
-from trainer.warm import WarmStart
 
 NAMES = variants.names()
 SEED = tf.constant([3, 5])

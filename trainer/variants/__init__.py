@@ -2,7 +2,7 @@
 
 A variant's module holds a docstring (its datasheet: the first line is its summary; a paragraph or lines that
 begin with "Measured:" say what it reached), FAMILY, RECIPE, a frozen dataclass Config and build(config) ->
-trainer.model.Model.
+trainer.models.model.Model.
 """
 
 import ast
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainer import strict
+from schemas import strict
 from trainer.recipe import Recipe
 
 FAMILIES = ("generative", "classifier", "both")
@@ -35,7 +35,7 @@ class Variant:
         return strict.from_mapping(self.config_type, overrides)
 
     def build(self, overrides: Mapping[str, Any]) -> Any:
-        """A new trainer.model.Model, its weights drawn from Keras's global seed."""
+        """A new trainer.models.model.Model, its weights drawn from Keras's global seed."""
         return self.builder(self.config(overrides))
 
     @property

@@ -15,9 +15,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from trainer import checks, nets, noise, objectives
-from trainer.gaussian import GaussianVae
-from trainer.model import Batch, Objective, Phase
+from trainer.models import checks, nets, noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective, Phase
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

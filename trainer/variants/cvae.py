@@ -11,7 +11,7 @@ import dataclasses
 from keras import Sequential, layers
 
 from schemas import SIDE
-from trainer.gaussian import GaussianVae
+from trainer.models.gaussian import GaussianVae
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from trainer import checks, nets, objectives
-from trainer.model import Batch, GenerativeModel, Objective, Terms
+from trainer.models import checks, nets, objectives
+from trainer.models.model import Batch, GenerativeModel, Objective, Terms
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

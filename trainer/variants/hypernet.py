@@ -16,8 +16,8 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS
-from trainer import checks
-from trainer.model import Hypernetwork
+from trainer.models import checks
+from trainer.models.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

@@ -15,9 +15,9 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS
-from trainer import checks
-from trainer.cores import side_by_side
-from trainer.model import Hypernetwork
+from trainer.devices.cores import side_by_side
+from trainer.models import checks
+from trainer.models.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

@@ -15,8 +15,8 @@ import keras
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS
-from trainer import checks
-from trainer.model import Classifier
+from trainer.models import checks
+from trainer.models.model import Classifier
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

@@ -20,9 +20,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from trainer import checks, nets, objectives
-from trainer.gaussian import GaussianVae
-from trainer.model import Batch, Objective
+from trainer.models import checks, nets, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

@@ -10,8 +10,8 @@ import dataclasses
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS
-from trainer.layers import Linear
-from trainer.model import Classifier
+from trainer.models.layers import Linear
+from trainer.models.model import Classifier
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

@@ -27,9 +27,10 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import checks, noise, objectives, shares
-from trainer.dense import Dense
-from trainer.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
+from trainer.devices import shares
+from trainer.models import checks, noise, objectives
+from trainer.models.dense import Dense
+from trainer.models.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "both"

@@ -14,8 +14,8 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import CLASSES
-from trainer import checks
-from trainer.model import Classifier
+from trainer.models import checks
+from trainer.models.model import Classifier
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

@@ -12,9 +12,9 @@ import dataclasses
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS
-from trainer import checks
-from trainer.layers import Dropout, Linear
-from trainer.model import Classifier
+from trainer.models import checks
+from trainer.models.layers import Dropout, Linear
+from trainer.models.model import Classifier
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

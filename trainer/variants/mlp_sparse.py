@@ -17,9 +17,9 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import CLASSES, PIXELS
-from trainer import checks
-from trainer.layers import ActivityRegularization, Linear, functional
-from trainer.model import Batch, Classifier, Objective, correct, cross_entropy
+from trainer.models import checks
+from trainer.models.layers import ActivityRegularization, Linear, functional
+from trainer.models.model import Batch, Classifier, Objective, correct, cross_entropy
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"

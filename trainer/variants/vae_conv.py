@@ -23,9 +23,9 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import PIXELS, SIDE
-from trainer import checks, objectives
-from trainer.gaussian import GaussianVae
-from trainer.model import Batch, Objective
+from trainer.models import checks, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

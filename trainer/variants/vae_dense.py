@@ -22,10 +22,10 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import PIXELS, SIDE
-from trainer import checks, noise, objectives
-from trainer.gaussian import GaussianVae
-from trainer.model import Batch, Objective
-from trainer.nets import Sampling
+from trainer.models import checks, noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
+from trainer.models.nets import Sampling
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

@@ -30,10 +30,11 @@ import tensorflow as tf
 from keras import Sequential, layers
 
 from schemas import PIXELS, SIDE
-from trainer import checks, objectives, shares
-from trainer.cores import side_by_side
-from trainer.model import Batch, GenerativeModel, Objective, Terms
-from trainer.priors import CodePrior
+from trainer.devices import shares
+from trainer.devices.cores import side_by_side
+from trainer.models import checks, objectives
+from trainer.models.model import Batch, GenerativeModel, Objective, Terms
+from trainer.models.priors import CodePrior
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"

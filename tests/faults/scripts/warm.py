@@ -14,7 +14,13 @@ import subprocess
 import sys
 from typing import Any
 
-PRELOADED = ("pipeline.run", "pipeline.local", "pipeline.pipeline", "pipeline.recovery", "pipeline.report")
+PRELOADED = (
+    "pipeline.runs.run",
+    "pipeline.execution.local",
+    "pipeline.pipeline",
+    "pipeline.home.recovery",
+    "pipeline.runs.report",
+)
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from schemas import CLASSES, PIXELS
-from trainer import data, variants
-from trainer.model import Model
-from trainer.steps import Steps
+from trainer import variants
+from trainer.loop import data
+from trainer.loop.steps import Steps
+from trainer.models.model import Model
 
 IMAGES, BATCH, STEPS = 400, 40, 2
 

@@ -6,10 +6,10 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import CLASSES, PIXELS, SIDE
-from trainer import noise, objectives
-from trainer.data import Examples
-from trainer.gaussian import GaussianVae
-from trainer.model import Batch, Terms
+from trainer.loop.data import Examples
+from trainer.models import noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Terms
 from trainer.recipe import Budget, Recipe
 
 LATENT = 3

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 import tiny
 
-from trainer import scale
-from trainer.checkpoints import Checkpoints
-from trainer.fit import fit
+from trainer.devices import scale
+from trainer.loop.checkpoints import Checkpoints
+from trainer.loop.fit import fit
 
 
 def main(out: str, steps: str, folder: str = "") -> None:

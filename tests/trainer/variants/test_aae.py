@@ -5,9 +5,9 @@ import tensorflow as tf
 
 from schemas import PIXELS, SIDE
 from trainer import variants
-from trainer.data import Examples
-from trainer.fit import fit
-from trainer.model import Batch
+from trainer.loop.data import Examples
+from trainer.loop.fit import fit
+from trainer.models.model import Batch
 from trainer.variants.aae import AdversarialAutoencoder
 
 SMALL = {"latent": 2, "hidden": (6,), "discriminator": (5,)}

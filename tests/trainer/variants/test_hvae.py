@@ -9,8 +9,9 @@ import pytest
 import tensorflow as tf
 
 from schemas import SIDE
-from trainer import objectives, variants
-from trainer.model import Batch
+from trainer import variants
+from trainer.models import objectives
+from trainer.models.model import Batch
 from trainer.variants.hvae import HierarchicalVae
 
 REPEATS = 20_000

@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from schemas import SIDE
-from trainer import objectives, variants
-from trainer.model import Batch
+from trainer import variants
+from trainer.models import objectives
+from trainer.models.model import Batch
 from trainer.variants.iwae import Iwae
 
 SMALL = {"hidden": (4,), "latent": 2, "samples": 4}

@@ -3,7 +3,7 @@ import tensorflow as tf
 
 from schemas import CLASSES, PIXELS, SIDE
 from trainer import variants
-from trainer.model import Batch
+from trainer.models.model import Batch
 
 SEED = tf.constant([0, 1])
 

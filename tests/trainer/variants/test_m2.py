@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 
 from schemas import CLASSES, SIDE
-from trainer import noise, variants
-from trainer.model import Batch
+from trainer import variants
+from trainer.models import noise
+from trainer.models.model import Batch
 from trainer.variants.m2 import M2, balanced
 
 SMALL = {"latent": 1, "hidden": 4, "labels": 20, "labelled_batch": 5, "dropout": 0.0}

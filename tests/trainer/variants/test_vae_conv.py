@@ -4,8 +4,9 @@ import pytest
 import tensorflow as tf
 
 from schemas import PIXELS, SIDE
-from trainer import noise, variants
-from trainer.model import Batch
+from trainer import variants
+from trainer.models import noise
+from trainer.models.model import Batch
 
 SEED = tf.constant([2, 3])
 

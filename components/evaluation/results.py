@@ -1,0 +1,137 @@
+"""What the artifacts of a run say: metrics with intervals, the gate's verdict, and the data's statistics."""
+
+import math
+import os
+from typing import Any
+
+import tensorflow_model_analysis as tfma
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.types import artifact_utils
+from tfx.utils import io_utils
+
+from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
+from components.reporting import display
+from schemas import LABEL
+
+OVERALL = ""
+"""The slice of all examples; the others are named by their label."""
+
+Metric = dict[str, Any]
+"""{value, lower, upper, unit}; lower and upper are the ends of the 95 % confidence interval."""
+
+
+def overall_metrics(evaluation: str) -> dict[str, Metric]:
+    """The candidate's metrics over the whole split, by name."""
+    return sliced_metrics(evaluation).get(OVERALL, {})
+
+
+def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
+    """The candidate's metrics, slice -> name -> {value, lower, upper, unit}; labels in order."""
+    found: dict[str, dict[str, Metric]] = {}
+    for slice_metrics in tfma.load_metrics(evaluation):
+        keys = slice_metrics.slice_key.single_slice_keys
+        place = str(keys[0].int64_value) if keys else OVERALL
+        for item in slice_metrics.metric_keys_and_values:
+            name = item.key.name
+            if name in UNITS and item.key.model_name != "baseline" and not item.key.is_diff:
+                value = item.value.double_value.value
+                interval = item.confidence_interval
+                lower, upper = (
+                    bound.double_value.value if interval.HasField("standard_error") else value
+                    for bound in (interval.lower_bound, interval.upper_bound)
+                )
+                found.setdefault(place, {})[name] = {
+                    "value": value, "lower": lower, "upper": upper, "unit": UNITS[name],
+                }  # fmt: skip
+    return dict(sorted(found.items(), key=lambda entry: (len(entry[0]), entry[0])))
+
+
+def production_gain(evaluation: str) -> Metric | None:
+    """What the candidate gains over the model in production, paired, over the whole split; None without one.
+
+    {metric, value, lower, upper, unit}: the mean difference of the headline metric, its 95 % interval's ends.
+    """
+    found: Metric = {}
+    for slice_metrics in tfma.load_metrics(evaluation):
+        if slice_metrics.slice_key.single_slice_keys:
+            continue
+        for item in slice_metrics.metric_keys_and_values:
+            for part, end in (("value", GAIN), ("lower", GAIN_LOWER), ("upper", GAIN_UPPER)):
+                headline = item.key.name.removesuffix(f"_{end}")
+                if item.key.is_diff and headline != item.key.name:
+                    value = item.value.double_value.value
+                    found |= {"metric": headline, "unit": UNITS[headline], part: value}
+    return found or None
+
+
+def why_not(evaluation: str, variant: str) -> str:
+    """Which gates were closed to a model of `variant`, as a sentence; empty where it passed all."""
+    gain = production_gain(evaluation)
+    result = tfma.load_validation_result(evaluation)
+    reasons = []
+    for slice_failures in result.metric_validations_per_slice:
+        for failure in slice_failures.failures:
+            name, value = failure.metric_key.name, failure.metric_value.double_value.value
+            if failure.metric_threshold.HasField("value_threshold"):
+                floor = failure.metric_threshold.value_threshold.lower_bound.value
+                shown = "not a number" if math.isnan(value) else f"{value:.4g}"
+                reasons.append(f"{name} {shown} is below the floor {floor:.4g}")
+            elif gain is None or math.isnan(value):
+                reasons.append(
+                    f"{name} is {value:.4g}, which cannot be compared with the model in production"
+                )
+            elif name.endswith(f"_{GAIN_UPPER}"):
+                reasons.append(
+                    f"{gain['metric']} is worse than the model in production by at least {-value:.4g}: "
+                    f"{display.gain(gain)}"
+                )
+            else:
+                limit = failure.metric_threshold.change_threshold.absolute.value
+                reasons.append(
+                    f"too good to be true: {display.gain(gain)} {gain['metric']} against the model in "
+                    f"production, expected at most {limit:+.4g}; look at the span's labels, then "
+                    f"`latentline promote {variant}`"
+                )
+    return "; ".join(reasons)
+
+
+def data_statistics(statistics: Any) -> list[dict[str, Any]]:
+    """Of StatisticsGen's artifact, a split each: its name, examples, examples by label, and features."""
+    splits = []
+    for split in artifact_utils.decode_split_names(statistics.split_names):
+        folder = artifact_utils.get_split_uri([statistics], split)
+        stored = statistics_pb2.DatasetFeatureStatisticsList()
+        stored.ParseFromString(
+            io_utils.read_bytes_file(os.path.join(folder, statistics_gen.DEFAULT_FILE_NAME))
+        )
+        [data] = stored.datasets
+        features = [feature_statistics(feature) for feature in data.features]
+        labels: dict[str, int] = next(
+            (f.pop("values") for f in features if f["name"] == LABEL and "values" in f), {}
+        )
+        splits.append(
+            {
+                "split": split,
+                "examples": int(data.num_examples),
+                "labels": dict(sorted(labels.items())),
+                "features": features,
+            }
+        )
+    return splits
+
+
+def feature_statistics(feature: Any) -> dict[str, Any]:
+    """One feature: name, type, how many examples have none, and for categories how often each occurs."""
+    kind = feature.WhichOneof("stats")
+    found = {
+        "name": feature.path.step[0],
+        "type": statistics_pb2.FeatureNameStatistics.Type.Name(feature.type).lower(),
+        "missing": int(getattr(feature, kind).common_stats.num_missing),
+    }
+    if kind == "bytes_stats":
+        low, high = feature.bytes_stats.min_num_bytes, feature.bytes_stats.max_num_bytes
+        found["bytes"] = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    if kind == "string_stats":
+        found["values"] = {top.value: int(top.frequency) for top in feature.string_stats.top_values}
+    return found

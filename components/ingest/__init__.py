@@ -1,0 +1,1 @@
+"""IDX files and other sources of images, and the component that turns them into TFRecords."""

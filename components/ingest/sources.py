@@ -1,0 +1,479 @@
+"""Where the images of a run come from: a folder, MNIST (cached or downloaded) or scikit-learn's digits."""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import requests
+
+import schemas
+from components.ingest import idx
+
+MNIST = "mnist"
+AUTO = "auto"
+DIGITS = "digits"
+MNIST_DIR = "MNIST_DIR"
+"""Environment variable: a folder that holds MNIST."""
+
+MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+"""Where MNIST is downloaded from, in this order; each address takes a file name at its end."""
+
+CONNECT_SECONDS = 3.0
+"""Longest wait for one network address of a mirror."""
+ANSWER_SECONDS = 5.0
+"""Longest wait for a mirror's answer, all its addresses and the look-up of its name included."""
+SILENCE_SECONDS = 15.0
+"""Longest wait for more bytes."""
+ATTEMPTS = 5
+"""Requests for one file to one mirror; each must bring the file forward for the next to be made."""
+PART_BYTES = 2**14
+"""Bytes written at a time."""
+
+OTHER_WAYS = f"give a folder that holds it with --data DIR or {MNIST_DIR}, or use --data {AUTO}"
+WRITABLE = "expected a writable cache; make room or change its permissions, or give a folder with --data DIR"
+
+BORDER = 4
+"""Empty pixels around an enlarged digit, as around MNIST's."""
+DARK, BRIGHT = 64, 224
+"""Grey values that become 0 and 255, so that enlarged strokes are about as wide and as sharp as MNIST's."""
+EVERY = 5
+"""One digit of every class in so many is a test digit."""
+
+
+class DataSourceError(ValueError):
+    """Data that cannot be had; its one line says what was found (also apart), what was expected and to do."""
+
+    def __init__(self, found: str, expected: str = "") -> None:
+        super().__init__(f"{found}, {expected}" if expected else found)
+        self.found = found
+
+
+class Dataset(NamedTuple):
+    """A folder with the four IDX files of a data set."""
+
+    name: str  # "mnist" only when the files are the published ones
+    folder: str
+    note: str  # what it is, for a reader
+
+
+class Published(NamedTuple):
+    """A published file: its name, its length in bytes and its checksum, all uncompressed."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+PUBLISHED = (
+    Published(
+        "train-images-idx3-ubyte",
+        47_040_016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    Published(
+        "train-labels-idx1-ubyte",
+        60_008,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    Published(
+        "t10k-images-idx3-ubyte",
+        7_840_016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    Published(
+        "t10k-labels-idx1-ubyte",
+        10_008,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+)
+"""MNIST: images and labels of the training split, then of the test split."""
+
+Report = Callable[[str], None]
+
+
+def locate(
+    source: str,
+    *,
+    environment: Mapping[str, str],
+    cache: pathlib.Path,
+    report: Report,
+    mirrors: Sequence[str] = MIRRORS,
+    published: Sequence[Published] = PUBLISHED,
+) -> Dataset:
+    """The data set a source names, ready to be read.
+
+    "mnist": the folder MNIST_DIR of the environment, else cache / "mnist", filled from the mirrors when it
+    has to be; nothing else will do. "auto": the same, but when MNIST can be neither found nor downloaded, the
+    digits of scikit-learn, which report says in one line; a MNIST_DIR without MNIST stays an error. Anything
+    else is a folder, local or gs:// (write ./mnist for a folder of that name).
+
+    Progress goes to report, a line at a time. Raises DataSourceError.
+    """
+    if source not in (MNIST, AUTO):
+        return from_folder(source, published=published)
+    if chosen := environment.get(MNIST_DIR):
+        return _from_mnist_dir(chosen, published)
+    try:
+        return _from_cache(cache / MNIST, mirrors, published, report)
+    except DataSourceError as error:
+        if source == MNIST:
+            raise
+        report(f"MNIST could not be had: {error.found}; this run uses the handwritten digits of scikit-learn")
+        return write_digits(cache / DIGITS)
+
+
+def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> Dataset:
+    """The data set in a folder, named "mnist" when its files are the published ones, else after the folder.
+
+    A folder that is called mnist but holds something else is named "mnist-unverified", so that no figure is
+    taken for MNIST's. Raises DataSourceError when the folder or one of its files is missing or unreadable.
+    """
+    if not folder:
+        raise DataSourceError(
+            "the data source is empty", "expected a folder, mnist or auto; give one of them"
+        )
+    place = _place(folder)
+    try:
+        if is_published(place, published):
+            return _mnist(place)
+    except idx.IdxError as error:
+        raise DataSourceError(f"{error}, or use --data {MNIST} or --data {AUTO}") from error
+    base = os.path.basename(place) or "data"
+    name = f"{MNIST}-unverified" if base == MNIST else base
+    return Dataset(name, place, "IDX files, not MNIST as published")
+
+
+def is_published(folder: str, published: Sequence[Published] = PUBLISHED) -> bool:
+    """Whether the files of a folder are the published ones, byte for byte when uncompressed.
+
+    Raises idx.IdxError when one of the four files is missing or unreadable.
+    """
+    found = [path for pair in idx.split_files(folder).values() for path in pair]
+    return all(_matches(path, expected) for path, expected in zip(found, published, strict=True))
+
+
+def download(
+    folder: pathlib.Path, mirrors: Sequence[str], published: Sequence[Published], report: Report
+) -> None:
+    """Fetches the published files a folder lacks, as {name}.gz; a file appears there only whole and checked.
+
+    What a cut connection leaves behind ({name}.gz.part) is continued by the next attempt. Raises
+    DataSourceError when no mirror gives a file, OSError when the folder cannot be written.
+    """
+    for expected in published:
+        if not any(_holds(folder / f"{expected.name}{suffix}", expected) for suffix in ("", ".gz")):
+            _fetch(folder / f"{expected.name}.gz", mirrors, expected, report)
+
+
+def write_digits(folder: pathlib.Path) -> Dataset:
+    """Writes the digits of scikit-learn as four IDX files, always the same bytes; files that are right stay.
+
+    Raises DataSourceError when they cannot be written.
+    """
+    splits = digits()
+    try:
+        if not _holds_digits(folder, splits):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}-") as temporary:
+                fresh = pathlib.Path(temporary) / folder.name
+                fresh.mkdir()
+                for split, data in splits.items():
+                    for path, array in zip(_digit_files(fresh, split), data, strict=True):
+                        idx.write(path, array)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                os.rename(fresh, folder)
+    except (OSError, idx.IdxError) as error:
+        raise DataSourceError(
+            f"{idx.shown(str(folder))}: the digits cannot be written ({idx.reason(error)})", WRITABLE
+        ) from error
+    count = sum(len(data.labels) for data in splits.values())
+    return Dataset(
+        DIGITS,
+        os.path.abspath(folder),
+        f"{count:,} handwritten digits of scikit-learn, enlarged to {schemas.SIDE}x{schemas.SIDE} pixels",
+    )
+
+
+def digits() -> dict[str, idx.Images]:
+    """The digits of scikit-learn by split, enlarged; every EVERY-th of a class is in the test split."""
+    # Imported here because it takes more than a second and only this source needs it.
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    labels = bunch.target.astype(np.uint8)
+    images = np.stack([enlarge(image) for image in bunch.images])
+    held_out = every_nth_of_class(labels, EVERY)
+    return {
+        schemas.TRAIN_SPLIT: idx.Images(images[~held_out], labels[~held_out]),
+        schemas.TEST_SPLIT: idx.Images(images[held_out], labels[held_out]),
+    }
+
+
+def enlarge(image: npt.NDArray[Any]) -> idx.Bytes:
+    """A digit [8, 8], any range from 0, as uint8 [SIDE, SIDE] from 0 to 255, BORDER empty pixels around."""
+    from PIL import Image
+
+    side = schemas.SIDE - 2 * BORDER
+    # Pillow resizes 8-bit images in integer arithmetic: the result is the same on every machine.
+    small = Image.fromarray(_stretch(image, 0, image.max()))
+    large = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
+    sharp = _stretch(_stretch(large, 0, large.max()), DARK, BRIGHT)
+    return np.pad(sharp, BORDER)
+
+
+def every_nth_of_class(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.bool_]:
+    """bool [N], true for the first, the (n+1)-th, the (2n+1)-th ... occurrence of each label of [N]."""
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        chosen[np.flatnonzero(labels == label)[::n]] = True
+    return chosen
+
+
+class _MirrorError(Exception):
+    """Why a mirror did not give a file, in a few words."""
+
+
+def _place(folder: str) -> str:
+    return folder.rstrip("/") if idx.is_remote(folder) else os.path.abspath(os.path.expanduser(folder))
+
+
+def _mnist(folder: str) -> Dataset:
+    return Dataset(MNIST, folder, "MNIST as published")
+
+
+def _from_mnist_dir(folder: str, published: Sequence[Published]) -> Dataset:
+    place = _place(folder)
+    try:
+        if is_published(place, published):
+            return _mnist(place)
+    except idx.IdxError as error:
+        raise DataSourceError(f"{MNIST_DIR} is set: {error}, or unset {MNIST_DIR}") from error
+    raise DataSourceError(
+        f"{MNIST_DIR} is set: {idx.shown(place)} holds IDX files whose checksums are not MNIST's",
+        f"expected MNIST as published; correct or unset {MNIST_DIR}, or use --data DIR for other images",
+    )
+
+
+def _from_cache(
+    folder: pathlib.Path, mirrors: Sequence[str], published: Sequence[Published], report: Report
+) -> Dataset:
+    place = os.path.abspath(folder)
+    if _is_mnist(place, published):
+        return _mnist(place)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        download(folder, mirrors, published, report)
+    except OSError as error:
+        raise DataSourceError(
+            f"{idx.shown(place)}: cannot be written ({idx.reason(error)})", WRITABLE
+        ) from error
+    if not _is_mnist(place, published):
+        raise DataSourceError(
+            f"{idx.shown(place)}: holds other IDX files beside MNIST's",
+            "expected MNIST's alone; delete that folder to have it filled again",
+        )
+    return _mnist(place)
+
+
+def _is_mnist(folder: str, published: Sequence[Published]) -> bool:
+    try:
+        return is_published(folder, published)
+    except idx.IdxError:
+        return False
+
+
+def _matches(path: str, expected: Published) -> bool:
+    """Whether a file has the published bytes; reads no further than their length. Raises idx.IdxError."""
+    digest, size = hashlib.sha256(), 0
+    for chunk in idx.chunks(path):
+        digest.update(chunk)
+        size += len(chunk)
+        if size > expected.size:
+            return False
+    return digest.hexdigest() == expected.sha256
+
+
+def _holds(path: pathlib.Path, expected: Published) -> bool:
+    """Whether a file is there, whole and the published one."""
+    try:
+        return path.is_file() and _matches(str(path), expected)
+    except idx.IdxError:
+        return False
+
+
+def _fetch(target: pathlib.Path, mirrors: Sequence[str], expected: Published, report: Report) -> None:
+    """Fetches one file from the first mirror that gives the published bytes."""
+    part = target.with_name(f"{target.name}.part")
+    failures = []
+    for mirror in mirrors:
+        try:
+            if not _holds(part, expected):
+                _fetch_from(f"{mirror.rstrip('/')}/{target.name}", part, expected, report)
+        except _MirrorError as error:
+            failures.append(f"{_host(mirror)}: {error}")
+        else:
+            os.replace(part, target)
+            return
+    raise DataSourceError(
+        f"{target.name} cannot be downloaded ({'; '.join(failures)})",
+        f"expected a mirror of MNIST to send it; check the network, {OTHER_WAYS}",
+    )
+
+
+def _fetch_from(url: str, part: pathlib.Path, expected: Published, report: Report) -> None:
+    """Brings part to the published bytes, going on after cut connections. Raises _MirrorError."""
+    failure = _MirrorError("sent other bytes than the published ones")
+    for _ in range(ATTEMPTS):
+        start = _size(part)
+        try:
+            _transfer(url, part, expected, report)
+        except _MirrorError as error:
+            if _size(part) <= start:
+                raise
+            failure = error
+            continue
+        if _holds(part, expected):
+            return
+        # The beginning may have come from elsewhere: only a file that came whole speaks against the mirror.
+        part.unlink()
+        if not start:
+            break
+    raise failure
+
+
+def _transfer(url: str, part: pathlib.Path, expected: Published, report: Report) -> None:
+    """One request: appends what part lacks, or writes it anew when the mirror only sends whole files."""
+    start = _size(part)
+    with _answer(url, start) as response:
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # nothing comes after what part holds
+        if response.status_code not in (requests.codes.ok, requests.codes.partial_content):
+            raise _MirrorError(f"HTTP status {response.status_code}")
+        done, total = _extent(response)
+        if done not in (0, start):
+            raise _MirrorError(f"sent bytes from {done:,} on when asked from {start:,} on")
+        host = _host(url)
+        report(
+            f"{part.stem}: {'continuing' if done else 'downloading'} from {host}, {_progress(done, total)}"
+        )
+        with open(part, "ab") as file:
+            file.truncate(done)
+            try:
+                for chunk in response.iter_content(PART_BYTES):
+                    file.write(chunk)
+                    before, done = done, done + len(chunk)
+                    if total and _quarters(done, total) > _quarters(before, total):
+                        report(f"{part.stem}: {_progress(done, total)}")
+                    if done > _longest(expected):
+                        return  # no longer the published file, whatever follows
+            except requests.RequestException as error:
+                raise _MirrorError(f"connection lost after {_megabytes(done)}") from error
+
+
+def _answer(url: str, start: int) -> requests.Response:
+    """The answer to a request for the bytes from start on, its body still to be read.
+
+    Asks in a thread: name look-up and the trial of every address of a host have no common time limit.
+    """
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    answer: concurrent.futures.Future[requests.Response] = concurrent.futures.Future()
+
+    def ask() -> None:
+        try:
+            timeouts = (CONNECT_SECONDS, SILENCE_SECONDS)
+            answer.set_result(requests.get(url, headers=headers, stream=True, timeout=timeouts))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        return answer.result(ANSWER_SECONDS)
+    except concurrent.futures.TimeoutError:
+        raise _MirrorError(f"no answer within {ANSWER_SECONDS:g} s") from None
+    except requests.RequestException as error:
+        raise _MirrorError(_why(error)) from error
+
+
+def _why(error: requests.RequestException) -> str:
+    known = (
+        (requests.exceptions.ProxyError, "the proxy did not connect"),
+        (requests.exceptions.SSLError, "the TLS connection failed"),
+        (requests.exceptions.Timeout, f"no answer within {CONNECT_SECONDS:g} s"),
+        (requests.exceptions.ConnectionError, "no connection"),
+    )
+    return next((words for kind, words in known if isinstance(error, kind)), type(error).__name__)
+
+
+def _extent(response: requests.Response) -> tuple[int, int | None]:
+    """Where the body of an answer begins in the file, and how long that file is, if the answer says it."""
+    if response.status_code == requests.codes.ok:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if not found:
+        raise _MirrorError("sent a part of the file without saying which")
+    return int(found[1]), None if found[2] == "*" else int(found[2])
+
+
+def _longest(expected: Published) -> int:
+    """More bytes than a sensible gzip file of the published bytes has."""
+    return expected.size + expected.size // 100 + 1024
+
+
+def _size(path: pathlib.Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _quarters(done: int, total: int) -> int:
+    return 4 * done // total
+
+
+def _progress(done: int, total: int | None) -> str:
+    return f"{_megabytes(done)} of {_megabytes(total) if total else 'unknown size'}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.2f} MB"
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _stretch(image: npt.NDArray[Any], low: int, high: int) -> idx.Bytes:
+    """Grey values with low and all below at 0, high and all above at 255."""
+    stretched = np.round((image.astype(float) - low) * 255 / max(high - low, 1))
+    clipped: idx.Bytes = np.clip(stretched, 0, 255).astype(np.uint8)
+    return clipped
+
+
+def _digit_files(folder: pathlib.Path, split: str) -> idx.Pair:
+    begin = str(folder / idx.PREFIXES[split])
+    return idx.Pair(f"{begin}-images-idx3-ubyte", f"{begin}-labels-idx1-ubyte")
+
+
+def _holds_digits(folder: pathlib.Path, splits: Mapping[str, idx.Images]) -> bool:
+    """Whether a reader of the folder finds these images and labels."""
+    try:
+        found = {split: idx.read_pair(*pair) for split, pair in idx.split_files(str(folder)).items()}
+    except idx.IdxError:
+        return False
+    return all(
+        np.array_equal(mine, theirs)
+        for split, data in splits.items()
+        for mine, theirs in zip(data, found[split], strict=True)
+    )

@@ -1,0 +1,1 @@
+"""Versions of models in the serving folder, and the component that pushes them."""

@@ -1,0 +1,1 @@
+"""Components that stop a run whose data is invalid or has drifted."""

@@ -1,0 +1,342 @@
+"""DriftValidator and DriftGate: whether new data is like the data before it, and like what is served.
+
+TFDV compares distributions by the comparators of the schema: labels by the largest difference of a share,
+numbers by the Jensen-Shannon divergence (base 2, 0 to 1) of their histograms.
+"""
+
+import copy
+import logging
+import math
+import os
+from collections.abc import Iterator, Sequence
+
+import ml_metadata as mlmd
+import pyarrow as pa  # type: ignore[import-untyped]
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from google.protobuf import message
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
+from tfx import types
+from tfx.components.example_validator import executor as example_validator
+from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.base import base_driver
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.io import fileio
+from tfx.orchestration import metadata
+from tfx.orchestration.portable import base_driver as portable_driver
+from tfx.orchestration.portable import data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils
+
+from components.ingest import idx
+from components.ingest.example_gen import DELIVERED, SEPARATOR
+from components.ingest.examples import ink
+from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, TRAIN_SPLIT
+
+STOP, WARN = "stop", "warn"
+STATISTICS_ID = "statistics_id"
+"""Custom property of AcceptedData: the id of the statistics that were let through."""
+SERVING_FINGERPRINT = "serving_fingerprint"
+"""Execution property of DriftValidator: of the files of its serving data."""
+
+CHANCE_DEVIATIONS = 4.0
+CHANCE_CHI_SQUARED = 33.7
+"""Quantile 0.9999 of chi squared with 9 degrees of freedom, one less than TFDV's histograms have buckets."""
+
+COMPARATOR_REASONS = frozenset(
+    number for name, number in anomalies_pb2.AnomalyInfo.Type.items() if name.startswith("COMPARATOR_")
+)
+DISTANCES = {
+    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "largest difference of a share",
+    anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
+}
+FOUND = {"drift": "has drifted from the span before", "skew": "is not as clients send it"}
+
+log = logging.getLogger(__name__)
+
+
+class DataDrift(ValueError):
+    """The data of this run is not like the data before it, or not like what is served."""
+
+
+class ServingDataError(ValueError):
+    """The serving data cannot be used; the message names the file."""
+
+
+class AcceptedData(types.Artifact):  # type: ignore[misc]
+    """That DriftGate let the data of some statistics through, which later spans are compared with."""
+
+    TYPE_NAME = "LatentlineAcceptedData"
+
+
+class EarlierStatistics(ResolverStrategy):  # type: ignore[misc]
+    """The statistics of the newest earlier span that was let through.
+
+    A span that was stopped is no measure for the next one, nor is one that has been withdrawn, as long as
+    there is another; and a second identical run finds the same span and is cached. Inputs: `examples` and
+    `statistics` of this run, `previous` and `accepted`, all there are; the resolved `previous` may be empty.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Called by TFX; see the class."""
+        [statistics] = input_dict["statistics"]
+        [examples] = input_dict["examples"]
+        delivered = examples.get_string_custom_property(DELIVERED).split(SEPARATOR)
+        earlier = earlier_statistics(
+            statistics.span, input_dict["previous"], input_dict["accepted"], delivered
+        )
+        return {**input_dict, "previous": earlier}
+
+
+def earlier_statistics(
+    span: int,
+    statistics: Sequence[types.Artifact],
+    accepted: Sequence[types.Artifact],
+    delivered: Sequence[str],
+) -> list[types.Artifact]:
+    """The accepted statistics of the newest span before `span`, as a list of one; else an empty list.
+
+    delivered: numbers of the spans whose folders are there; others count only where none of those does, since
+    data is also removed for its age.
+    """
+    through = {artifact.get_int_custom_property(STATISTICS_ID) for artifact in accepted}
+    found = [artifact for artifact in statistics if artifact.id in through and artifact.span < span]
+    there = [artifact for artifact in found if str(artifact.span) in delivered]
+    return sorted(there or found, key=lambda artifact: (artifact.span, artifact.id))[-1:]
+
+
+class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignore[misc]
+    """Puts a fingerprint of the serving data's files among the execution properties, for TFX's cache.
+
+    Of the two bases TFX's compiler asks for the first, and the launcher calls the second.
+    """
+
+    def __init__(self, metadata_handle: metadata.Metadata) -> None:
+        base_driver.BaseDriver.__init__(self, metadata_handle)
+        portable_driver.BaseDriver.__init__(self, metadata_handle)
+
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        """Called by TFX."""
+        result = driver_output_pb2.DriverOutput()
+        folder = execution_info.exec_properties["serving_data"]
+        files = io_utils.generate_fingerprint("serving", os.path.join(folder, "*")) if folder else ""
+        result.exec_properties[SERVING_FINGERPRINT].string_value = files
+        return result
+
+
+@component
+def DriftValidator(  # type: ignore[no-untyped-def]
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
+    schema: InputArtifact[standard_artifacts.Schema],  # type: ignore[valid-type]
+    anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
+    serving_data: Parameter[str],
+    previous: InputArtifact[list[standard_artifacts.ExampleStatistics]] = None,  # type: ignore[valid-type, assignment]
+):
+    """Compares each split with the same split of an earlier span, and the training split with serving data.
+
+    Inputs: statistics and schema of this run, and earlier statistics if there are any. `serving_data` is a
+    folder of TFRecord files of tf.Examples as clients sent them, or empty. Output: `anomalies`, of drift and
+    skew alone, in TFDV's own format.
+    """
+    rules = io_utils.SchemaReader().read(os.path.join(schema.uri, "schema.pbtxt"))
+    [before] = previous or [None]
+    served = serving_statistics(serving_data, rules) if serving_data else None
+    splits = artifact_utils.decode_split_names(statistics.split_names)
+    anomalies.split_names = artifact_utils.encode_split_names(splits)
+    anomalies.span = statistics.span
+    for split in splits:
+        found = compare(
+            split_statistics(statistics, split),
+            rules,
+            previous=split_statistics(before, split) if before is not None else None,
+            serving=served if split == TRAIN_SPLIT else None,
+        )
+        folder = artifact_utils.get_split_uri([anomalies], split)
+        path = os.path.join(folder, example_validator.DEFAULT_FILE_NAME)
+        fileio.makedirs(folder)
+        io_utils.write_bytes_file(path, found.SerializeToString(deterministic=True))
+
+
+DriftValidator.DRIVER_CLASS = Driver
+
+
+@component
+def DriftGate(
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
+    accepted: OutputArtifact[AcceptedData],
+    action: Parameter[str],
+) -> None:
+    """Lets data through, or fails with DataDrift where DriftValidator found some and `action` is STOP."""
+    check(anomalies, action)
+    accepted.set_int_custom_property(STATISTICS_ID, statistics.id)
+
+
+def check(anomalies: standard_artifacts.ExampleAnomalies | str, action: str) -> None:
+    """Raise DataDrift if drift or skew was found and `action` is STOP; with WARN, log a warning."""
+    found = "; ".join(descriptions(anomalies))
+    if found and action == STOP:
+        raise DataDrift(
+            f"{found}. Look at the data, then accept it with --drift {WARN}, or take the span away"
+        )
+    if found:
+        log.warning("accepted since drift is set to %s: %s", WARN, found)
+
+
+def descriptions(anomalies: standard_artifacts.ExampleAnomalies | str) -> list[str]:
+    """What DriftValidator found, a sentence each, from its artifact or that artifact's folder."""
+    folder = anomalies if isinstance(anomalies, str) else anomalies.uri
+    found = []
+    for path in sorted(fileio.glob(os.path.join(folder, "Split-*", example_validator.DEFAULT_FILE_NAME))):
+        split = os.path.basename(os.path.dirname(path)).removeprefix("Split-")
+        proto = anomalies_pb2.Anomalies()
+        proto.ParseFromString(io_utils.read_bytes_file(path))
+        found += [f"{name} of the {split} split {text}" for name, text in _sentences(proto)]
+    return found
+
+
+def _sentences(proto: anomalies_pb2.Anomalies) -> Iterator[tuple[str, str]]:
+    """Of each anomaly the feature and the rest of the sentence."""
+    measured = set()
+    for info in sorted(proto.drift_skew_info, key=lambda info: str(info.path.step)):
+        feature = ".".join(info.path.step)
+        for kind, verdict in FOUND.items():
+            for each in getattr(info, f"{kind}_measurements"):
+                if each.value > each.threshold:
+                    measured.add(feature)
+                    distance = DISTANCES[each.type]
+                    yield (
+                        feature,
+                        f"{verdict}: {distance} {each.value:.3g}, up to {each.threshold:.3g} passes",
+                    )
+    for feature, anomaly in sorted(proto.anomaly_info.items()):
+        if feature not in measured:
+            yield feature, anomaly.description
+
+
+def compare(
+    statistics: statistics_pb2.DatasetFeatureStatisticsList,
+    schema: schema_pb2.Schema,
+    *,
+    previous: statistics_pb2.DatasetFeatureStatisticsList | None = None,
+    serving: statistics_pb2.DatasetFeatureStatisticsList | None = None,
+) -> anomalies_pb2.Anomalies:
+    """The drift from `previous` and the skew against `serving`, by the comparators of the schema.
+
+    What else the schema asks for is ExampleValidator's to check, and left out here. No threshold is below
+    what chance makes of so few examples (raise_to_chance). Serving data without labels is not asked for any.
+    """
+    if previous is None and serving is None:
+        return anomalies_pb2.Anomalies()
+    rules = copy.deepcopy(schema)
+    for feature in rules.feature:
+        for name, other in (("drift_comparator", previous), ("skew_comparator", serving)):
+            if feature.HasField(name) and other is not None:
+                sizes = [occurrences(each, feature.name) for each in (statistics, other)]
+                if all(sizes):
+                    raise_to_chance(getattr(feature, name), *sizes)
+                elif name == "skew_comparator":
+                    feature.ClearField(name)
+    found = tfdv.validate_statistics(
+        statistics, rules, previous_statistics=previous, serving_statistics=serving
+    )
+    for name, anomaly in list(found.anomaly_info.items()):
+        reasons = [reason for reason in anomaly.reason if reason.type in COMPARATOR_REASONS]
+        if not reasons:
+            del found.anomaly_info[name]
+    return found
+
+
+def raise_to_chance(comparator: schema_pb2.FeatureComparator, first: int, second: int) -> None:
+    """Raise the thresholds of a comparison of so many examples to what chance alone makes of them.
+
+    Of two samples of one distribution, a class's shares differ with variance p (1 - p) (1/n + 1/m), p about
+    1 / CLASSES; and 4 ln 2 times the harmonic mean of n and m times the divergence of their histograms is
+    about chi squared (the G-test). So few as 120 examples would else be found to drift from their like.
+    """
+    share = 1 / CLASSES
+    spread = math.sqrt(share * (1 - share) * (1 / first + 1 / second))
+    harmonic = 2 * first * second / (first + second)
+    for distance, chance in (
+        ("infinity_norm", CHANCE_DEVIATIONS * spread),
+        ("jensen_shannon_divergence", CHANCE_CHI_SQUARED / (4 * math.log(2) * harmonic)),
+    ):
+        if comparator.HasField(distance):
+            limit = getattr(comparator, distance)
+            limit.threshold = min(max(limit.threshold, chance), 1.0)
+
+
+def occurrences(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str) -> int:
+    """How many examples have the feature."""
+    for feature in statistics.datasets[0].features:
+        if list(feature.path.step) == [name]:
+            kind = feature.WhichOneof("stats")
+            return int(getattr(feature, kind).common_stats.num_non_missing)
+    return 0
+
+
+def split_statistics(
+    statistics: standard_artifacts.ExampleStatistics, split: str
+) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """The statistics that StatisticsGen left of one split."""
+    folder = artifact_utils.get_split_uri([statistics], split)
+    found = statistics_pb2.DatasetFeatureStatisticsList()
+    path = os.path.join(folder, statistics_gen.DEFAULT_FILE_NAME)
+    found.ParseFromString(io_utils.read_bytes_file(path))
+    return found
+
+
+def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2.DatasetFeatureStatisticsList:
+    """Statistics of the images' ink, and of labels where there are any. Raises ServingDataError."""
+    inks, labels = [], []
+    for image, label in served(folder):
+        inks.append([ink(image)])
+        labels.append(label)
+    columns = {INK: pa.array(inks, pa.list_(pa.float32()))}
+    if any(labels):
+        columns[LABEL] = pa.array([label or None for label in labels], pa.list_(pa.int64()))
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+    return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
+
+
+def served(folder: str) -> Iterator[tuple[bytes, list[int]]]:
+    """Image and labels (one or none) of each tf.Example in the TFRecord files of `folder`."""
+    files = sorted(path for path in fileio.glob(os.path.join(folder, "*")) if not fileio.isdir(path))
+    count = 0
+    for path in files:
+        kind = "GZIP" if path.endswith(".gz") else ""
+        try:
+            for record in tf.data.TFRecordDataset(path, kind).as_numpy_iterator():
+                count += 1
+                yield _sent(record, path)
+        except tf.errors.OpError as error:
+            raise ServingDataError(
+                f"{idx.shown(path)}: cannot be read ({' '.join(error.message.split())}), expected TFRecords "
+                "of serialized tf.Examples; take the file away"
+            ) from None
+    if not count:
+        raise ServingDataError(
+            f"{idx.shown(folder)}: holds no examples, expected TFRecord files of tf.Examples as clients sent "
+            "them; give another folder as serving data, or none"
+        )
+
+
+def _sent(record: bytes, path: str) -> tuple[bytes, list[int]]:
+    expected = f"expected a tf.Example with {PIXELS} bytes of {IMAGE!r}; take the file away"
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except message.DecodeError:
+        raise ServingDataError(
+            f"{idx.shown(path)}: holds a record that is no tf.Example, {expected}"
+        ) from None
+    images = features[IMAGE].bytes_list.value
+    if len(images) != 1 or len(images[0]) != PIXELS:
+        sizes = " and ".join(f"{len(image)}" for image in images) or "no"
+        raise ServingDataError(f"{idx.shown(path)}: holds an example with {sizes} bytes of image, {expected}")
+    return images[0], list(features[LABEL].int64_list.value[:1])

@@ -1,0 +1,1 @@
+"""What a user or a cluster configures, as typed and frozen records."""

@@ -1,0 +1,166 @@
+"""What a user can choose about a run: typed, frozen, and strict about its keys."""
+
+import dataclasses
+import importlib.util
+import pathlib
+import re
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.config.errors import SettingsError
+from pipeline.config.notify import Notify
+from schemas import strict
+from trainer import variants
+from trainer.job import Job
+
+VARIABLE = "LATENTLINE_SETTINGS"
+"""Environment variable that names a settings file, for runs through the tfx command."""
+DRIFT = ("stop", "warn")
+MAX_GAIN = {"accuracy": 0.2, "elbo": 50.0}
+"""A gain over the model in production that no night's data brings, as a fraction and in nats per image.
+
+Between budgets of one variant the bound moves by up to some tens of nats. Where train and test labels are
+wrong the same way, accuracy seems to gain 0.8; on inverted images, a bound 18,000 nats.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """A run of the pipeline.
+
+    Attributes:
+      variants: names of modules in trainer/variants, trained in this order; empty means all.
+      profile: smoke, quick or full: the budget of every variant.
+      data: a folder of IDX files, `mnist`, or `auto` (MNIST, or the embedded digits where it cannot be had).
+      protocol: binarization, threshold, stochastic, dynamic or grey.
+      home: folder for everything a run makes.
+      seed: of weights, batches and noise.
+      overrides: by variant, {"config": {...}, "recipe": {...}}: fields of its Config and of its RECIPE.
+      spans: 0 where `data` holds the images itself; else `data` holds folders span-1, span-2, ..., of which
+        so many of the newest are trained on; the newest one's test split is what models are compared on.
+      serving_data: folder of TFRecord files of tf.Examples as clients sent them, to be compared with the
+        training data; empty for none.
+      drift: what drift or skew does: `stop` the run before training, or `warn`.
+      max_gain: by headline metric, a gain over the model in production beyond which a model trained on spans
+        is not believed and not blessed; what is not named here is as in MAX_GAIN.
+      warm_start: start each training from the weights of the model in production.
+      keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
+      keep_runs: runs whose artifacts stay after a run that went well, the newest, beside those that made what
+        is in production; 0: all.
+      notify: hooks on failure, push and drift, as a Notify or the values of one.
+      mlflow: where to log results: a folder, a URI of one, or an MLflow server's address; empty for nowhere.
+      name: of the pipeline in the metadata store.
+    """
+
+    variants: tuple[str, ...] = ()
+    profile: str = "quick"
+    data: str = "auto"
+    protocol: str = "threshold"
+    home: str = "out"
+    seed: int = 0
+    overrides: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    spans: int = 0
+    serving_data: str = ""
+    drift: str = "stop"
+    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    warm_start: bool = False
+    keep: int = 10
+    keep_runs: int = 0
+    notify: Notify = dataclasses.field(default_factory=Notify)
+    mlflow: str = ""
+    name: str = "latentline"
+
+    def __post_init__(self) -> None:
+        try:
+            strict.check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+            object.__setattr__(self, "home", _resolved(self.home))
+            object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
+            self._check_operation()
+            self._check_retraining()
+            if len(set(self.variants)) < len(self.variants):
+                raise ValueError(f"a variant is named twice in {', '.join(self.variants)}")
+            strangers = sorted(set(self.overrides) - set(self.variants))
+            if strangers:
+                raise ValueError(f"overrides for {', '.join(strangers)}, which this run does not train")
+            for job in self.jobs(dataset=""):
+                variants.check_name(job.variant)
+                if job.variant in self.overrides:
+                    variant = variants.load(job.variant)
+                    variant.config(job.config)
+                    variant.recipe.with_overrides(job.recipe)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(str(error)) from error
+
+    def _check_retraining(self) -> None:
+        if self.spans < 0:
+            raise ValueError(f"spans must be a whole number, 0 for none, got {self.spans!r}")
+        if self.spans and self.data in ("auto", "mnist"):
+            raise ValueError(
+                f"spans are taken from a folder; give it as data (--data DIR), got {self.data!r}"
+            )
+        if self.drift not in DRIFT:
+            raise ValueError(f"unknown drift {self.drift!r}; choose from {', '.join(DRIFT)}")
+        for name, limit in self.max_gain.items():
+            if name not in MAX_GAIN:
+                raise ValueError(f"max_gain has no {name}; it takes {', '.join(MAX_GAIN)}")
+            if not limit > 0:
+                raise ValueError(f"max_gain of {name} must be a number above 0, got {limit!r}")
+
+    def _check_operation(self) -> None:
+        if self.keep < 0:
+            raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
+        if self.keep_runs < 0:
+            raise ValueError(f"keep_runs must be a number of runs, or 0 for all, got {self.keep_runs!r}")
+        if not re.match(r"(file|https?)://|(?!\w+://)", self.mlflow):
+            raise ValueError(f"mlflow must be a folder, file:///... or http(s)://..., got {self.mlflow!r}")
+        if "@" in urllib.parse.urlsplit(self.mlflow).netloc:
+            raise ValueError(
+                "mlflow holds a user's name or password, which the journal would keep; give them as "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
+            )
+        if self.mlflow and importlib.util.find_spec("mlflow") is None:
+            install = "pip install mlflow-skinny==2.19.0"
+            raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")
+        notify: object = self.notify
+        if isinstance(notify, Mapping):
+            object.__setattr__(self, "notify", strict.from_mapping(Notify, notify))
+
+    def jobs(self, dataset: str) -> list[Job]:
+        """What each trainer is asked to do."""
+        jobs = []
+        for name in self.variants:
+            override = dict(self.overrides.get(name, {}))
+            strangers = sorted(set(override) - {"config", "recipe"})
+            if strangers:
+                raise ValueError(
+                    f"overrides for {name} have no {', '.join(strangers)}; they take config, recipe"
+                )
+            values = {"variant": name, "dataset": dataset, "protocol": self.protocol}
+            jobs.append(Job.from_dict({**values, "profile": self.profile, "seed": self.seed, **override}))
+        return jobs
+
+    @classmethod
+    def from_file(cls, path: str) -> "Settings":
+        """Settings of a YAML file. Raises SettingsError."""
+        try:
+            with open(path) as file:
+                values = yaml.safe_load(file) or {}
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            raise SettingsError(f"cannot read the settings file {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise SettingsError(f"{path} holds a {type(values).__name__}; expected `key: value` lines")
+        try:
+            return strict.from_mapping(cls, values)
+        except ValueError as error:
+            raise SettingsError(f"{path}: {error}") from error
+
+
+def _resolved(home: str) -> str:
+    """The folder as an absolute path. Raises ValueError."""
+    try:
+        return str(pathlib.Path(home).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # a user that does not exist, a chain of links without end
+        raise ValueError(f"home {home!r} cannot be found ({error})") from error

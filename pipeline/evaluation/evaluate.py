@@ -1,0 +1,100 @@
+"""latentline evaluate: the importance-sampled likelihood of the test split under one exported model."""
+
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+import platformdirs
+from tqdm import tqdm
+
+from components.ingest import idx, sources
+from components.reporting.model_card import CARD
+from pipeline.evaluation import frechet, likelihood
+from schemas import TEST_SPLIT
+
+
+def evaluate(
+    model: str,
+    *,
+    data: str,
+    samples: int,
+    limit: int | None,
+    seed: int,
+    rows: int,
+    classifier: str | None = None,
+) -> likelihood.Likelihood:
+    """Estimate and print the test likelihood of a SavedModel.
+
+    model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings.
+    samples: importance samples an image. limit: images, spread over the test split; None for all.
+    rows: images times samples at a time. classifier: a SavedModel on whose features the distance of samples
+    from test images is measured and printed too. Raises LikelihoodError, FrechetError, DataSourceError and
+    IdxError.
+    """
+    if limit is not None and limit < 1:
+        raise likelihood.LikelihoodError(f"the limit must be at least 1 image, got {limit}")
+    folder = newest_version(model)
+    weigh = likelihood.log_weight(folder)
+    judge = frechet.load(newest_version(classifier), "classify") if classifier else None
+    cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
+    dataset = sources.locate(data, environment=os.environ, cache=cache, report=_tell)
+    examples = serialized(dataset.folder, limit)
+    total = len(examples) * samples
+    # Without a terminal there is nobody to watch a bar.
+    with tqdm(total=total, unit=" samples", unit_scale=True, disable=None, leave=False) as bar:
+        found = likelihood.estimate(
+            weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update
+        )
+    print(described(found, dataset.name, protocol(folder)))
+    if judge is not None:
+        from components.ingest.examples import serialize
+
+        apart = frechet.distance(frechet.load(folder, "sample"), judge, examples, serialize, seed)
+        print(
+            f"Fréchet   {apart.value:.3f} from samples to test images, in log-probabilities of {classifier}\n"
+            f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"
+        )
+    return found
+
+
+def newest_version(folder: str) -> str:
+    """The newest of the numbered versions in `folder`, or `folder` itself where there are none."""
+    place = pathlib.Path(folder).expanduser()
+    versions = [int(path.name) for path in place.glob("*") if path.name.isdigit() and path.is_dir()]
+    return str(place / str(max(versions))) if versions else str(place)
+
+
+def serialized(folder: str, limit: int | None) -> list[bytes]:
+    """Raw tf.Examples of the test split, `limit` of them evenly spread over it. Raises IdxError."""
+    from components.ingest.examples import serialize  # imports TensorFlow: errors come before it
+
+    pair = idx.read_pair(*idx.split_files(folder)[TEST_SPLIT])
+    count = len(pair.labels)
+    chosen = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
+    return [serialize(pair.images[i].tobytes(), int(pair.labels[i])) for i in chosen]
+
+
+def protocol(folder: str) -> str:
+    """The binarization that the model was trained and is evaluated with, as its card says; else unknown."""
+    card = pathlib.Path(folder, CARD)
+    return str(json.loads(card.read_text())["training"]["protocol"]) if card.exists() else "unknown"
+
+
+def described(found: likelihood.Likelihood, dataset: str, protocol: str) -> str:
+    """The estimate in a few lines, with units."""
+    sampling = "nan" if found.samples < 2 else f"{found.sampling_error:.3f}"
+    return "\n".join(
+        [
+            f"test NLL  {found.nll:.3f} +- {found.standard_error:.3f} nats per image "
+            f"(standard error, {sampling} of it from the sampling)",
+            f"          {found.bits_per_dimension:.4f} bits per pixel",
+            f"data      {found.images:,} test images of {dataset}, protocol {protocol}",
+            f"samples   {found.samples:,} an image, worth {found.effective_samples:.1f} (median)",
+        ]
+    )
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,91 @@
+"""How far a model's samples are from test images, on features of a classifier that this pipeline trained.
+
+The distance is that of Fréchet between Gaussians fitted to the features (Heusel et al. 2017), but the
+features are a small classifier's log-probabilities, not Inception's: it compares models of this pipeline
+under the same classifier, and is not the published FID.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from pipeline.evaluation import saved_model
+from schemas import CLASSES, PIXELS
+
+BATCH = 500
+SMALLEST = 1e-6
+"""Probabilities below this count as this much: float32 softmax leaves nothing to tell further down."""
+
+Array = npt.NDArray[Any]
+
+
+class FrechetError(ValueError):
+    """The distance cannot be computed; the one line says why and what to do."""
+
+
+class Distance(NamedTuple):
+    """The distance, and what it would be between test images themselves: the least a model can hope for."""
+
+    value: float
+    between_halves: float
+    images: int
+
+
+def frechet(one: Array, other: Array) -> float:
+    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features [N, D] and [M, D]; Dowson & Landau 1982."""
+    means = [features.mean(axis=0) for features in (one, other)]
+    covariances = [np.cov(features, rowvar=False) for features in (one, other)]
+    # C C' has the eigenvalues of C^(1/2) C' C^(1/2), which is symmetric: real and not negative.
+    values, vectors = np.linalg.eigh(covariances[0])
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    shared = np.linalg.eigvalsh(root @ covariances[1] @ root)
+    spread = np.trace(covariances[0] + covariances[1]) - 2 * np.sqrt(np.maximum(shared, 0.0)).sum()
+    return float(np.sum((means[0] - means[1]) ** 2) + spread)
+
+
+def distance(
+    generator: Any, judge: Any, examples: Sequence[bytes], serialize: Callable[[bytes, int], bytes], seed: int
+) -> Distance:
+    """Between as many samples of `generator` and the test `examples`, as `judge` sees them; both from `load`.
+
+    serialize: grey bytes and a label -> tf.Example. Samples are mean images, prepared as the classifier's own
+    inputs are. Raises FrechetError for too few examples.
+    """
+    if len(examples) < 2 * CLASSES:
+        raise FrechetError(f"a Fréchet distance needs at least {2 * CLASSES} images, got {len(examples)}")
+    made = []
+    for start in range(0, len(examples), BATCH):
+        count = min(BATCH, len(examples) - start)
+        images = generator.signatures["sample"](
+            seed=tf.constant(seed + start, tf.int32), count=tf.constant(count, tf.int32)
+        )["images"]
+        grey = np.round(255 * images.numpy()).astype(np.uint8).reshape(count, PIXELS)
+        made += [serialize(image.tobytes(), 0) for image in grey]
+    real, drawn = features(judge, examples), features(judge, made)
+    return Distance(frechet(drawn, real), frechet(real[::2], real[1::2]), len(examples))
+
+
+def features(judge: Any, examples: Sequence[bytes]) -> Array:
+    """Log-probabilities of the classes, centred: logits up to a constant, [N, CLASSES]."""
+    found = []
+    for start in range(0, len(examples), BATCH):
+        batch = tf.constant(list(examples[start : start + BATCH]))
+        probabilities = judge.signatures["classify"](examples=batch)["probabilities"].numpy()
+        logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
+        found.append(logits - logits.mean(axis=1, keepdims=True))
+    return np.concatenate(found)
+
+
+def load(folder: str, signature: str) -> Any:
+    """The SavedModel in `folder`. Raises FrechetError if it lacks the signature, `sample` or `classify`."""
+    if not tf.saved_model.contains_saved_model(folder):
+        raise FrechetError(f"{folder} is not a SavedModel; give a folder that holds saved_model.pb")
+    loaded = saved_model.load(folder, FrechetError)
+    if signature not in loaded.signatures:
+        kind = "classifier" if signature == "classify" else "generative model"
+        found = ", ".join(sorted(loaded.signatures)) or "none"
+        raise FrechetError(f"{folder} has no signature {signature} (it has: {found}); give a {kind}")
+    return loaded

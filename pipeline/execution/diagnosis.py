@@ -1,0 +1,71 @@
+"""What a failure means to whoever has to mend it, in one line."""
+
+import errno
+import re
+from collections.abc import Iterable, Iterator
+
+from pipeline.home import manifests as seals
+
+FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
+"""How the system, SQLite and quotas say that nothing more can be written, through whatever library."""
+DENIED = {errno.EROFS: "is on a read-only file system", errno.EACCES: "may not be written to"}
+_PATH = re.compile(r"(?<![\w.:/])/[^\s'\",;:\])]+")
+
+
+def explain(error: BaseException, home: str = "", inputs: Iterable[str] = ()) -> str:
+    """The error, and what to do about it where that can be told.
+
+    home: to be named where the error names no file. inputs: folders that were read when it happened; where
+    one of them is damaged, that is the cause.
+    """
+    if circumstance := of_the_disk(error, home):
+        return circumstance
+    for folder in inputs:
+        if wrong := seals.damage(folder, thorough=True):
+            return f"its input {folder} is damaged ({wrong}); the same command makes it again and goes on"
+    return _one_line(next(_chain(error)))
+
+
+def of_the_disk(error: BaseException, home: str = "") -> str:
+    """Where the disk is full or may not be written to and what to do, if that is what the error is about."""
+    chain = list(_chain(error))
+    words = [_one_line(each) for each in chain]
+    if any(full in text for full in FULL for text in words):
+        place = _path(chain, words) or home
+        return f"the disk is full at {place}; make room there, then the same command goes on from here"
+    for each, text in zip(chain, words, strict=True):
+        if isinstance(each, OSError) and each.errno in DENIED:
+            place = _path([each], [text]) or home
+            return f"{place} {DENIED[each.errno]}; make it writable, then the same command goes on from here"
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The cause at the bottom first, then what was made of it, then what was being handled meanwhile."""
+    causes = [error]
+    while causes[-1].__cause__ is not None:
+        causes.append(causes[-1].__cause__)
+    yield from reversed(causes)
+    context = error.__context__
+    while context is not None:
+        if context not in causes:
+            yield context
+        context = context.__context__
+
+
+def _one_line(error: BaseException) -> str:
+    """The error's own words without the traceback that Beam and TFX wrap around them."""
+    text = str(error).split(" [while running")[0].strip()
+    return " ".join(text.split()) or type(error).__name__
+
+
+def _path(chain: Iterable[BaseException], words: Iterable[str]) -> str:
+    """The first path that an error names."""
+    for error in chain:
+        for name in (getattr(error, "filename2", None), getattr(error, "filename", None)):
+            if isinstance(name, str | bytes):
+                return name if isinstance(name, str) else name.decode(errors="replace")
+    for text in words:
+        if found := _PATH.search(text):
+            return found[0].rstrip(".")
+    return ""

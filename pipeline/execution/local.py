@@ -1,0 +1,166 @@
+"""Runs the pipeline on this machine, one line a component."""
+
+import contextlib
+import datetime
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ml_metadata import errors
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.dsl.compiler import constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import local_dag_runner, runner_utils
+from tfx.orchestration.portable import runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from pipeline.config.errors import RunFailed
+from pipeline.dag import partial
+from pipeline.execution import diagnosis, outcome
+from pipeline.execution.launch import launch
+from pipeline.execution.node import mark_failed
+from pipeline.home import manifests as seals
+
+log = logging.getLogger(__name__)
+OWN = ("components", "trainer")
+"""Packages whose warnings are for the user, not only for the log."""
+
+
+class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
+    """TFX's LocalDagRunner with a line a component, honest about failures.
+
+    Where TFX stops at the first exception and passes over a failure that raises none, this runs every node
+    whose inputs exist, what compares variants without those that failed, and raises RunFailed at the end.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+        self.executions: dict[str, int] = {}
+        """Node id -> execution id in the metadata store, of the nodes that completed or were cached."""
+        self.failures: dict[str, str] = {}
+        """Node id -> what went wrong, of the nodes that failed; empty for those that were left out for it."""
+        self.all_cached = False
+        """Whether the run that ended had nothing to do."""
+
+    def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
+        """Run every node of the compiled pipeline. Raises RunFailed."""
+        runtime_parameter_utils.substitute_runtime_parameter(
+            pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()}
+        )
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
+        kind = deployment.metadata_connection_config.WhichOneof("connection_config")
+        connection = getattr(deployment.metadata_connection_config, kind)
+        failures = self.failures
+        verdicts: list[str] = []
+        for wrapped in pipeline.nodes:
+            node = wrapped.pipeline_node
+            name = node.node_info.id
+            if failures.keys() & set(node.upstream_nodes) and not partial.leave_out(node, failures):
+                failures[name] = ""
+                continue
+            started = time.perf_counter()
+            verdict, error = self._launch(pipeline, node, connection)
+            seconds = time.perf_counter() - started
+            if error:
+                failures[name] = f"{name} failed: {error}"
+                self._say(f"x {name:<28} {seconds:7.1f} s  FAILED")
+            elif not name.startswith("Resolver."):
+                verdicts.append(verdict)
+                self._say(f"+ {name:<28} {seconds:7.1f} s  {verdict}".rstrip())
+        told = [failure for failure in failures.values() if failure]
+        if len(told) < len(failures):
+            self._say(f"- {len(failures) - len(told)} components left out, since what they need is missing")
+        if told:
+            raise RunFailed("\n".join(told))
+        self.all_cached = all(verdicts)
+        if self.all_cached:
+            since = _newest(connection, self.executions)
+            self._say(
+                f"nothing to do: nothing has changed since the run of {since}; "
+                f"all {len(verdicts)} components came from the cache"
+            )
+
+    def _launch(
+        self, pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any
+    ) -> tuple[str, str]:
+        """Run one node; ("cached" or "", "") or ("", what went wrong)."""
+        name = node.node_info.id
+        try:
+            with warnings_to(self._say):
+                execution = launch(pipeline, node, connection)
+        except Exception as error:  # whatever a component raises is its failure, told in one line
+            log.exception("%s failed", name)
+            inputs = _inputs(connection, pipeline, name)
+            # Where TFX fails before an executor starts, it leaves the execution as running.
+            with contextlib.suppress(RuntimeError, errors.StatusError):
+                mark_failed(connection, node)
+            home = os.path.dirname(connection.sqlite.filename_uri)
+            return "", diagnosis.explain(error, home, inputs)
+        found = outcome.read(connection, execution)
+        if not found.good:
+            return "", "its inputs could not be resolved; the log says which"
+        if execution:
+            for uri in _artifacts(connection, execution, mlmd.Event.OUTPUT):
+                seals.seal(uri)
+        self.executions[name] = execution
+        return (found.value if found is outcome.Outcome.CACHED else ""), ""
+
+
+class Said(logging.Handler):
+    """Gives what it is sent to the user, a line each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by logging."""
+        self._say(f"! {' '.join(record.getMessage().split())}")
+
+
+@contextlib.contextmanager
+def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
+    """Let the user hear the warnings of our own components and trainers, beside the log."""
+    handler = Said(say)
+    loggers = [logging.getLogger(name) for name in OWN]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+def _inputs(connection: Any, pipeline: pipeline_pb2.Pipeline, node: str) -> list[str]:
+    """Folders of the input artifacts of the node's newest execution; empty where there is no telling."""
+    try:
+        with metadata.Metadata(connection) as handle:
+            name = f"{pipeline.pipeline_info.id}.{node}"
+            context = handle.store.get_context_by_type_and_name(constants.NODE_CONTEXT_TYPE_NAME, name)
+            executions = handle.store.get_executions_by_context(context.id) if context else []
+        newest = max((execution.id for execution in executions), default=0)
+        return _artifacts(connection, newest, mlmd.Event.INPUT) if newest else []
+    except (RuntimeError, errors.StatusError):  # the metadata store may be what is failing
+        log.exception("the inputs of %s cannot be listed", node)
+        return []
+
+
+def _newest(connection: Any, executions: Mapping[str, int]) -> str:
+    """When the newest of the artifacts was made that the executions put out or took from the cache."""
+    with metadata.Metadata(connection) as handle:
+        events = handle.store.get_events_by_execution_ids(list(executions.values()))
+        made = [event.artifact_id for event in events if event.type == mlmd.Event.OUTPUT]
+        newest = max(artifact.create_time_since_epoch for artifact in handle.store.get_artifacts_by_id(made))
+    return datetime.datetime.fromtimestamp(newest / 1000).strftime("%Y-%m-%d %H:%M")
+
+
+def _artifacts(connection: Any, execution: int, kind: int) -> list[str]:
+    """Local folders of the artifacts that the execution took in or put out."""
+    with metadata.Metadata(connection) as handle:
+        events = handle.store.get_events_by_execution_ids([execution])
+        artifacts = handle.store.get_artifacts_by_id([e.artifact_id for e in events if e.type == kind])
+    return [artifact.uri for artifact in artifacts if "://" not in artifact.uri]

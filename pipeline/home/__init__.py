@@ -1,0 +1,1 @@
+"""What lies in a home, and how it is kept whole."""

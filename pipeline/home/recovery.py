@@ -1,0 +1,205 @@
+"""Puts a home in order before a run, whatever became of the run before: killed, out of disk, damaged since.
+
+Called by the process that holds the home's lock, so that nothing it finds under way can really be. Nothing
+is lost: only files of executions that never completed are removed, and what is damaged or unknown to the
+metadata store is set aside and made again.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import sqlite3
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pipeline.config.errors import MetadataDamaged
+from pipeline.dag.target import Target
+from pipeline.home import manifests as seals
+
+COPY = ".bak"
+"""Ending of the copy of the metadata database that the last run, promotion or rollback left."""
+DAMAGED = "damaged"
+UNKNOWN = "unknown"
+PRUNED = "pruned"
+"""Endings of folders that were set aside; the last are on their way out (pipeline.registry.prune)."""
+STAGED = re.compile(r"\.\d+-[0-9a-f]{32}")
+"""Names under which components.serving.pusher copies a version before it is renamed into place."""
+UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def put_in_order(target: Target, say: Callable[[str], None]) -> None:
+    """Make the home of `target` ready for a run; a line for what was not in order. Raises MetadataDamaged.
+
+    Executions that are recorded as running are marked failed and their files removed; artifacts that are
+    gone or damaged are recorded as deleted, so that they are made again; what a killed push left is removed.
+    """
+    database, root = _database(target), pathlib.Path(target.root)
+    check_database(database, root)
+    remove_leftovers(root, pathlib.Path(target.serving))
+    if not database.exists():
+        return
+    with _store(target) as store:
+        if ended := end_executions(store, root):
+            say(f"! the run before was cut off in {', '.join(ended)}, which is done again")
+        for folder in set_unknown_aside(store, root):
+            say(f"! {folder} is unknown to {database.name}; set aside")
+        for found in delete_damaged(store):
+            say(f"! {found}; it is made again if it is needed")
+
+
+def keep_copy(target: Target) -> None:
+    """Copy the metadata database beside itself, whole or not at all. Raises OSError and sqlite3.Error."""
+    database = _database(target)
+    staging = database.with_name(f"{database.name}{COPY}.tmp")
+    with (
+        contextlib.closing(_connected(database)) as source,
+        contextlib.closing(sqlite3.connect(staging)) as copy,
+    ):
+        source.backup(copy)
+    os.replace(staging, database.with_name(database.name + COPY))
+
+
+def check_database(database: pathlib.Path, root: pathlib.Path) -> None:
+    """Raise MetadataDamaged if the database is not what a run has left: no SQLite file, damaged, or gone."""
+    if not database.exists() or not database.stat().st_size:
+        if any(root.glob("*/*/*")):
+            raise _damaged(database, root, "is empty" if database.exists() else "is gone")
+        return
+    try:
+        with contextlib.closing(_connected(database)) as connection:
+            [(verdict,)] = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in UNUSABLE:
+            raise MetadataDamaged(
+                f"{database} cannot be used ({error}); check its folder and its disk"
+            ) from error
+        verdict = str(error)
+    if verdict != "ok":
+        raise _damaged(database, root, f"is damaged ({' '.join(verdict.split())})")
+
+
+def end_executions(store: Any, root: pathlib.Path) -> list[str]:
+    """Mark every execution that is recorded as under way as failed and remove its files; the nodes' names."""
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    ended = []
+    for execution in [*_executions(store, "RUNNING"), *_executions(store, "NEW")]:
+        for folder in (*root.glob(f"*/*/{execution.id}"), *root.glob(f"*/.system/*/{execution.id}")):
+            shutil.rmtree(folder)
+        execution.last_known_state = mlmd.Execution.FAILED
+        store.put_executions([execution])
+        contexts = store.get_contexts_by_execution(execution.id)
+        nodes = {context.type: context.name.partition(".")[2] for context in contexts}
+        ended.append(nodes.get("node", f"execution {execution.id}"))
+    return ended
+
+
+def set_unknown_aside(store: Any, root: pathlib.Path) -> list[pathlib.Path]:
+    """Rename outputs of executions that are newer than any in the store, as after going back to its copy.
+
+    Their numbers will be given out again, and TFX would write among the files that are there.
+    """
+    execution = _newest_execution(store)
+    newest = execution.id if execution else 0
+    found = [path for path in root.glob("*/*/*") if path.name.isdecimal() and int(path.name) > newest]
+    for folder in found:
+        set_aside(folder, UNKNOWN)
+    return found
+
+
+def delete_damaged(store: Any) -> list[str]:
+    """Record artifacts whose folder is gone or damaged as deleted, the damaged set aside; a line for each.
+
+    The newest of their kind, which the next run is most likely to read, and after a failure all, are compared
+    byte for byte, the others by names and sizes.
+    """
+    from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+    live = [artifact for artifact in _artifacts(store) if "://" not in artifact.uri]
+    newest = {os.path.dirname(artifact.uri): artifact.id for artifact in live}  # ids ascend
+    last = _newest_execution(store)
+    suspicious = last is not None and last.last_known_state == mlmd.Execution.FAILED
+    told = []
+    for artifact in live:
+        folder = pathlib.Path(artifact.uri)
+        if folder.exists():
+            thorough = suspicious or newest[os.path.dirname(artifact.uri)] == artifact.id
+            wrong = seals.damage(artifact.uri, thorough)
+            if not wrong:
+                continue
+            told.append(f"{folder} is damaged ({wrong}), and now called {set_aside(folder, DAMAGED).name}")
+        else:
+            told.append(f"{folder} is gone")
+        artifact.state = mlmd.Artifact.DELETED
+        store.put_artifacts([artifact])
+    return told
+
+
+def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
+    """Remove working folders of executions that were cut off, and what a push or prune was killed over."""
+    staged = [path for path in serving.glob("*/.*") if STAGED.fullmatch(path.name)]
+    pruned = root.glob(f"*/*/*.{PRUNED}-*")
+    for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged, *pruned):
+        shutil.rmtree(path)
+
+
+def _damaged(database: pathlib.Path, root: pathlib.Path, found: str) -> MetadataDamaged:
+    copy = database.with_name(database.name + COPY)
+    how = (
+        f"`cp {copy} {database}` goes back to what the last run, promotion or rollback left"
+        if copy.exists()
+        else f"`mv {database.parent} {database.parent}.damaged` begins anew"
+    )
+    return MetadataDamaged(f"{database} {found}, though {root} holds what runs have made; {how}")
+
+
+def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
+    """The folder's new name, beside the old one."""
+    number = 1
+    while (place := folder.with_name(f"{folder.name}.{ending}-{number}")).exists():
+        number += 1
+    folder.rename(place)
+    seals.path_of(str(folder)).unlink(missing_ok=True)
+    return place
+
+
+def _database(target: Target) -> pathlib.Path:
+    return pathlib.Path(target.metadata.sqlite.filename_uri)
+
+
+def _connected(database: pathlib.Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)
+
+
+@contextlib.contextmanager
+def _store(target: Target) -> Iterator[Any]:
+    from tfx.orchestration import metadata
+
+    with metadata.Metadata(target.metadata) as handle:
+        yield handle.store
+
+
+def _executions(store: Any, state: str) -> Sequence[Any]:
+    import ml_metadata
+
+    options = ml_metadata.ListOptions(filter_query=f"last_known_state = {state}")
+    return list(store.get_executions(list_options=options))
+
+
+def _newest_execution(store: Any) -> Any:
+    """The newest execution, or None."""
+    import ml_metadata
+
+    options = ml_metadata.ListOptions(limit=1, order_by=ml_metadata.OrderByField.ID, is_asc=False)
+    return next(iter(store.get_executions(list_options=options)), None)
+
+
+def _artifacts(store: Any) -> Sequence[Any]:
+    """Artifacts that are live, ids ascending."""
+    import ml_metadata
+
+    options = ml_metadata.ListOptions(filter_query="state = LIVE")
+    return sorted(store.get_artifacts(list_options=options), key=lambda artifact: artifact.id)

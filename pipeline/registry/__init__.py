@@ -1,0 +1,1 @@
+"""Models in production: lineage, promotion, rollback and pruning."""

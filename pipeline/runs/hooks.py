@@ -1,0 +1,127 @@
+"""Tells the world what came of a run: commands and a webhook, on failure, on push and on drift.
+
+A command gets the event as JSON on its standard input, and its kind in LATENTLINE_EVENT; a webhook gets the
+same JSON by POST. What goes wrong with a hook is told, and never makes the run fail.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import subprocess
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import requests
+
+from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
+from pipeline.home import journal
+
+VARIABLE = "LATENTLINE_EVENT"
+"""Environment variable in which a command finds the kind of its event."""
+TRIES = 3
+"""How often a webhook is tried; after the first and second time it waits one and two seconds."""
+
+Event = dict[str, Any]
+"""{event, text, run}: failure, push or drift; what happened, in a line; the entry of the journal."""
+
+
+def events(entry: journal.Entry) -> list[Event]:
+    """What there is to tell of a run that has ended."""
+    found = {}
+    pushed = {n: o for n, o in entry.variants.items() if o.result == journal.PUSHED}
+    if entry.failed:
+        found[FAILURE] = entry.error or f"the run of {entry.started} {journal.DIED}"
+    if pushed:
+        found[PUSH] = ", ".join(f"{name} {outcome.version}" for name, outcome in pushed.items())
+    if entry.drift:
+        found[DRIFT] = "; ".join(entry.drift)
+    return [
+        {"event": kind, "text": " ".join(text.split()), "run": dataclasses.asdict(entry)}
+        for kind, text in found.items()
+    ]
+
+
+def fire(
+    notify: Notify,
+    told: list[Event],
+    environment: Mapping[str, str],
+    wait: Callable[[float], None] = time.sleep,
+) -> list[str]:
+    """Run the hooks of the events; what went wrong, a line a hook. wait: between tries, given seconds."""
+    problems = []
+    for event in told:
+        command = notify.command(event["event"])
+        if command:
+            problems.append(run_command(command, event, environment, notify.timeout))
+        if notify.webhook:
+            problems.append(post(notify.webhook, event, environment, notify.timeout, wait))
+    return [problem for problem in problems if problem]
+
+
+def run_command(command: str, event: Event, environment: Mapping[str, str], timeout: float) -> str:
+    """Run a hook's command for at most `timeout` seconds; what went wrong, or empty."""
+    words = shlex.split(command)
+    name = f"hook on {event['event']} ({words[0]})"
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**environment, VARIABLE: event["event"]},
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"{name} cannot be run: {error.strerror}"
+    try:
+        _, said = process.communicate(json.dumps(event), timeout=timeout)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        return f"{name} took longer than {timeout:g} s and was ended"
+    except BaseException:  # told to stop: nothing that was started here goes on alone
+        _kill(process)
+        raise
+    if process.returncode == 0:
+        return ""
+    last = said.strip().splitlines()[-1:]
+    return f"{name} ended with exit code {process.returncode}" + (f": {last[0]}" if last else "")
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """End the command and what it has started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def post(
+    webhook: str,
+    event: Event,
+    environment: Mapping[str, str],
+    timeout: float,
+    wait: Callable[[float], None],
+) -> str:
+    """POST the event, TRIES times at most; what went wrong, or empty. Names the host only: a URL is a key."""
+    url = environment.get(webhook[1:], "") if webhook.startswith("$") else webhook
+    name = f"webhook on {event['event']}"
+    if not url:
+        return f"{name}: the environment variable {webhook[1:]} is not set"
+    name = f"{name} ({urllib.parse.urlsplit(url).hostname})"
+    for attempt in range(1, TRIES + 1):
+        try:
+            answer = requests.post(url, json=event, timeout=timeout)
+        except requests.RequestException as error:
+            problem = f"{name}: no answer ({type(error).__name__})"
+        else:
+            if answer.ok:
+                return ""
+            problem = f"{name}: answered {answer.status_code}"
+            if answer.status_code < 500:  # it was understood and refused; asking again changes nothing
+                return problem
+        if attempt < TRIES:
+            wait(float(attempt))
+    return f"{problem}, {TRIES} times"

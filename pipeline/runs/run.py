@@ -1,0 +1,108 @@
+"""One run from settings to report: find the data, run every component, show what came of it."""
+
+import os
+import pathlib
+import time
+from collections.abc import Mapping
+
+import platformdirs
+
+from components.ingest import idx, sources
+from components.serving import versions
+from pipeline.config.errors import RunFailed
+from pipeline.config.settings import Settings
+from pipeline.execution import diagnosis
+from pipeline.execution.quiet import quiet
+from pipeline.home import journal
+from pipeline.runs.record import recorded
+
+
+def run(settings: Settings, verbose: bool = False) -> None:
+    """Run the pipeline of `settings` in this process and print its leaderboard.
+
+    Raises HomeInUse, HomeNotWritable, components.ingest.sources.DataSourceError and RunFailed.
+    """
+    started = time.perf_counter()
+    home = pathlib.Path(settings.home)
+    with recorded(settings, say) as entry:
+        log = home / "logs" / f"run-{entry.stamp}.log"
+        log.parent.mkdir(exist_ok=True)
+        entry.log = str(log)
+        say(f"latentline: {', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
+        try:
+            with quiet(str(log), verbose):
+                rows = run_components(settings, entry)
+        except RunFailed as failure:
+            if failure.leaderboard:
+                say(f"\n{failure.leaderboard}\n\nreport {home / 'report'}\nlog    {log}")
+            raise
+        except Exception as error:
+            if words := diagnosis.of_the_disk(error, settings.home):
+                raise RunFailed(words) from error
+            raise
+        seconds = time.perf_counter() - started
+        say(f"\n{rows}\n\ndone in {seconds:.1f} s")
+        say(f"report {home / 'report'}\nmodels {home / 'serving'}\nlog    {log}")
+
+
+def run_components(settings: Settings, entry: journal.Entry) -> str:
+    """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
+    dataset = locate(settings)
+    # Imported only now: they take seconds, in which a mistake in the data would go untold.
+    from pipeline.dag import target
+    from pipeline.execution.local import LocalRunner
+    from pipeline.home import recovery
+    from pipeline.pipeline import create_pipeline
+    from pipeline.registry import prune
+    from pipeline.runs import account
+
+    place = target.local(settings)
+    recovery.put_in_order(place, say)
+    runner = LocalRunner(say)
+    before = versions.by_variant(place.serving)
+    try:
+        runner.run(create_pipeline(settings, dataset))
+    except RunFailed as failure:
+        if "Leaderboard" in runner.executions:
+            failure.leaderboard = publish(settings, runner.executions, entry)
+            recovery.keep_copy(place)
+        raise
+    finally:
+        account.settle(entry, settings, runner, before, say)
+    if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
+        journal.discard(pathlib.Path(settings.home), entry)
+        return "nothing was run"
+    table = publish(settings, runner.executions, entry)
+    if settings.keep_runs:
+        pruned = prune.remove_old(settings.home, place, settings.keep_runs)
+        if pruned.artifacts:
+            say(f"- removed {pruned.text()}")
+    recovery.keep_copy(place)
+    return table
+
+
+def publish(settings: Settings, executions: Mapping[str, int], entry: journal.Entry) -> str:
+    """Put the run's report in place, and its results where the settings want them logged; the leaderboard."""
+    from pipeline.runs import report, tracking
+
+    table = report.publish(settings, executions["Leaderboard"])
+    entry.report = os.path.join(settings.home, "report")
+    if settings.mlflow:
+        tracking.publish(settings, executions, entry.stamp, say)
+    return table
+
+
+def locate(settings: Settings) -> sources.Dataset:
+    """Where the data of the settings lies. Raises DataSourceError."""
+    if settings.spans:
+        folder = settings.data.rstrip("/")
+        if not idx.is_remote(folder):
+            folder = str(pathlib.Path(folder).expanduser().resolve())
+        return sources.Dataset(os.path.basename(folder), folder, "")
+    cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
+    return sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
+
+
+def say(line: str) -> None:
+    """A line for the user."""
+    print(line, flush=True)

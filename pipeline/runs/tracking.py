@@ -1,0 +1,195 @@
+"""Logs what a run found to MLflow: one MLflow run for each variant, from the published report.
+
+MLflow is imported only where it is asked for: its import takes seconds, and no run needs it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from components.reporting.leaderboard import FILE
+from pipeline.config.settings import Settings
+from pipeline.dag.fingerprint import trainer_code
+from pipeline.runs import report
+from schemas import TRAINING_RECORD
+from trainer import variants
+from trainer.recipe import Budget
+
+log = logging.getLogger(__name__)
+
+ID = "latentline.id"
+"""Tag that tells an evaluated model from all others; nothing is logged twice under the same."""
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+"""What MLflow reads from the environment; by its own defaults a server that is down costs minutes."""
+METRICS, PARAMS = 1000, 100
+"""Most that MLflow takes in one request."""
+
+
+class Result(NamedTuple):
+    """What is logged of one variant; times in milliseconds since 1970."""
+
+    row: Mapping[str, Any]  # of the leaderboard
+    record: Mapping[str, Any]  # of the training
+    id: str
+    started: int
+    ended: int
+
+
+def publish(settings: Settings, executions: Mapping[str, int], run: str, say: Callable[[str], None]) -> None:
+    """Log the report of `settings`' home to `settings.mlflow`, with a line for the user.
+
+    executions: node id -> execution id, also of cached ones. run: what the log of this run is called by. A
+    model that is logged already is passed over; whatever goes wrong is told and changes nothing for the run.
+    """
+    place = address(settings.mlflow)
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow
+
+        mlflow.set_tracking_uri(place)  # what a client is given does not reach artifacts that a server stores
+        client = mlflow.MlflowClient()
+        experiment = _experiment(client, settings.name)
+        logged = [
+            _publish_one(client, experiment, result, settings, run)
+            for result in results(settings, executions)
+        ]
+        say(f"MLflow {place}: {sum(logged)} logged, {len(logged) - sum(logged)} there already")
+    except Exception as error:  # of any kind: a server, a disk, a proxy; the run is complete without it
+        log.exception("nothing more was logged to MLflow")
+        say(
+            f"! MLflow {place}: {words(error)}; the run itself is complete, the next one logs what is missing"
+        )
+
+
+def words(error: BaseException) -> str:
+    """What the error says; where the system refused something beneath it, what that was."""
+    inner = error
+    while inner.__context__ is not None:
+        inner = inner.__context__
+    said = " ".join(str(inner if isinstance(inner, OSError) else error).split())
+    return said[:300] or type(error).__name__
+
+
+def address(place: str) -> str:
+    """`place` as MLflow takes it: a folder becomes a file URI."""
+    return place if "://" in place else pathlib.Path(place).expanduser().resolve().as_uri()
+
+
+def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Result]:
+    """The variants of the published report that did not fail."""
+    database = os.path.join(settings.home, "metadata.db")
+    for row in json.loads(pathlib.Path(settings.home, "report", FILE).read_text()):
+        if "failed" in row:
+            continue
+        trained = report.outputs(database, executions[f"Trainer.{row['variant']}"])["model_run"]
+        evaluated = report.outputs(database, executions[f"Evaluator.{row['variant']}"])["evaluation"]
+        # The folder alone does not do: in a home that was removed and made again, numbers start anew.
+        told = f"{evaluated.uri} {evaluated.create_time_since_epoch}"
+        yield Result(
+            row,
+            json.loads(pathlib.Path(trained.uri, TRAINING_RECORD).read_text()),
+            hashlib.sha256(told.encode()).hexdigest()[:32],
+            trained.create_time_since_epoch - round(1000 * row["train_seconds"]),
+            evaluated.create_time_since_epoch,
+        )
+
+
+def _experiment(client: Any, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def _publish_one(client: Any, experiment: str, result: Result, settings: Settings, run: str) -> bool:
+    """Log one variant; False where it is there already."""
+    from mlflow.entities import Metric, Param
+
+    # Only what was logged to its end counts: the status is the last thing that is set.
+    known = f"attributes.status = 'FINISHED' and tags.`{ID}` = '{result.id}'"
+    if client.search_runs([experiment], known, max_results=1):
+        return False
+    name = result.row["variant"]
+    made = client.create_run(experiment, start_time=result.started, run_name=name, tags=tags(result, run))
+    number = made.info.run_id
+    for some in _batches((Param(key, str(value)) for key, value in params(result.row).items()), PARAMS):
+        client.log_batch(number, params=some)
+    points = (Metric(key, value, result.ended, step) for key, value, step in metrics(result))
+    for some in _batches(points, METRICS):
+        client.log_batch(number, metrics=some)
+    for folder, inside in (("pictures", "pictures"), ("cards", "model_card")):
+        client.log_artifacts(number, os.path.join(settings.home, "report", folder, name), inside)
+    client.set_terminated(number, "FINISHED", result.ended)
+    return True
+
+
+def tags(result: Result, run: str) -> dict[str, str]:
+    """What became of the model; and its description, which MLflow shows above everything else."""
+    row = result.row
+    return {
+        ID: result.id,
+        "latentline.run": run,
+        "blessed": "yes" if row["blessed"] else "no",
+        "why_not_blessed": row["why_not"],
+        "pushed_version": str(row["pushed_version"] or ""),
+        "mlflow.note.content": row.get("summary", ""),
+        "mlflow.source.name": "latentline",
+    }
+
+
+def params(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the model was trained with: every field of its Config and its recipe, and the code's version."""
+    variant = variants.load(row["variant"])
+    config = dataclasses.asdict(variant.config(row["config"]))
+    recipe = vars(variant.recipe.with_overrides(row["recipe"]))
+    kept = (
+        "variant",
+        "family",
+        "dataset",
+        "protocol",
+        "profile",
+        "seed",
+        "batch_size",
+        "examples",
+        "parameters",
+    )
+    return {
+        **{name: row[name] for name in kept},
+        **{name: row[name] for name in ("span", "warm_start") if row.get(name)},
+        **{f"config.{name}": value for name, value in config.items()},
+        **{
+            f"recipe.{name}": value.of(row["profile"]) if isinstance(value, Budget) else value
+            for name, value in recipe.items()
+        },
+        "code": trainer_code(row["variant"]),
+    }
+
+
+def metrics(result: Result) -> list[tuple[str, float, int]]:
+    """Name, value and step: test metrics with the ends of their 95 % interval, the curves of training, speed.
+
+    Values that are not finite are left out: not every MLflow server takes them.
+    """
+    row = result.row
+    found = [(name, row[name], row["steps"]) for name in ("train_seconds", "images_per_second")]
+    gain = {"gain_over_production": row["gain"]} if row.get("gain") else {}
+    for name, measured in {**row["metrics"], **gain}.items():
+        for end in ("value", "lower", "upper"):
+            key = f"test/{name}" if end == "value" else f"test/{name}_{end}"
+            found.append((key, measured[end], row["steps"]))
+    for curve, shown in (("curve", "train"), ("held_out", "held_out")):
+        for point in result.record.get(curve) or ():
+            found += [(f"{shown}/{term}", value, point["step"]) for term, value in point["values"].items()]
+    return [point for point in found if math.isfinite(point[1])]
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[Sequence[Any]]:
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

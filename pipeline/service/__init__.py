@@ -1,0 +1,1 @@
+"""Retraining on a schedule, and how a home is doing."""

@@ -1,0 +1,298 @@
+"""The service that retrains on a schedule: it stays in the foreground and starts `latentline run` when due.
+
+Each run is a process of its own, so that what it leaks or dies of does not matter here. This process only
+waits, and passes lines and signals on; it imports neither TensorFlow nor TFX.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+import filelock
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from pipeline.config.errors import HomeInUse, HomeNotWritable, ScheduleInUse
+from pipeline.config.notify import FAILURE, Notify
+from pipeline.home import journal, lock
+from pipeline.home.files import write_json
+from pipeline.home.process import command, environment, identity
+from pipeline.runs import hooks, record
+from pipeline.service import cron
+
+FILE = "schedule.json"
+LOCK = ".schedule.lock"
+LOG = "schedule.log"
+BEAT = 60.0
+"""Seconds between looks at the clock on the wall. A sleeping machine's timers stop; the clock does not."""
+POLL = 5.0
+"""Seconds between looks at whether a home that another run holds is free again."""
+
+
+@dataclasses.dataclass
+class State:
+    """What the service writes down about itself.
+
+    Attributes:
+      cron: when it is due.
+      arguments: of the runs.
+      host, pid, process: where the service runs (pipeline.home.process.identity).
+      since: when there first was a schedule here.
+      stopped: when the service last stopped; empty while it has not.
+      next: when it is due next.
+      started, ended, exit_code: of the last run that it started; empty and None where there is none.
+      error: the last line of a run that failed before it had an entry in the journal.
+    """
+
+    cron: str
+    arguments: list[str]
+    host: str
+    pid: int
+    process: str
+    since: str
+    stopped: str = ""
+    next: str = ""
+    started: str = ""
+    ended: str = ""
+    exit_code: int | None = None
+    error: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the service is there; on another machine that cannot be known."""
+        if self.stopped:
+            return False
+        return self.host != socket.gethostname() or identity(self.pid) == self.process
+
+
+def read(home: pathlib.Path) -> State | None:
+    """What the service of this home has written down; None where there is no schedule. Raises ValueError."""
+    try:
+        return State(**json.loads((home / FILE).read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{home / FILE} cannot be read ({error}); remove it and start the service"
+        ) from error
+
+
+class Service:
+    """Starts runs in a home when a crontab expression says so, one at a time, until it is told to stop.
+
+    trigger: when they are due, if that is not what `expression` says.
+    """
+
+    def __init__(
+        self,
+        home: pathlib.Path,
+        expression: str,
+        arguments: Sequence[str],
+        notify: Notify,
+        trigger: BaseTrigger | None = None,
+    ) -> None:
+        self._home = home
+        self._trigger = trigger or cron.trigger(expression)
+        self._notify = notify
+        now = _now().isoformat(timespec="seconds")
+        self._state = State(
+            cron=expression,
+            arguments=list(arguments),
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process=identity(os.getpid()),
+            since=now,
+        )
+        self._saving = threading.Lock()
+        self._wake = threading.Event()
+        self._due = False
+        self._signals = 0
+        self._child: subprocess.Popen[str] | None = None
+
+    def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. Raises ScheduleInUse, HomeNotWritable and ValueError."""
+        with self._only_one(), _handling((signal.SIGTERM, signal.SIGINT), self._told):
+            self._due = self._missed()
+            scheduler = BackgroundScheduler(
+                job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+            )
+            scheduler.add_job(self._come_due, self._trigger)
+            scheduler.add_job(self._save, "interval", seconds=BEAT)
+            self._save()
+            self._say(f'scheduled "{self._state.cron}", next at {self._state.next}, home {self._home}')
+            scheduler.start()
+            try:
+                self._serve()
+            finally:
+                scheduler.shutdown(wait=True)
+                self._state.stopped = _now().isoformat(timespec="seconds")
+                self._save()
+            self._say("stopped")
+
+    def _serve(self) -> None:
+        while not self._signals:
+            if self._due and self._home_is_free():
+                self._due = False  # what comes due from here on is another run
+                self._run_once()
+                self._save()
+            else:
+                self._wake.wait(POLL if self._due else None)
+                self._wake.clear()
+
+    def _missed(self) -> bool:
+        """Whether a run was due while nobody was here to start it, or was broken off; told in a line."""
+        before = read(self._home)
+        runs = [entry for entry in journal.read(self._home) if entry.command == journal.RUN]
+        if before is not None:
+            self._state = dataclasses.replace(
+                before, cron=self._state.cron, arguments=self._state.arguments, host=self._state.host,
+                pid=self._state.pid, process=self._state.process, stopped="",
+            )  # fmt: skip
+        if runs and (runs[-1].died or runs[-1].exit_code == 128 + signal.SIGTERM):
+            self._say(f"the run of {runs[-1].started} was broken off; going on with it")
+            return True
+        last = runs[-1].started if runs else self._state.since
+        due = cron.due(self._trigger, datetime.datetime.fromisoformat(last))
+        if due is None or due > _now():
+            return False
+        self._say(
+            f"the run that was due at {due.isoformat(timespec='seconds')} was missed; it is made up for"
+        )
+        return True
+
+    def _come_due(self) -> None:
+        """Called by the scheduler. While a run is under way, any number of times make one more run."""
+        self._due = True
+        self._wake.set()
+
+    def _home_is_free(self) -> bool:
+        try:
+            if lock.free(self._home):
+                return True
+        except HomeNotWritable:  # the run will say so, and count as failed
+            return True
+        self._say("another run is using the home; waiting for it to end")
+        while not self._signals and not lock.free(self._home):
+            self._wake.wait(POLL)
+            self._wake.clear()
+        return not self._signals
+
+    def _run_once(self) -> None:
+        """One run, to its end."""
+        known = len(journal.read(self._home))
+        self._state.started, self._state.ended, self._state.exit_code = _now().isoformat(), "", None
+        self._state.error = ""
+        self._save()
+        self._say("run begins")
+        self._child = subprocess.Popen(
+            command("run", *self._state.arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(os.environ),
+            start_new_session=True,  # Ctrl-C in the terminal is for this process, which passes SIGTERM on
+        )
+        if self._signals:  # told to stop between the last look and here
+            self._child.terminate()
+        last = ""
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            last = line.strip() or last
+            self._say(line.rstrip(), plain=True)
+        code = self._child.wait()
+        self._child = None
+        self._state.ended, self._state.exit_code = _now().isoformat(), code if code >= 0 else 128 - code
+        self._say(f"run ended with exit code {self._state.exit_code}")
+        self._tell_of_failure(code, known, last)
+
+    def _tell_of_failure(self, code: int, known: int, last: str) -> None:
+        """Run the hooks for a run that could not do so itself: it was killed, or never began."""
+        told = []
+        if code < 0:
+            with contextlib.suppress(HomeInUse), lock.exclusive(self._home):
+                told = [event for dead in record.bury(self._home, self._say) for event in hooks.events(dead)]
+        elif code not in (0, 130, 143) and len(journal.read(self._home)) == known:
+            self._state.error = last
+            told = [{"event": FAILURE, "text": last, "run": None}]
+        for problem in hooks.fire(self._notify, told, os.environ):
+            self._say(f"! {problem}")
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM and SIGINT: the first lets the run leave in good order, the second does not."""
+        self._signals += 1
+        self._wake.set()
+        child = self._child
+        if child is None or child.poll() is not None:
+            return
+        if self._signals == 1:
+            child.terminate()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def _save(self) -> None:
+        """Write the state down; also the scheduler's regular look at the clock."""
+        with self._saving:
+            due = cron.due(self._trigger, _now())
+            self._state.next = due.isoformat(timespec="seconds") if due else ""
+            try:
+                write_json(self._home / FILE, dataclasses.asdict(self._state))
+            except OSError as error:  # a full disk must not end the service; the next run will fail of it
+                print(
+                    f"! {self._home / FILE} cannot be written: {error.strerror}", file=sys.stderr, flush=True
+                )
+
+    def _say(self, line: str, plain: bool = False) -> None:
+        """A line for the terminal and the log; plain: of a run, as it came."""
+        text = line if plain else f"{_now().strftime('%Y-%m-%d %H:%M:%S')} schedule: {line}"
+        print(text, flush=True)
+        with contextlib.suppress(OSError), open(self._home / "logs" / LOG, "a") as file:
+            file.write(text + "\n")
+
+    @contextlib.contextmanager
+    def _only_one(self) -> Iterator[None]:
+        """Holds the home's schedule."""
+        try:
+            (self._home / "logs").mkdir(parents=True, exist_ok=True)
+            held = filelock.FileLock(self._home / LOCK)
+            held.acquire(timeout=0)
+        except filelock.Timeout as error:
+            before = read(self._home)
+            whose = f" (process {before.pid} on {before.host})" if before else ""
+            raise ScheduleInUse(
+                f"{self._home} has a schedule service already{whose}; stop it first, or give another --home"
+            ) from error
+        except OSError as error:
+            raise HomeNotWritable(
+                f"cannot write to {self._home} ({error.strerror}); free the disk, or give another --home"
+            ) from error
+        try:
+            yield
+        finally:
+            held.release()
+
+
+@contextlib.contextmanager
+def _handling(numbers: Sequence[signal.Signals], handler: Any) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone()

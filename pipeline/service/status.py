@@ -1,0 +1,179 @@
+"""How a home is doing, in the terms of monitoring plugins: OK, WARNING, CRITICAL or UNKNOWN.
+
+Reads the journal, the schedule and the serving folder, and neither imports TensorFlow nor opens the metadata.
+"""
+
+import dataclasses
+import datetime
+import pathlib
+from typing import Any
+
+from components.serving.versions import by_variant
+from pipeline.home import journal
+from pipeline.service import schedule
+
+OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
+NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+GRACE = datetime.timedelta(minutes=10)
+"""How late a run may begin before it is called overdue."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How a home is doing.
+
+    Attributes:
+      code: OK, WARNING, CRITICAL or UNKNOWN.
+      reasons: why it is not OK.
+      now: the run under way, if there is one.
+      last: the last run that is over, if there is one.
+      pushes: by variant, the last entry of the journal that changed what is in production.
+      production: by variant, the newest version in the serving folder.
+      schedule: what the service has written down, if there is one.
+    """
+
+    code: int
+    reasons: list[str]
+    now: journal.Entry | None
+    last: journal.Entry | None
+    pushes: dict[str, journal.Entry]
+    production: dict[str, int]
+    schedule: schedule.State | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As values of JSON."""
+        return {
+            "status": NAMES[self.code],
+            **dataclasses.asdict(self),
+            "died": bool(self.last and self.last.died),
+            "service_alive": bool(self.schedule and self.schedule.alive),
+        }
+
+
+def find(home: pathlib.Path, now: datetime.datetime) -> Status:
+    """The status of a home at `now`, a time with its zone. Raises ValueError for an unreadable schedule."""
+    entries = journal.read(home)
+    runs = [entry for entry in entries if entry.command == journal.RUN]
+    under_way = next((entry for entry in reversed(runs) if entry.alive), None)
+    last = next((entry for entry in reversed(runs) if not entry.alive), None)
+    plan = schedule.read(home)
+    versions = by_variant(str(home / "serving"))
+    pushes = {
+        name: entry
+        for entry in entries
+        for name, outcome in entry.variants.items()
+        if outcome.result == journal.PUSHED
+    }
+    grave = [*_of_run(last), *(_of_schedule(plan, under_way, last, now) if plan else [])]
+    slight = _of_models(last) + [
+        f"{path} is damaged and was passed over; remove it" for path in journal.unreadable(home)
+    ]
+    if not runs and not grave:
+        code, reasons = UNKNOWN, ["no run yet", *slight]
+    else:
+        code, reasons = (CRITICAL if grave else WARNING if slight else OK), grave + slight
+    return Status(
+        code=code,
+        reasons=reasons,
+        now=under_way,
+        last=last,
+        pushes=pushes,
+        production={name: found[-1] for name, found in versions.items() if found},
+        schedule=plan,
+    )
+
+
+def _of_run(last: journal.Entry | None) -> list[str]:
+    if last is None or not last.failed:
+        return []
+    if last.died:
+        return ["the last run ended without a word: it was killed, or the machine went down"]
+    return [f"the last run failed: {' '.join(last.error.split())}"]
+
+
+def _of_schedule(
+    plan: schedule.State, under_way: journal.Entry | None, last: journal.Entry | None, now: datetime.datetime
+) -> list[str]:
+    if not plan.alive:
+        since = f" since {plan.stopped}" if plan.stopped else ""
+        return [
+            f'the service of the schedule "{plan.cron}" is not running{since}; start it, or remove '
+            f"{schedule.FILE} to be without a schedule"
+        ]
+    found = []
+    refused = plan.exit_code not in (None, 0, 130, 143) and plan.error
+    if refused and (last is None or plan.started > last.started):
+        found.append(f"the last scheduled run did not begin: {plan.error}")
+    busy = under_way is not None or (plan.started and not plan.ended)
+    if plan.next and not busy and datetime.datetime.fromisoformat(plan.next) + GRACE < now:
+        found.append(f"the run that was due at {plan.next} has not begun")
+    return found
+
+
+def _of_models(last: journal.Entry | None) -> list[str]:
+    if last is None:
+        return []
+    refused = [
+        f"{name} was not pushed: {outcome.why}"
+        for name, outcome in last.variants.items()
+        if outcome.result == journal.REFUSED
+    ]
+    return [f"drift: {line}" for line in last.drift] + refused
+
+
+def text(found: Status) -> str:
+    """The status in lines; the first one alone is what monitors show."""
+    reasons = "; ".join(found.reasons) or "the last run went well"
+    lines = [f"{NAMES[found.code]}: {reasons}"]
+    if found.now:
+        lines.append(f"now         running since {_when(found.now.started)}, process {found.now.pid}")
+    if found.last:
+        lines.append(f"last run    {_when(found.last.started)}, {_ended(found.last)}")
+        if found.last.spans:
+            lines.append(f"data        {', '.join(found.last.spans)}")
+        width = max((len(name) for name in found.last.variants), default=0)
+        for name, outcome in found.last.variants.items():
+            lines.append(f"  {name:<{width}}  {_outcome(outcome)}")
+        lines += [f"hook        {problem}" for problem in found.last.hooks]
+    if found.schedule:
+        state = (
+            f"service alive, process {found.schedule.pid}" if found.schedule.alive else "service not running"
+        )
+        lines.append(f'next run    {_when(found.schedule.next)}, "{found.schedule.cron}", {state}')
+    else:
+        lines.append("next run    none: there is no schedule")
+    width = max((len(name) for name in found.production), default=0)
+    for name, version in found.production.items():
+        entry = found.pushes.get(name)
+        how = f", pushed {_when(entry.started)}{_by(entry)}" if entry else ""
+        lines.append(f"production  {name:<{width}}  {version}{how}")
+    if not found.production:
+        lines.append("production  nothing yet")
+    if found.last and found.last.log:
+        lines.append(f"log         {found.last.log}")
+    return "\n".join(lines)
+
+
+def _ended(entry: journal.Entry) -> str:
+    if entry.died:
+        return journal.DIED
+    how = "stopped" if entry.stopped else "failed" if entry.failed else "went well"
+    return f"{how} after {entry.seconds:.0f} s, exit code {entry.exit_code}"
+
+
+def _outcome(outcome: journal.Outcome) -> str:
+    version = f" {outcome.version}" if outcome.version else ""
+    words = {journal.CACHED: f"nothing new since{version}"}.get(outcome.result, outcome.result + version)
+    return words + (f": {outcome.why}" if outcome.why else "")
+
+
+def _by(entry: journal.Entry) -> str:
+    if entry.command == journal.RUN:
+        return ""
+    reason = f": {entry.reason}" if entry.reason else ""
+    return f" ({entry.command} by {entry.user}{reason})"
+
+
+def _when(moment: str) -> str:
+    """An ISO 8601 time for people; the zone is the machine's."""
+    return moment[:16].replace("T", " ") if moment else "never"

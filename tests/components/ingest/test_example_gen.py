@@ -1,0 +1,239 @@
+import pathlib
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.orchestration import metadata
+from tfx.orchestration.pipeline import Pipeline
+
+from components.ingest import example_gen, idx
+from components.ingest.idx import Images
+from pipeline.config.errors import RunFailed
+from pipeline.execution.local import LocalRunner
+from schemas import IMAGE, LABEL, SIDE, TEST_SPLIT, TRAIN_SPLIT
+
+
+def read_back(folder: pathlib.Path) -> Images:
+    files = sorted(str(path) for path in folder.glob("*.gz"))
+    spec = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
+    records = [record for file in files for record in tf.data.TFRecordDataset(file, "GZIP")]
+    parsed = tf.io.parse_example(records, spec)
+    images = tf.reshape(tf.io.decode_raw(parsed[IMAGE], tf.uint8), [-1, SIDE, SIDE])
+    return Images(images.numpy(), parsed[LABEL].numpy())
+
+
+def test_a_split_is_written_whole_and_in_order(tmp_path: pathlib.Path, digits: dict[str, Images]) -> None:
+    example_gen.write_split(digits[TRAIN_SPLIT], str(tmp_path))
+    back = read_back(tmp_path)
+    np.testing.assert_array_equal(back.images, digits[TRAIN_SPLIT].images)
+    np.testing.assert_array_equal(back.labels, digits[TRAIN_SPLIT].labels)
+
+
+def test_a_split_smaller_than_its_shards_is_written_too(tmp_path: pathlib.Path) -> None:
+    one = idx.Images(np.ones([1, SIDE, SIDE], np.uint8), np.array([3], np.uint8))
+    example_gen.write_split(one, str(tmp_path))
+    np.testing.assert_array_equal(read_back(tmp_path).labels, [3])
+
+
+def test_the_same_images_give_the_same_bytes(tmp_path: pathlib.Path, digits: dict[str, Images]) -> None:
+    for name in ("a", "b"):
+        example_gen.write_split(digits[TRAIN_SPLIT], str(tmp_path / name))
+    first, second = ([p.read_bytes() for p in sorted((tmp_path / n).iterdir())] for n in ("a", "b"))
+    assert first == second
+
+
+def deliver(folder: pathlib.Path, first: int = 0, count: int = 6) -> None:
+    """Four IDX files whose labels run from `first` on: `count` training images, two test images."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for prefix, size in (("train", count), ("t10k", 2)):
+        labels = np.arange(first, first + size, dtype=np.uint8)
+        images = np.broadcast_to(labels[:, None, None], [size, SIDE, SIDE]).astype(np.uint8)
+        idx.write(str(folder / f"{prefix}-images-idx3-ubyte"), images)
+        idx.write(str(folder / f"{prefix}-labels-idx1-ubyte"), labels)
+
+
+def folders(base: pathlib.Path, count: int) -> list[str]:
+    return [span.folder for span in example_gen.newest_spans(str(base), count)]
+
+
+def test_the_newest_spans_are_taken_newest_first_by_number_not_by_name(tmp_path: pathlib.Path) -> None:
+    for number in (2, 9, 10):
+        deliver(tmp_path / f"span-{number}")
+    assert folders(tmp_path, 2) == ["span-10", "span-9"]
+    assert folders(tmp_path, 5) == ["span-10", "span-9", "span-2"]
+
+
+def test_the_newest_version_of_a_span_is_taken(tmp_path: pathlib.Path) -> None:
+    deliver(tmp_path / "span-1")
+    for version in (2, 11):
+        deliver(tmp_path / "span-2" / f"version-{version}")
+    [newest, older] = example_gen.newest_spans(str(tmp_path), 2)
+    assert newest == (2, 11, "span-2/version-11")
+    assert older == (1, None, "span-1")
+
+
+def test_an_empty_span_is_passed_over_with_a_line_that_says_so(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(tmp_path / "span-8")
+    (tmp_path / "span-9").mkdir()
+    (tmp_path / "span-9" / ".train-images.part").write_bytes(b"x")
+    assert folders(tmp_path, 1) == ["span-8"]
+    assert caplog.messages == ["span-9 holds no files yet; the newest whole span is span-8"]
+
+
+def test_an_empty_version_is_passed_over_with_a_line_that_says_so(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver(tmp_path / "span-1" / "version-1")
+    (tmp_path / "span-1" / "version-2").mkdir()
+    assert folders(tmp_path, 1) == ["span-1/version-1"]
+    assert "span-1/version-2 holds no files yet" in caplog.text
+
+
+def test_a_half_delivered_span_is_an_error_that_names_span_and_file(tmp_path: pathlib.Path) -> None:
+    deliver(tmp_path / "span-1")
+    deliver(tmp_path / "span-2")
+    (tmp_path / "span-2" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(example_gen.SpanError) as caught:
+        folders(tmp_path, 1)
+    message = str(caught.value)
+    assert message.startswith("span-2 is not whole")
+    assert "t10k*labels*idx1*" in message
+    assert "deliver the rest, or take span-2 away" in message
+
+
+@pytest.mark.parametrize(
+    ("folders_made", "words"),
+    [
+        ((), "holds no folder span-1"),
+        (("span-1", "span-2"), "of span-2, span-1 none holds files"),
+        (("span-3", "span-03"), "span-03 and span-3 both are span 3, expected one"),
+    ],
+)
+def test_a_folder_without_one_clear_newest_span_is_refused(
+    folders_made: tuple[str, ...], words: str, tmp_path: pathlib.Path
+) -> None:
+    for name in folders_made:
+        (tmp_path / name).mkdir()
+    with pytest.raises(example_gen.SpanError, match=words):
+        folders(tmp_path, 1)
+
+
+def test_a_span_with_files_beside_versions_is_refused(tmp_path: pathlib.Path) -> None:
+    deliver(tmp_path / "span-1")
+    deliver(tmp_path / "span-1" / "version-1")
+    with pytest.raises(example_gen.SpanError, match="expected one or the other"):
+        folders(tmp_path, 1)
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(example_gen.SpanError, match="cannot be listed"):
+        folders(tmp_path / "nowhere", 1)
+
+
+class Line:
+    """A pipeline of IdxExampleGen alone, and what its runs left in the metadata store."""
+
+    def __init__(self, home: pathlib.Path, data: pathlib.Path) -> None:
+        self.home, self.data = home, data
+        self.said: list[str] = []
+
+    def run(self, spans: int) -> bool:
+        """Run; whether the result came from the cache."""
+        example_gen_node = example_gen.IdxExampleGen(str(self.data), spans)
+        self.said.clear()
+        LocalRunner(self.said.append).run(
+            Pipeline(
+                pipeline_name="line",
+                pipeline_root=str(self.home),
+                components=[example_gen_node],
+                enable_cache=True,
+                metadata_connection_config=self.connection(),
+            )
+        )
+        return self.said[-1].startswith("nothing to do")
+
+    def connection(self) -> Any:
+        return metadata.sqlite_metadata_connection_config(str(self.home / "metadata.db"))
+
+    def examples(self) -> Any:
+        """The newest artifact."""
+        with metadata.Metadata(self.connection()) as handle:
+            return handle.store.get_artifacts_by_type("Examples")[-1]
+
+    def labels(self, split: str) -> list[int]:
+        return sorted(read_back(pathlib.Path(self.examples().uri) / f"Split-{split}").labels.tolist())
+
+
+@pytest.fixture
+def line(tmp_path: pathlib.Path) -> Line:
+    for number, first in ((1, 10), (2, 20), (3, 30)):
+        deliver(tmp_path / "data" / f"span-{number}", first)
+    return Line(tmp_path / "home", tmp_path / "data")
+
+
+def test_a_window_trains_on_its_spans_together_and_tests_on_the_newest_alone(line: Line) -> None:
+    assert not line.run(2)
+    assert line.labels(TRAIN_SPLIT) == [*range(20, 26), *range(30, 36)]
+    assert line.labels(TEST_SPLIT) == [30, 31]
+    properties = line.examples().custom_properties
+    assert properties["span"].int_value == 3
+    assert properties["window"].string_value == "span-3, span-2"
+    assert line.examples().properties["span"].int_value == 3
+
+
+def test_what_nobody_touched_is_cached_and_a_withdrawn_span_is_not_missed(line: Line) -> None:
+    assert not line.run(1)
+    assert line.run(1)
+    shutil.move(line.data / "span-3", line.data.parent / "away")
+    assert not line.run(1)
+    assert line.labels(TRAIN_SPLIT) == list(range(20, 26))
+    shutil.move(line.data.parent / "away", line.data / "span-3")
+    assert line.run(1)
+
+
+def test_an_older_span_matters_only_inside_the_window(line: Line) -> None:
+    assert not line.run(2)
+    deliver(line.data / "span-1", 50, count=7)
+    assert line.run(2)
+    deliver(line.data / "span-2", 60, count=7)
+    assert not line.run(2)
+
+
+def test_a_new_version_is_new_data(line: Line) -> None:
+    for version, first in ((1, 40), (2, 50)):
+        deliver(line.data / "span-4" / f"version-{version}", first)
+        assert not line.run(1)
+        assert line.labels(TEST_SPLIT) == [first, first + 1]
+        assert line.examples().custom_properties["version"].int_value == version
+
+
+def test_a_user_hears_of_an_empty_span_and_of_a_broken_one_in_one_line(line: Line) -> None:
+    (line.data / "span-4").mkdir()
+    line.run(1)
+    assert line.said[0] == "! span-4 holds no files yet; the newest whole span is span-3"
+    (line.data / "span-4" / "train-images-idx3-ubyte").write_bytes(b"half")
+    with pytest.raises(RunFailed) as caught:
+        line.run(1)
+    [message] = str(caught.value).splitlines()
+    assert message.startswith("IdxExampleGen failed: span-4 is not whole")
+
+
+def test_a_corrupt_file_is_named_with_its_span(line: Line) -> None:
+    images = line.data / "span-3" / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:100])
+    with pytest.raises(RunFailed, match=r"span-3/train-images-idx3-ubyte: ends after 84 bytes") as caught:
+        line.run(1)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_without_spans_the_folder_itself_is_taken(tmp_path: pathlib.Path) -> None:
+    deliver(tmp_path / "data")
+    line = Line(tmp_path / "home", tmp_path / "data")
+    assert not line.run(0)
+    assert line.run(0)
+    assert line.labels(TEST_SPLIT) == [0, 1]
+    assert "window" not in line.examples().custom_properties

@@ -1,0 +1,214 @@
+import csv
+import io
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+from tfx.types import standard_artifacts
+
+from components.reporting import figures, gallery, leaderboard, model_card
+from components.serving import versions
+from schemas import SIDE
+
+
+def metric(value: float, half: float, unit: str = "nats per image") -> dict[str, Any]:
+    return {"value": value, "lower": value - half, "upper": value + half, "unit": unit}
+
+
+def row(variant: str = "cvae", elbo: float = -160.0, half: float = 1.0, **changes: Any) -> dict[str, Any]:
+    return {
+        "variant": variant, "family": "generative", "dataset": "mnist", "protocol": "threshold",
+        "profile": "quick", "seed": 0, "steps": 2000, "batch_size": 32, "parameters": 69_989,
+        "examples": 60_000, "importance_samples": 5, "train_seconds": 12.5, "step_seconds": 10.0,
+        "images_per_second": 2_000.0, "metrics": {"elbo": metric(elbo, half)}, "blessed": True, "why_not": "",
+        "pushed_version": 17, **changes,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [(-158.0, "better"), (-162.0, "worse"), (-159.0, "within noise")],
+)
+def test_a_change_counts_when_it_exceeds_both_intervals(now: float, verdict: str) -> None:
+    found = leaderboard.comparison(row(elbo=now), [row("other", -1.0), row(elbo=-160.0)])
+    assert found["verdict"] == verdict
+    assert found["margin"] == pytest.approx(2**0.5)
+    assert found["before"] == -160.0
+
+
+@pytest.mark.parametrize(
+    ("before", "words"),
+    [
+        ([], "no earlier run"),
+        ([row("mlp")], "no earlier run"),
+        ([row(protocol="dynamic")], "another protocol, dynamic"),
+        ([row(dataset="digits")], "another dataset, digits"),
+        ([row() | {"span": 3}], "another span, 3"),
+        ([row(metrics={})], "not measured in both"),
+        ([row(elbo=float("nan"))], "not a number"),
+    ],
+)
+def test_what_cannot_be_compared_is_not(before: list[dict[str, Any]], words: str) -> None:
+    assert words in leaderboard.comparison(row(), before)["why_not"]
+
+
+def test_models_that_also_classify_are_compared_by_their_bound() -> None:
+    now, before = (
+        row(family="both", elbo=elbo, metrics={"elbo": metric(elbo, 1), "accuracy": metric(0.9, 0.1)})
+        for elbo in (-150.0, -160.0)
+    )
+    assert leaderboard.comparison(now, [before])["metric"] == "elbo"
+
+
+def test_classifiers_are_compared_by_accuracy() -> None:
+    now, before = (
+        row(family="classifier", metrics={"accuracy": metric(value, 0.01)}) for value in (0.9, 0.95)
+    )
+    assert leaderboard.comparison(now, [before])["verdict"] == "worse"
+
+
+def test_the_csv_has_a_value_and_an_interval_for_each_metric() -> None:
+    classifier = row("mlp", metrics={"accuracy": metric(0.9, 0.01)}, blessed=False, why_not="a, b")
+    read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated([row(), classifier]))))
+    assert [line["variant"] for line in read] == ["cvae", "mlp"]
+    assert float(read[0]["elbo"]) == -160.0
+    assert (float(read[0]["elbo_lower"]), float(read[0]["elbo_upper"])) == (-161.0, -159.0)
+    assert (read[0]["accuracy"], read[1]["elbo"]) == ("", "")
+    assert read[1]["why_not"] == "a, b"
+
+
+def test_the_markdown_table_is_whole() -> None:
+    refused = row("mlp", metrics={"accuracy": metric(0.9, 0.01)}, blessed=False, why_not="a|b <i>")
+    lines = leaderboard.markdown([row(), refused]).strip().split("\n")
+    assert len(lines) == 4
+    assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
+    assert "-160.0 ±1.0" in lines[2]
+    assert lines[3].endswith("no: a\\|b &lt;i&gt; |")
+
+
+def test_what_failed_has_a_row_of_every_format_and_nothing_to_compare_with(tmp_path: pathlib.Path) -> None:
+    rows = [row(), leaderboard.failed_row("mlp", "Trainer.mlp failed: a|b")]
+    *_, line = leaderboard.markdown(rows).strip().split("\n")
+    assert line.startswith("| mlp |")
+    assert line.endswith("| Trainer.mlp failed: a\\|b |")
+    [_, read] = csv.DictReader(io.StringIO(leaderboard.comma_separated(rows)))
+    assert (read["variant"], read["blessed"], read["why_not"]) == ("mlp", "False", "Trainer.mlp failed: a|b")
+    assert (read["steps"], read["elbo"]) == ("", "")
+    assert leaderboard.metric_names(rows) == ["elbo"]
+    made = leaderboard.Report()
+    made.uri = str(tmp_path)
+    (tmp_path / leaderboard.FILE).write_text(json.dumps(rows))
+    assert [earlier["variant"] for earlier in leaderboard.earlier_rows([made])[0]] == ["cvae"]
+
+
+def test_the_metrics_that_models_are_judged_by_come_first() -> None:
+    metrics = dict.fromkeys(("rate", "accuracy", "elbo"), metric(1.0, 0.1))
+    assert leaderboard.metric_names([row(metrics=metrics)]) == ["elbo", "accuracy", "rate"]
+
+
+def report(number: int, runs: str) -> leaderboard.Report:
+    made = leaderboard.Report()
+    made.id = number
+    made.set_string_custom_property(leaderboard.RUNS, runs)
+    return made
+
+
+def runs(*numbers: int) -> list[standard_artifacts.ModelRun]:
+    made = []
+    for number in numbers:
+        run = standard_artifacts.ModelRun()
+        run.id = number
+        made.append(run)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("reports", "chosen"),
+    [
+        ([], []),
+        ([report(5, "1,2")], []),  # this very run, repeated
+        ([report(5, "1,2"), report(4, "1,3"), report(3, "0,2")], [4]),
+        ([report(6, "1,9"), report(5, "1,2"), report(7, "")], [6]),
+        ([report(6, "1,9"), report(7, "1")], [6]),  # this very run, when one of its variants had failed
+    ],
+)
+def test_a_run_is_compared_with_the_newest_report_on_another(
+    reports: list[leaderboard.Report], chosen: list[int]
+) -> None:
+    inputs = {"runs": runs(2, 1), "report": reports}
+    found = leaderboard.LatestOtherReport().resolve_artifacts(None, inputs)
+    assert [artifact.id for artifact in found["report"]] == chosen
+
+
+def test_a_report_that_was_deleted_is_no_earlier_run(tmp_path: pathlib.Path) -> None:
+    gone = leaderboard.Report()
+    gone.uri = str(tmp_path / "gone")
+    assert leaderboard.earlier_rows([gone]) == ([], "")
+    assert leaderboard.earlier_rows([]) == ([], "")
+    kept = leaderboard.Report()
+    kept.uri = str(tmp_path)
+    (tmp_path / leaderboard.FILE).write_text(json.dumps([row()]))
+    assert leaderboard.earlier_rows([kept]) == ([row()], str(tmp_path))
+
+
+def test_a_card_beside_a_model_is_written_whole_and_again(tmp_path: pathlib.Path) -> None:
+    card = model_card.card(row(), {}, [{"split": "train", "examples": 5}], source="/a")
+    for _ in range(2):
+        leaderboard.write_card(card, str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [model_card.CARD, model_card.TEXT]
+    assert json.loads((tmp_path / model_card.CARD).read_text()) == card
+
+
+def test_pictures_move_into_the_report_with_a_folder_a_variant(tmp_path: pathlib.Path) -> None:
+    source, target = tmp_path / "gallery", tmp_path / "report"
+    source.mkdir()
+    content = figures.tiles(np.zeros([1, 1, SIDE, SIDE]))
+    (source / "samples.png").write_bytes(content)
+    shown = {"file": "samples.png", "title": "t", "caption": "c"}
+    index = {"variant": "cvae", "pictures": [shown], "left_out": {}}
+    (source / gallery.INDEX).write_text(json.dumps(index))
+    with pytest.raises(ValueError, match="shows cvae; expected mlp's"):
+        leaderboard.copy_pictures(str(source), str(target), "mlp")
+    shown = leaderboard.copy_pictures(str(source), str(target), "cvae")
+    assert (target / shown["pictures"][0]["file"]).read_bytes() == content
+    slices = {
+        label: {"elbo": metric(-9.0, 1.0), "distortion": metric(7.0, 1.0), "rate": metric(2.0, 0.1)}
+        for label in ("0", "1")
+    }
+    leaderboard.add_bars(shown, str(target), "cvae", slices)
+    assert (target / "pictures" / "cvae" / "labels.png").exists()
+    assert shown["pictures"][-1]["title"] == "ELBO by label"
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_slices_without_a_bound_get_no_bars(value: float | None, tmp_path: pathlib.Path) -> None:
+    metrics = {"accuracy": metric(0.9, 0.1)}
+    if value is not None:
+        metrics |= {name: metric(value, 1.0) for name in ("elbo", "distortion", "rate")}
+    shown: dict[str, Any] = {"pictures": []}
+    leaderboard.add_bars(shown, str(tmp_path), "cvae", {"0": metrics})
+    assert shown == {"pictures": []}
+
+
+def test_the_gain_names_the_version_in_production(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
+    gain = {"metric": "elbo", "unit": "nats per image", "value": 1.2, "lower": 0.8, "upper": 1.6}
+    monkeypatch.setattr(leaderboard, "production_gain", lambda uri: gain if uri else None)
+    for version, source in ((3, "/a/model/7"), (5, "/a/model/9"), (6, "/a/model/7"), (8, "/a/model/11")):
+        (tmp_path / str(version)).mkdir()
+        (tmp_path / str(version) / versions.SOURCE).write_text(source)
+    evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
+    line = leaderboard.Line(None, None, evaluation, blessing, None, None)
+    assert leaderboard.against_production(line, str(tmp_path)) is None
+    evaluation.uri = "/a/evaluation"
+    blessing.set_string_custom_property("baseline_model", "/a/model/7")
+    found = leaderboard.against_production(line, str(tmp_path))
+    assert found == {**gain, "model": "/a/model/7", "version": 6}
+    blessing.set_string_custom_property("baseline_model", "/a/model/1")
+    assert leaderboard.against_production(line, str(tmp_path))["version"] is None
+    table = leaderboard.markdown([row(gain=found), row("mlp", gain=None)])
+    assert "| +1.2 [+0.8, +1.6] against version 6 | yes |" in table
+    read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated([row(gain=found), row("mlp")]))))
+    assert (read[0]["gain"], read[0]["gain_lower"], read[0]["gain_version"]) == ("1.2", "0.8", "6")
+    assert read[1]["gain"] == ""

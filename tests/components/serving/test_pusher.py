@@ -1,0 +1,163 @@
+import os
+import pathlib
+import threading
+
+import pytest
+
+from components.serving import pusher
+
+
+@pytest.fixture
+def model(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "model"
+    (folder / "variables").mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph" * 1000)
+    (folder / "variables" / "variables.index").write_bytes(b"weights" * 1000)
+    return folder
+
+
+def test_a_push_adds_one_whole_version(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
+    version = pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+    pushed = tmp_path / "serving" / str(version)
+    assert (pushed / "saved_model.pb").read_bytes() == (model / "saved_model.pb").read_bytes()
+    assert (pushed / "variables" / "variables.index").exists()
+    assert os.listdir(tmp_path / "serving") == [str(version)]
+
+
+def test_all_of_a_version_is_on_disk_before_it_has_its_name(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def note_fsync(descriptor: int) -> None:
+        done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    def note_rename(source: str, target: str) -> None:
+        done.append("renamed")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    version = tmp_path / "serving" / str(pusher.push(str(model), str(tmp_path / "serving"), "model/1"))
+    before = {pathlib.Path(path).name for path in done[: done.index("renamed")]}
+    assert {path.name for path in version.rglob("*")} <= before
+    assert done[-1] == str(tmp_path / "serving")
+
+
+def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
+    serving = str(tmp_path / "serving")
+    assert pusher.push(str(model), serving, "model/1") == pusher.push(str(model), serving, "model/1")
+    assert len(pusher.published(serving)) == 1
+
+
+def test_versions_ascend_even_when_the_clock_goes_back(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = str(tmp_path / "serving")
+    versions = []
+    for number, now in enumerate([1000.0, 400.0, 400.5, 2000.0]):
+        monkeypatch.setattr(pusher.time, "time", lambda now=now: now)
+        versions.append(pusher.push(str(model), serving, f"model/{number}"))
+    assert versions == [1000, 1001, 1002, 2000] == pusher.published(serving)
+
+
+def test_a_push_that_breaks_off_leaves_no_version_and_no_litter(
+    tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(source: str, target: str) -> None:
+        os.makedirs(target)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(pusher.io_utils, "copy_dir", break_off)
+    with pytest.raises(OSError, match="no space left"):
+        pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+    assert os.listdir(tmp_path / "serving") == []
+
+
+def test_a_reader_that_polls_never_sees_a_partial_version(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    partial, stop = [], threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for version in pusher.published(str(serving)):
+                files = {path.name for path in (serving / str(version)).rglob("*") if path.is_file()}
+                if not {"saved_model.pb", "variables.index", pusher.SOURCE} <= files:
+                    partial.append(version)
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(30):
+        pusher.push(str(model), str(serving), f"model/{number}")
+    stop.set()
+    reader.join()
+    assert partial == []
+    assert len(pusher.published(str(serving))) == 30
+
+
+def test_a_model_that_somebody_rolled_back_from_is_not_pushed_again_by_itself(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = str(tmp_path / "serving")
+    first, second = (pusher.push(str(model), serving, name) for name in ("model/1", "model/2"))
+    back = pusher.push(str(model), serving, "model/1", again=True)
+    assert pusher.published(serving) == [first, second, back]
+    assert pusher.push(str(model), serving, "model/2") == second
+    assert pusher.push(str(model), serving, "model/1", again=True) == back
+    assert pusher.published(serving) == [first, second, back]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(0, 4), (1, 1), (3, 3), (10, 4)])
+def test_the_newest_versions_stay_and_the_others_go_whole(
+    tmp_path: pathlib.Path, model: pathlib.Path, keep: int, left: int
+) -> None:
+    serving = tmp_path / "serving"
+    versions = [pusher.push(str(model), str(serving), f"model/{number}") for number in range(4)]
+    assert pusher.retain(str(serving), keep) == versions[: 4 - left]
+    assert sorted(os.listdir(serving)) == sorted(map(str, versions[4 - left :]))
+
+
+def test_what_a_broken_off_removal_left_goes_with_the_next_one(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    version = pusher.push(str(model), str(serving), "model/1")
+    (serving / f"{pusher.REMOVED}7-abc" / "variables").mkdir(parents=True)
+    assert pusher.retain(str(serving), 5) == []
+    assert os.listdir(serving) == [str(version)]
+
+
+def test_a_reader_that_polls_never_sees_half_of_a_version_that_is_removed(
+    tmp_path: pathlib.Path, model: pathlib.Path
+) -> None:
+    serving = tmp_path / "serving"
+    serving.mkdir()
+    partial, stop = [], threading.Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for version in pusher.published(str(serving)):
+                # Held open by its folder, as a server that loads it would: a rename does not take files away.
+                try:
+                    handle = os.open(serving / str(version), os.O_RDONLY)
+                except FileNotFoundError:
+                    continue
+                names = set(os.listdir(handle))
+                os.close(handle)
+                if names and (serving / str(version)).exists() and "saved_model.pb" not in names:
+                    partial.append(version)
+
+    reader = threading.Thread(target=poll)
+    reader.start()
+    for number in range(30):
+        pusher.push(str(model), str(serving), f"model/{number}")
+        pusher.retain(str(serving), 2)
+    stop.set()
+    reader.join()
+    assert partial == []
+    assert len(pusher.published(str(serving))) == 2

@@ -1,0 +1,288 @@
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics import stats_impl
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tfx.types import standard_artifacts
+
+from components.ingest import idx, sources
+from components.ingest.example_gen import DELIVERED
+from components.ingest.examples import ink, serialize
+from components.ingest.idx import Images
+from components.validation import drift
+from schemas import IMAGE, INK, LABEL, PIXELS, SCHEMA_FILE, SIDE, TRAIN_SPLIT
+
+
+@pytest.fixture(scope="module")
+def schema() -> schema_pb2.Schema:
+    return tfdv.load_schema_text(str(SCHEMA_FILE))
+
+
+@pytest.fixture(scope="module")
+def many() -> Images:
+    """All of scikit-learn's training digits, in an order without meaning."""
+    images, labels = sources.digits()[TRAIN_SPLIT]
+    order = np.random.default_rng(0).permutation(len(labels))
+    return Images(images[order], labels[order])
+
+
+def part(data: Images, chosen: Any) -> Images:
+    return Images(data.images[chosen], data.labels[chosen])
+
+
+def statistics(data: Images, schema: schema_pb2.Schema) -> Any:
+    columns = {
+        LABEL: pa.array([[int(label)] for label in data.labels], pa.list_(pa.int64())),
+        INK: pa.array([[ink(image.tobytes())] for image in data.images], pa.list_(pa.float32())),
+    }
+    batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
+    return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
+
+
+def stored(anomalies: Any, folder: pathlib.Path, split: str = TRAIN_SPLIT) -> str:
+    """As DriftValidator stores them; the artifact's folder."""
+    path = folder / f"Split-{split}" / "SchemaDiff.pb"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(anomalies.SerializeToString())
+    return str(folder)
+
+
+def drifted(now: Images, before: Images, schema: schema_pb2.Schema, folder: pathlib.Path) -> list[str]:
+    found = drift.compare(statistics(now, schema), schema, previous=statistics(before, schema))
+    return drift.descriptions(stored(found, folder))
+
+
+def brighter(data: Images) -> Images:
+    doubled = np.minimum(data.images.astype(int) * 2, 255).astype(np.uint8)
+    return Images(doubled, data.labels)
+
+
+def inverted(data: Images) -> Images:
+    return Images(255 - data.images, data.labels)
+
+
+@pytest.mark.parametrize("size", [60, 150, 700])
+def test_random_halves_do_not_drift(
+    size: int, many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    assert drifted(part(many, slice(size)), part(many, slice(size, 2 * size)), schema, tmp_path) == []
+
+
+def test_inverted_images_drift_in_ink_alone(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    [sentence] = drifted(inverted(part(many, slice(700))), part(many, slice(700, None)), schema, tmp_path)
+    assert sentence == (
+        "ink of the train split has drifted from the span before: Jensen-Shannon divergence 1, "
+        "up to 0.06 passes"
+    )
+
+
+def test_a_class_that_went_missing_drifts_in_label(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    first, second = part(many, slice(700)), part(many, slice(700, None))
+    without = part(first, first.labels != 4)
+    share = np.mean(second.labels == 4)
+    [sentence] = drifted(without, second, schema, tmp_path)
+    assert sentence.startswith(
+        "label of the train split has drifted from the span before: largest difference"
+    )
+    assert f"share {share:.3g}" in sentence
+
+
+@pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR names no folder with MNIST")
+def test_of_mnist_splits_of_6000_pass_and_what_was_changed_is_found(
+    schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    mnist = idx.read_pair(*idx.find_pair(os.environ["MNIST_DIR"], "train"))
+    slices = [part(mnist, slice(first, first + 6_000)) for first in range(0, 60_000, 6_000)]
+    for index in range(1, len(slices)):
+        assert drifted(slices[index], slices[index - 1], schema, tmp_path / str(index)) == []
+    before = slices[0]
+    assert drifted(brighter(slices[1]), before, schema, tmp_path / "brighter")
+    assert drifted(inverted(slices[1]), before, schema, tmp_path / "inverted")
+    for label in range(10):
+        without = part(slices[1], slices[1].labels != label)
+        assert drifted(without, before, schema, tmp_path / f"without {label}"), label
+
+
+def test_without_anything_to_compare_with_nothing_is_found(many: Images, schema: schema_pb2.Schema) -> None:
+    assert not drift.compare(statistics(many, schema), schema).anomaly_info
+
+
+def test_what_breaks_the_schema_is_left_to_the_other_gate(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    odd = Images(many.images, np.where(np.arange(len(many.labels)) < 3, 11, many.labels))
+    assert drifted(odd, many, schema, tmp_path) == []
+
+
+def test_the_schema_is_not_changed_by_a_comparison(many: Images, schema: schema_pb2.Schema) -> None:
+    before = schema.SerializeToString()
+    few = statistics(part(many, slice(30)), schema)
+    drift.compare(few, schema, previous=few)
+    assert schema.SerializeToString() == before
+
+
+def test_a_threshold_is_raised_to_what_chance_makes_of_few_examples_and_not_lowered() -> None:
+    """Against simulated draws: so many classes' shares, and a histogram's divergence, of two like samples."""
+    generator = np.random.default_rng(1)
+    comparator = schema_pb2.FeatureComparator()
+    comparator.infinity_norm.threshold = comparator.jensen_shannon_divergence.threshold = 0.001
+    drift.raise_to_chance(comparator, 200, 300)
+    shares = generator.multinomial(200, [0.1] * 10, 4_000) / 200
+    others = generator.multinomial(300, [0.1] * 10, 4_000) / 300
+    largest = np.abs(shares - others).max(1)
+    assert np.mean(largest > comparator.infinity_norm.threshold) < 0.003
+    assert np.quantile(largest, 0.99) > 0.6 * comparator.infinity_norm.threshold
+    middle = (shares + others) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        divergence = sum(np.nansum(s * np.log2(s / middle), 1) for s in (shares, others)) / 2
+    assert np.mean(divergence > comparator.jensen_shannon_divergence.threshold) < 0.003
+    assert np.quantile(divergence, 0.99) > 0.4 * comparator.jensen_shannon_divergence.threshold
+    comparator.infinity_norm.threshold = 0.9
+    drift.raise_to_chance(comparator, 200, 300)
+    assert comparator.infinity_norm.threshold == 0.9
+
+
+def write_served(path: pathlib.Path, records: list[bytes]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    options = tf.io.TFRecordOptions(compression_type="GZIP" if path.suffix == ".gz" else "")
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for record in records:
+            writer.write(record)
+
+
+def sent(image: bytes) -> bytes:
+    """What a client sends: an image alone."""
+    example = tf.train.Example()
+    example.features.feature[IMAGE].bytes_list.value.append(image)
+    return example.SerializeToString()
+
+
+def skewed(data: Images, folder: pathlib.Path, schema: schema_pb2.Schema, to: pathlib.Path) -> list[str]:
+    served = drift.serving_statistics(str(folder), schema)
+    return drift.descriptions(stored(drift.compare(statistics(data, schema), schema, serving=served), to))
+
+
+@pytest.mark.parametrize("name", ["sent.tfrecord", "sent.tfrecord.gz"])
+def test_images_as_clients_send_them_are_compared_without_labels_and_ink(
+    name: str, many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    train, other = part(many, slice(700)), part(many, slice(700, None))
+    write_served(tmp_path / "like" / name, [sent(image.tobytes()) for image in other.images])
+    assert skewed(train, tmp_path / "like", schema, tmp_path / "1") == []
+    write_served(tmp_path / "unlike" / name, [sent((255 - image).tobytes()) for image in other.images])
+    [sentence] = skewed(train, tmp_path / "unlike", schema, tmp_path / "2")
+    assert sentence.startswith(
+        "ink of the train split is not as clients send it: Jensen-Shannon divergence 1"
+    )
+
+
+def test_labels_that_clients_send_are_compared_too(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    train = part(many, slice(700))
+    records = [serialize(image.tobytes(), 3) for image in many.images[700:]]
+    write_served(tmp_path / "served" / "a", records)
+    sentences = skewed(train, tmp_path / "served", schema, tmp_path / "out")
+    assert [sentence.split()[0] for sentence in sentences] == ["label"]
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (None, "holds no examples, expected TFRecord files"),
+        (b"\xff\xff", "holds a record that is no tf.Example"),
+        (sent(b"short"), f"an example with 5 bytes of image, expected a tf.Example with {PIXELS} bytes"),
+        (tf.train.Example().SerializeToString(), "an example with no bytes of image"),
+    ],
+)
+def test_serving_data_that_cannot_be_used_is_named(
+    record: bytes | None, words: str, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    if record is not None:
+        write_served(tmp_path / "served" / "a", [record])
+    with pytest.raises(drift.ServingDataError, match=words):
+        drift.serving_statistics(str(tmp_path / "served"), schema)
+
+
+def test_a_damaged_file_of_serving_data_is_named(schema: schema_pb2.Schema, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a").write_bytes(b"this is not a file of records")
+    with pytest.raises(drift.ServingDataError, match="a: cannot be read .*, expected TFRecords"):
+        drift.serving_statistics(str(tmp_path), schema)
+
+
+def test_ink_is_the_mean_grey_level_and_part_of_an_example() -> None:
+    image = np.arange(PIXELS, dtype=np.uint8).reshape(SIDE, SIDE)
+    features = tf.train.Example.FromString(serialize(image.tobytes(), 3)).features.feature
+    assert features[INK].float_list.value[0] == pytest.approx(image.mean() / 255)
+    assert ink(b"\xff" * PIXELS) == 1
+
+
+def artifact(kind: Any, number: int, **properties: int) -> Any:
+    made = kind()
+    made.id = number
+    for name, value in properties.items():
+        if name == "span":
+            made.span = value
+        else:
+            made.set_int_custom_property(name, value)
+    return made
+
+
+def found_earlier(
+    span: int, spans: dict[int, int], accepted: list[int], delivered: str = "1, 2, 3, 4"
+) -> list[int]:
+    """Ids resolved for a run on `span`; spans: id of statistics -> span; accepted: ids let through."""
+    examples = standard_artifacts.Examples()
+    examples.set_string_custom_property(DELIVERED, delivered)
+    statistics = [artifact(standard_artifacts.ExampleStatistics, i, span=s) for i, s in spans.items()]
+    through = [artifact(drift.AcceptedData, 90 + i, statistics_id=i) for i in accepted]
+    inputs = {
+        "examples": [examples],
+        "statistics": [artifact(standard_artifacts.ExampleStatistics, 80, span=span)],
+        "previous": statistics,
+        "accepted": through,
+    }
+    resolved = drift.EarlierStatistics().resolve_artifacts(None, inputs)
+    return [each.id for each in resolved["previous"]]
+
+
+def test_a_span_is_compared_with_the_newest_earlier_one_that_was_let_through() -> None:
+    assert found_earlier(4, {1: 1, 2: 2, 3: 3}, accepted=[1, 2]) == [2]
+
+
+def test_a_second_run_of_the_same_span_finds_what_the_first_did() -> None:
+    assert found_earlier(2, {1: 1, 2: 2}, accepted=[1, 2]) == [1]
+    assert found_earlier(1, {1: 1, 2: 2}, accepted=[1, 2]) == []
+
+
+def test_a_span_that_was_withdrawn_is_no_measure_unless_all_earlier_folders_are_gone() -> None:
+    assert found_earlier(4, {1: 1, 2: 2, 3: 3}, accepted=[1, 2, 3], delivered="1, 2, 4") == [2]
+    assert found_earlier(4, {1: 1, 2: 2, 3: 3}, accepted=[1, 2, 3], delivered="4") == [3]
+
+
+def test_of_a_span_delivered_twice_the_later_statistics_count() -> None:
+    assert found_earlier(3, {1: 2, 5: 2, 3: 1}, accepted=[1, 5, 3]) == [5]
+
+
+def test_drift_stops_a_run_or_is_told_and_let_through(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = drift.compare(statistics(inverted(many), schema), schema, previous=statistics(many, schema))
+    folder = stored(bad, tmp_path / "bad")
+    with pytest.raises(drift.DataDrift, match=r"ink of the train split.*accept it with --drift warn"):
+        drift.check(folder, drift.STOP)
+    drift.check(folder, drift.WARN)
+    assert "accepted since drift is set to warn: ink of the train split" in caplog.text
+    caplog.clear()
+    drift.check(stored(drift.compare(statistics(many, schema), schema), tmp_path / "good"), drift.STOP)
+    assert not caplog.messages

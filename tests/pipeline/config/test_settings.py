@@ -1,0 +1,82 @@
+import pathlib
+
+import pytest
+
+from pipeline.config.errors import SettingsError
+from pipeline.config.notify import Notify
+from pipeline.config.settings import Settings
+from trainer import variants
+
+
+def test_the_defaults_train_every_variant() -> None:
+    assert list(Settings().variants) == variants.names()
+
+
+def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "variants: [cvae]\nseed: 7\noverrides: {cvae: {recipe: {steps: 5}, config: {latent: 3}}}\n"
+    )
+    [job] = Settings.from_file(str(path)).jobs("mnist")
+    assert (job.seed, job.recipe, job.config, job.dataset) == (7, {"steps": 5}, {"latent": 3}, "mnist")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"variants": ("vae9",)}, "unknown variant 'vae9'; choose from .*cvae"),
+        ({"variants": ("mlp", "mlp")}, "named twice"),
+        ({"profile": "fast"}, "unknown profile 'fast'; choose from smoke, quick, full"),
+        ({"protocol": "x"}, "unknown protocol 'x'"),
+        ({"mlflow": "https://eve:secret@host"}, "MLFLOW_TRACKING_PASSWORD in the environment"),
+        ({"variants": ("mlp",), "overrides": {"cvae": {}}}, "overrides for cvae, which this run does not"),
+        ({"overrides": {"cvae": {"config": {"latents": 2}}}}, "Config has no latents"),
+        ({"overrides": {"cvae": {"recipe": {"epochs": 2}}}}, "a recipe has no epochs"),
+        ({"overrides": {"cvae": {"config": {"latent": 0}}}}, "latent must be at least 1, got 0"),
+        ({"spans": True, "data": "d"}, "spans must be a whole number, got True"),
+        ({"spans": -1, "data": "d"}, "spans must be a whole number, 0 for none, got -1"),
+        ({"spans": 1}, "give it as data .--data DIR., got 'auto'"),
+        ({"drift": "ignore"}, "unknown drift 'ignore'; choose from stop, warn"),
+        ({"warm_start": 1}, "warm_start must be true or false, got 1"),
+        ({"max_gain": {"rate": 1.0}}, "max_gain has no rate; it takes accuracy, elbo"),
+        ({"max_gain": {"elbo": 0}}, "max_gain of elbo must be a number above 0, got 0"),
+        ({"keep": -1}, "keep must be a number of versions, or 0 for all, got -1"),
+        ({"keep": True}, "keep must be a whole number, got True"),
+        ({"notify": "ops@example.org"}, "notify must be Notify, got 'ops"),
+        ({"notify": {"on_push": ["echo"]}}, "on_push must be"),
+        ({"notify": {"on_success": "true"}}, "Notify has no on_success; it takes on_failure, on_push"),
+        ({"notify": {"webhook": "example.org"}}, "webhook must begin with http"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_accepted(values: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Settings(**values)
+
+
+def test_hooks_of_a_file_become_typed(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("keep: 3\nnotify: {on_push: echo pushed, webhook: $HOOK, timeout: 5}\n")
+    settings = Settings.from_file(str(path))
+    assert settings.keep == 3
+    assert settings.notify == Notify(on_push="echo pushed", webhook="$HOOK", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("variant: cvae\n", "Settings has no variant; it takes variants"),
+        ("- cvae\n", "holds a list; expected"),
+        ("a: [\n", "cannot read the settings file"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path: pathlib.Path, text: str, message: str) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(SettingsError, match=message) as caught:
+        Settings.from_file(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"cannot read the settings file nowhere.yaml"):
+        Settings.from_file("nowhere.yaml")

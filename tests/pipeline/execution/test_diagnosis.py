@@ -1,0 +1,59 @@
+import errno
+import pathlib
+
+import pytest
+
+from pipeline.execution import diagnosis
+from pipeline.home import manifests as seals
+
+
+def caused(error: Exception, cause: BaseException) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "place"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/home/x/model"), "/home/x/model"),
+        (OSError(errno.ENOSPC, "No space left on device"), "/home"),
+        (RuntimeError("RESOURCE_EXHAUSTED: /a/b_temp/part-0; No space left on device"), "/a/b_temp/part-0"),
+        (ValueError("database or disk is full"), "/home"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", b"/q"), "/q"),
+        (caused(RuntimeError("wrapped"), OSError(errno.ENOSPC, "No space left on device", "/f")), "/f"),
+    ],
+)
+def test_a_full_disk_is_told_with_its_place_through_whatever_library(error: Exception, place: str) -> None:
+    assert diagnosis.explain(error, home="/home").startswith(f"the disk is full at {place}; make room")
+
+
+def test_a_full_disk_behind_an_error_in_handling_it_is_told() -> None:
+    error = KeyError("while cleaning up")
+    error.__context__ = OSError(errno.ENOSPC, "No space left on device", "/first")
+    assert "the disk is full at /first" in diagnosis.explain(error)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_to_is_named(number: int) -> None:
+    found = diagnosis.explain(OSError(number, "no", "/serving/mlp"))
+    assert found.startswith("/serving/mlp ")
+    assert "make it writable" in found
+
+
+def test_damage_of_an_input_is_the_cause_whatever_its_reader_says(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "3"
+    folder.mkdir()
+    (folder / "file").write_bytes(b"whole")
+    seals.seal(str(folder))
+    assert diagnosis.explain(ValueError("corrupted record"), inputs=[str(folder)]) == "corrupted record"
+    (folder / "file").write_bytes(b"Whole")
+    found = diagnosis.explain(ValueError("corrupted record"), inputs=[str(folder)])
+    assert found.startswith(f"its input {folder} is damaged (file has other bytes")
+
+
+def test_any_other_error_keeps_its_own_words_without_what_beam_adds() -> None:
+    error = caused(
+        RuntimeError("outer"), ValueError("the label 11 is no class [while running 'Map']\n  at 3")
+    )
+    assert diagnosis.explain(error) == "the label 11 is no class"
+    assert diagnosis.of_the_disk(error) == ""

@@ -1,0 +1,308 @@
+import json
+import logging
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import ml_metadata as mlmd
+import pytest
+from ml_metadata.proto import metadata_store_pb2
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.components.statistics_gen.component import StatisticsGen
+from tfx.dsl.compiler import compiler
+from tfx.dsl.experimental.conditionals import conditional
+from tfx.orchestration.data_types import RuntimeParameter
+from tfx.orchestration.pipeline import Pipeline
+
+import components.ingest.example_gen
+from components.ingest import sources
+from components.ingest.example_gen import IdxExampleGen
+from pipeline.dag import ir
+from pipeline.execution import node
+from schemas import SCHEMA_FILE
+
+State = metadata_store_pb2.Execution
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Any:
+    """Schema -> Never, under a false condition; IdxExampleGen of the parameter `data` -> StatisticsGen."""
+    schema = ImportSchemaGen(schema_file=str(SCHEMA_FILE))
+    with conditional.Cond(schema.outputs["schema"].future()[0].uri == "nowhere"):
+        never = ImportSchemaGen(schema_file="unused").with_id("Never")
+    folder: Any = RuntimeParameter(name="data", ptype=str, default="/default/folder")
+    example_gen = IdxExampleGen(folder)
+    statistics = StatisticsGen(example_gen.outputs["examples"])
+    made = Pipeline(
+        "small", "/unused", components=[schema, never, example_gen, statistics], enable_cache=True,
+        beam_pipeline_args=["--direct_running_mode=in_memory", "--sdk_container_image=unused"],
+    )  # fmt: skip
+    return compiler.Compiler().compile(made)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return sources.write_digits(tmp_path_factory.mktemp("data") / "digits").folder
+
+
+class Container:
+    """Runs nodes as a container would, in this process, against a SQLite file."""
+
+    def __init__(self, pipeline: Any, folder: pathlib.Path, capture: pytest.CaptureFixture[str]) -> None:
+        self._pipeline = pipeline
+        self._folder = folder
+        self._capture = capture
+        self.database = str(folder / "metadata.db")
+
+    def arguments(self, name: str, run: str = "run-1") -> list[str]:
+        packed = ir.pack(ir.cut(self._pipeline, name))
+        return [
+            "--node-id", name, "--ir", packed.text, "--ir-sha256", packed.sha256, "--run-id", run,
+            "--tfx-root", str(self._folder / "root"),
+        ]  # fmt: skip
+
+    def __call__(self, *arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            node.main(arguments)
+        assert isinstance(ended.value.code, int)
+        return ended.value.code, self._capture.readouterr().err
+
+    def run(self, name: str, *more: str, run: str = "run-1") -> tuple[int, str]:
+        return self(*self.arguments(name, run), *more)
+
+    def executions(self) -> list[Any]:
+        sqlite = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=self.database)
+        return mlmd.MetadataStore(metadata_store_pb2.ConnectionConfig(sqlite=sqlite)).get_executions()
+
+
+@pytest.fixture
+def container(
+    compiled: Any,
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Container]:
+    for name in ("HOST", "PORT", "DATABASE", "USER", "PASSWORD"):
+        monkeypatch.delenv(f"LATENTLINE_METADATA_{name}", raising=False)
+    made = Container(compiled, tmp_path, capsys)
+    monkeypatch.setenv("LATENTLINE_METADATA_SQLITE", made.database)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    before = signal.getsignal(signal.SIGTERM)
+    with warnings.catch_warnings():
+        yield made
+    logging.captureWarnings(False)
+    signal.signal(signal.SIGTERM, before)
+    logging.root.handlers[:], logging.root.level = handlers, level
+
+
+def test_a_node_completes_then_is_cached_in_the_next_run(container: Container) -> None:
+    code, log = container.run("ImportSchemaGen", run="run-1")
+    assert (code, " complete node=ImportSchemaGen exit=0" in log) == (0, True)
+    code, log = container.run("ImportSchemaGen", run="run-2")
+    assert (code, " cached node=ImportSchemaGen exit=0" in log) == (0, True)
+
+
+def test_a_node_that_has_succeeded_in_this_run_does_nothing_again(container: Container) -> None:
+    container.run("ImportSchemaGen")
+    code, _ = container.run("ImportSchemaGen")
+    assert code == 0
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
+
+
+def test_a_node_under_a_false_condition_exits_with_0_and_does_nothing(container: Container) -> None:
+    container.run("ImportSchemaGen")
+    code, log = container.run("Never")
+    assert (code, " skipped node=Never" in log) == (0, True)
+    assert len(container.executions()) == 1
+
+
+def test_processes_of_their_own_share_a_sqlite_file_and_heed_a_false_condition(container: Container) -> None:
+    last = ""
+    for name in ("ImportSchemaGen", "Never"):
+        command = [sys.executable, "-m", "pipeline.node", *container.arguments(name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        last = done.stderr.splitlines()[-1]
+    assert " skipped node=Never exit=0" in last
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
+
+
+def test_a_node_without_its_input_exits_with_3(container: Container) -> None:
+    code, log = container.run("StatisticsGen")
+    assert code == 3
+    assert " input missing node=StatisticsGen" in log
+
+
+def test_a_failed_component_exits_with_1_and_is_retried_in_the_same_execution(
+    container: Container, digits: str, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "appears-later"
+    code, log = container.run("IdxExampleGen", "--parameter", f"data=STRING:{folder}")
+    assert code == 1
+    assert " ERROR failed node=IdxExampleGen exit=1 error=" in log
+    assert [execution.last_known_state for execution in container.executions()] == [State.FAILED]
+    folder.symlink_to(digits)
+    code, _ = container.run("IdxExampleGen", "--parameter", f"data=STRING:{folder}")
+    assert code == 0
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
+
+
+def test_a_node_that_is_told_to_stop_records_it_and_can_be_retried(
+    container: Container, digits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--parameter", f"data=STRING:{digits}")
+    with monkeypatch.context() as patch:
+        patch.setattr(components.ingest.example_gen, "write_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        code, log = container.run("IdxExampleGen", *given)
+    assert code == 143
+    assert "told to stop" in log
+    assert [execution.last_known_state for execution in container.executions()] == [State.FAILED]
+    assert container.run("IdxExampleGen", *given)[0] == 0
+
+
+@pytest.mark.parametrize(("left_with", "code"), [(143, 143), (0, 1), ("words", 1)])
+def test_a_component_that_leaves_the_process_has_not_succeeded(
+    container: Container, digits: str, monkeypatch: pytest.MonkeyPatch, left_with: object, code: int
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(left_with)
+
+    monkeypatch.setattr(components.ingest.example_gen, "write_split", leave)
+    assert container.run("IdxExampleGen", "--parameter", f"data=STRING:{digits}")[0] == code
+    assert [execution.last_known_state for execution in container.executions()] == [State.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"--run-id": "{{$.pipeline_job_uuid}}"}, "--run-id still holds the placeholder"),
+        ({"--run-id": "x{{workflow.uid}}"}, "--run-id still holds the placeholder"),
+        ({"--run-id": ""}, "--run-id is empty"),
+        ({"--tfx-root": "{{$.pipeline_root}}"}, "--tfx-root still holds the placeholder"),
+        ({"--node-id": "Transform"}, "--ir is of node ImportSchemaGen, --node-id is Transform"),
+        ({"--ir": "%%%"}, "not gzip in base64"),
+        ({"--ir": "aGVsbG8="}, "not gzip in base64"),
+        ({"--ir-sha256": "0" * 64}, "it was changed on its way"),
+    ],
+)
+def test_a_wrong_request_exits_with_2_and_says_why(
+    container: Container, change: dict[str, str], words: str
+) -> None:
+    arguments = container.arguments("ImportSchemaGen")
+    for option, value in change.items():
+        arguments[arguments.index(option) + 1] = value
+    code, log = container(*arguments)
+    assert code == 2
+    assert words in log
+    assert not os.path.exists(container.database)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("data=STRING:{{$.inputs.parameters['data']}}", "still holds the placeholder"),
+        ("data", "must be name=TYPE:value"),
+        ("data=TEXT:x", "must be name=TYPE:value"),
+        ("data=INT:five", "must be of type INT"),
+        ("data=INT:5", "another type than the pipeline's"),
+    ],
+)
+def test_a_wrong_parameter_exits_with_2(container: Container, parameter: str, words: str) -> None:
+    code, log = container.run("IdxExampleGen", "--parameter", parameter)
+    assert (code, words in log) == (2, True)
+
+
+def test_a_value_may_hold_anything(container: Container) -> None:
+    assert node.parsed("a=STRING:x=INT:1\n:") == ("a", "x=INT:1\n:")
+    assert node.parsed("a=DOUBLE:1e-3") == ("a", 1e-3)
+
+
+def test_a_parameter_that_is_not_given_keeps_its_default(compiled: Any) -> None:
+    own = ir.cut(compiled, "IdxExampleGen")
+    node.bind(own, "run-1", "/root", [])
+    given = own.nodes[0].pipeline_node.parameters.parameters["input_base"].field_value.string_value
+    assert given == "/default/folder"
+
+
+def test_the_environment_must_name_a_metadata_store(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LATENTLINE_METADATA_SQLITE")
+    monkeypatch.setenv("LATENTLINE_METADATA_HOST", "somewhere")
+    code, log = container("--init-metadata")
+    assert code == 2
+    assert "LATENTLINE_METADATA_PASSWORD" in log
+
+
+def test_a_metadata_store_that_cannot_be_used_exits_with_4(
+    container: Container, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfx.orchestration.metadata._MAX_INIT_RETRY", 1)
+    monkeypatch.setenv("LATENTLINE_METADATA_SQLITE", str(tmp_path / "no-such-folder" / "metadata.db"))
+    code, log = container("--init-metadata")
+    assert code == 4
+    assert "no-such-folder/metadata.db cannot be used" in log
+
+
+def test_a_metadata_server_that_does_not_run_is_told_with_its_address(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tfx.orchestration.metadata._MAX_INIT_RETRY", 1)
+    monkeypatch.delenv("LATENTLINE_METADATA_SQLITE")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    given = {"HOST": "127.0.0.1", "PORT": str(port), "DATABASE": "d", "USER": "u", "PASSWORD": "very-secret"}
+    for name, value in given.items():
+        monkeypatch.setenv(f"LATENTLINE_METADATA_{name}", value)
+    code, log = container("--init-metadata")
+    assert code == 4
+    assert f"no metadata server answers at 127.0.0.1:{port}" in log
+    assert "very-secret" not in log
+
+
+def test_the_tables_are_made_once_and_found_made_after(container: Container) -> None:
+    assert container("--init-metadata")[0] == 0
+    assert container("--init-metadata")[0] == 0
+    assert container.executions() == []
+
+
+def test_every_event_is_a_line_with_time_level_and_facts(container: Container) -> None:
+    _, log = container.run("ImportSchemaGen")
+    started, ended = log.splitlines()
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
+    assert re.fullmatch(stamp + " INFO started node=ImportSchemaGen run=run-1", started)
+    assert re.fullmatch(stamp + r" INFO complete node=ImportSchemaGen exit=0 seconds=\d+\.\d", ended)
+
+
+def test_every_event_is_a_json_object_when_asked_for(container: Container, tmp_path: pathlib.Path) -> None:
+    missing = f"data=STRING:{tmp_path / 'missing'}"
+    _, log = container.run("IdxExampleGen", "--parameter", missing, "--log-format", "json")
+    events = [json.loads(line) for line in log.splitlines()]
+    assert events[0]["event"] == "started"
+    assert events[-1]["event"] == "failed"
+    assert events[-1]["exit"] == 1
+    assert "Traceback" in events[-1]["traceback"]
+
+
+def test_packing_is_deterministic_and_unpacking_gives_the_node_back(compiled: Any) -> None:
+    own = ir.cut(compiled, "IdxExampleGen")
+    packed = ir.pack(own)
+    assert packed == ir.pack(ir.cut(compiled, "IdxExampleGen"))
+    assert ir.unpack(packed) == own
+    assert not set(packed.text) & set("{}$")
+
+
+def test_a_cut_keeps_the_driver_and_leaves_the_other_nodes_behind(compiled: Any) -> None:
+    text = str(ir.cut(compiled, "IdxExampleGen"))
+    assert "components.ingest.example_gen.Driver" in text
+    assert "StatisticsGen" not in text.split("downstream_nodes")[0]
+    with pytest.raises(KeyError):
+        ir.cut(compiled, "Nobody")

@@ -1,0 +1,193 @@
+import contextlib
+import pathlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.orchestration import metadata
+
+from pipeline.config.errors import MetadataDamaged
+from pipeline.config.settings import Settings
+from pipeline.dag import target
+from pipeline.dag.target import Target
+from pipeline.home import manifests as seals
+from pipeline.home import recovery
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> Target:
+    return target.local(Settings(variants=("mlp",), home=str(tmp_path)))
+
+
+@contextlib.contextmanager
+def store(place: Target) -> Iterator[Any]:
+    with metadata.Metadata(place.metadata) as handle:
+        yield handle.store
+
+
+def execution(place: Target, node: str, state: int) -> int:
+    """A new execution of `node` in that state; its id."""
+    with store(place) as found:
+        kind = found.put_execution_type(mlmd.ExecutionType(name=node))
+        context_kind = found.put_context_type(mlmd.ContextType(name="node"))
+        name = f"latentline.{node}"
+        known = found.get_context_by_type_and_name("node", name)
+        context = known or mlmd.Context(type_id=context_kind, name=name)
+        made = mlmd.Execution(type_id=kind, last_known_state=state)
+        return found.put_execution(made, [], [context])[0]
+
+
+def artifact(place: Target, node: str, number: int, content: bytes = b"content") -> pathlib.Path:
+    """A live, sealed artifact that the execution put out; its folder."""
+    folder = pathlib.Path(place.root, node, "model", str(number))
+    folder.mkdir(parents=True)
+    (folder / "file").write_bytes(content)
+    seals.seal(str(folder))
+    with store(place) as found:
+        kind = found.put_artifact_type(mlmd.ArtifactType(name="Model"))
+        found.put_artifacts([mlmd.Artifact(type_id=kind, uri=str(folder), state=mlmd.Artifact.LIVE)])
+    return folder
+
+
+def states(place: Target) -> list[int]:
+    with store(place) as found:
+        return [each.state for each in found.get_artifacts()]
+
+
+def put_in_order(place: Target) -> list[str]:
+    told: list[str] = []
+    recovery.put_in_order(place, told.append)
+    return told
+
+
+def test_a_new_home_is_in_order(place: Target) -> None:
+    assert put_in_order(place) == []
+
+
+def test_a_home_in_order_is_left_alone(place: Target) -> None:
+    number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
+    folder = artifact(place, "Trainer.mlp", number)
+    assert put_in_order(place) == []
+    assert (folder / "file").exists()
+    assert states(place) == [mlmd.Artifact.LIVE]
+
+
+def test_what_a_prune_was_cut_off_over_is_removed(place: Target) -> None:
+    folder = artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+    recovery.set_aside(folder, recovery.PRUNED)
+    [told] = put_in_order(place)
+    assert told == f"! {folder} is gone; it is made again if it is needed"
+    assert list(folder.parent.iterdir()) == []
+    assert states(place) == [mlmd.Artifact.DELETED]
+
+
+@pytest.mark.parametrize("state", [mlmd.Execution.RUNNING, mlmd.Execution.NEW])
+def test_an_execution_that_was_cut_off_is_failed_and_its_files_removed(place: Target, state: int) -> None:
+    whole = execution(place, "Transform", mlmd.Execution.COMPLETE)
+    kept = artifact(place, "Transform", whole)
+    number = execution(place, "Trainer.mlp", state)
+    node = pathlib.Path(place.root, "Trainer.mlp")
+    for folder in ("model", "model_run", ".system/executor_execution", ".system/stateful_working_dir"):
+        (node / folder / str(number)).mkdir(parents=True)
+    assert put_in_order(place) == ["! the run before was cut off in Trainer.mlp, which is done again"]
+    with store(place) as found:
+        [ended] = found.get_executions_by_id([number])
+    assert ended.last_known_state == mlmd.Execution.FAILED
+    assert not [path for path in node.rglob("*") if path.name == str(number)]
+    assert kept.exists()
+    assert put_in_order(place) == []
+
+
+def test_a_damaged_artifact_is_set_aside_and_one_that_is_gone_recorded(place: Target) -> None:
+    folders = [
+        artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+        for _ in range(3)
+    ]
+    (folders[0] / "file").unlink()
+    folders[0].rmdir()
+    (folders[2] / "file").write_bytes(b"CONTENT")
+    gone, damaged = put_in_order(place)
+    assert gone == f"! {folders[0]} is gone; it is made again if it is needed"
+    assert damaged.startswith(f"! {folders[2]} is damaged (file has other bytes")
+    assert folders[2].with_name(f"{folders[2].name}.damaged-1").is_dir()
+    assert not folders[2].exists()
+    assert states(place) == [mlmd.Artifact.DELETED, mlmd.Artifact.LIVE, mlmd.Artifact.DELETED]
+    assert put_in_order(place) == []
+
+
+def test_older_artifacts_are_read_whole_only_after_a_failure(place: Target) -> None:
+    older = artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+    artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+    (older / "file").write_bytes(b"CONTENT")
+    assert put_in_order(place) == []
+    execution(place, "Evaluator.mlp", mlmd.Execution.FAILED)
+    assert len(put_in_order(place)) == 1
+
+
+def test_outputs_of_executions_that_the_store_does_not_know_are_set_aside(place: Target) -> None:
+    number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
+    known = artifact(place, "Trainer.mlp", number)
+    stranger = known.with_name(str(number + 4))
+    stranger.mkdir()
+    assert put_in_order(place) == [f"! {stranger} is unknown to metadata.db; set aside"]
+    assert known.exists()
+    assert stranger.with_name(f"{stranger.name}.unknown-1").exists()
+
+
+def test_copies_of_killed_pushes_are_removed_and_nothing_else(place: Target) -> None:
+    folder = pathlib.Path(place.serving, "mlp")
+    staged, kept = f".1700000000-{'0a' * 16}", ["1700000000", ".hidden", ".1-short"]
+    for name in (staged, *kept):
+        (folder / name).mkdir(parents=True)
+    put_in_order(place)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+
+
+def damaged_by(content: bytes | None) -> Any:
+    def damage(database: pathlib.Path) -> None:
+        database.unlink()
+        if content is not None:
+            database.write_bytes(content)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(b"no database" * 400, "is damaged"), (b"", "is empty"), (None, "is gone")]
+)
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_damaged_database_is_refused_with_the_command_that_mends_it(
+    place: Target, tmp_path: pathlib.Path, content: bytes | None, words: str, copied: bool
+) -> None:
+    artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
+    if copied:
+        recovery.keep_copy(place)
+    damaged_by(content)(tmp_path / "metadata.db")
+    with pytest.raises(MetadataDamaged, match=words) as caught:
+        put_in_order(place)
+    database = tmp_path / "metadata.db"
+    how = f"`cp {database}.bak {database}`" if copied else f"`mv {tmp_path} {tmp_path}.damaged`"
+    assert how in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_database_that_another_program_holds_is_not_called_damaged(
+    place: Target, tmp_path: pathlib.Path
+) -> None:
+    execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
+    with contextlib.closing(sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(MetadataDamaged, match=r"cannot be used \(database is locked\)"):
+            recovery.check_database(tmp_path / "metadata.db", pathlib.Path(place.root))
+
+
+def test_the_copy_is_the_database_as_it_was(place: Target, tmp_path: pathlib.Path) -> None:
+    number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
+    recovery.keep_copy(place)
+    execution(place, "Evaluator.mlp", mlmd.Execution.COMPLETE)
+    (tmp_path / "metadata.db").write_bytes((tmp_path / "metadata.db.bak").read_bytes())
+    with store(place) as found:
+        assert [each.id for each in found.get_executions()] == [number]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metadata.db", "metadata.db.bak"]

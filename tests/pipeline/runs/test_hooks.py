@@ -1,0 +1,176 @@
+"""Hooks: real commands, and a webhook of a real server."""
+
+import http.server
+import json
+import os
+import pathlib
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.config.errors import RunFailed
+from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
+from pipeline.home import journal
+from pipeline.home.process import identity
+from pipeline.runs import hooks
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers POSTs with `codes` one after the other, then 200; keeps what it was sent."""
+
+    codes: list[int]
+    bodies: list[dict]
+    delay = 0.0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        time.sleep(self.server.delay)
+        self.send_response(self.server.codes.pop(0) if self.server.codes else 200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Handler)
+    server.codes, server.bodies = [], []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def url(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/secret-path"
+
+
+def entry(
+    home: pathlib.Path, error: BaseException | None = None, **outcomes: journal.Outcome
+) -> journal.Entry:
+    found = journal.begin(home, journal.RUN)
+    found.variants = outcomes
+    journal.end(home, found, 1.0, error)
+    return found
+
+
+def test_a_run_tells_of_failure_push_and_drift_and_of_nothing_else(tmp_path: pathlib.Path) -> None:
+    pushed, refused = journal.Outcome(journal.PUSHED, 17), journal.Outcome(journal.REFUSED, why="worse")
+    assert hooks.events(entry(tmp_path, cvae=refused, mlp=journal.Outcome(journal.CACHED, 3))) == []
+    assert hooks.events(entry(tmp_path, KeyboardInterrupt())) == []
+    [push] = hooks.events(entry(tmp_path, mlp=pushed, cvae=refused))
+    assert (push["event"], push["text"]) == (PUSH, "mlp 17")
+    drifted = entry(tmp_path, RunFailed("DriftGate failed:\nlabel"))
+    drifted.drift = ["label has drifted"]
+    failure, drift = hooks.events(drifted)
+    assert (failure["event"], failure["text"]) == (FAILURE, "DriftGate failed: label")
+    assert (drift["event"], drift["text"]) == (DRIFT, "label has drifted")
+    json.dumps([push, failure, drift])
+
+
+def test_a_command_gets_the_event_on_its_input_and_in_its_environment(tmp_path: pathlib.Path) -> None:
+    told = tmp_path / "told"
+    command = f"sh -c 'echo $LATENTLINE_EVENT > {told}; cat >> {told}'"
+    [event] = hooks.events(entry(tmp_path, mlp=journal.Outcome(journal.PUSHED, 17)))
+    assert hooks.fire(Notify(on_push=command, on_failure="false"), [event], os.environ) == []
+    kind, text = told.read_text().split("\n", 1)
+    assert kind == PUSH
+    assert json.loads(text)["run"]["variants"]["mlp"]["version"] == 17
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [
+        ("no-such-command-anywhere", "cannot be run: No such file or directory"),
+        ("sh -c 'echo first >&2; echo disk full >&2; exit 3'", "ended with exit code 3: disk full"),
+        ("false", "ended with exit code 1"),
+    ],
+)
+def test_a_command_that_fails_is_told_in_a_line(tmp_path: pathlib.Path, command: str, problem: str) -> None:
+    events = hooks.events(entry(tmp_path, RunFailed("x")))
+    [line] = hooks.fire(Notify(on_failure=command), events, os.environ)
+    assert line.endswith(problem)
+    assert "\n" not in line
+
+
+def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: pathlib.Path) -> None:
+    pid = tmp_path / "pid"
+    command = f"sh -c 'sleep 300 & echo $! > {pid}; wait'"
+    [line] = hooks.fire(
+        Notify(on_failure=command, timeout=0.5), hooks.events(entry(tmp_path, RunFailed("x"))), os.environ
+    )
+    assert "took longer than 0.5 s" in line
+    deadline = time.monotonic() + 30
+    while identity(int(pid.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not identity(int(pid.read_text()))
+
+
+def test_a_webhook_gets_the_event(tmp_path: pathlib.Path, server: Server) -> None:
+    events = hooks.events(entry(tmp_path, RunFailed("Trainer.mlp failed: loss is not finite")))
+    assert hooks.fire(Notify(webhook=url(server)), events, {}) == []
+    [body] = server.bodies
+    assert body["event"] == FAILURE
+    assert body["text"] == "Trainer.mlp failed: loss is not finite"
+    assert body["run"]["exit_code"] == 1
+
+
+def test_a_webhook_that_stumbles_is_tried_three_times(tmp_path: pathlib.Path, server: Server) -> None:
+    events, waits = hooks.events(entry(tmp_path, RunFailed("x"))), []
+    server.codes = [500, 503]
+    assert hooks.fire(Notify(webhook=url(server)), events, {}, wait=waits.append) == []
+    assert len(server.bodies) == 3
+    assert waits == [1.0, 2.0]
+    server.codes = [500, 500, 500]
+    [line] = hooks.fire(Notify(webhook=url(server)), events, {}, wait=waits.append)
+    assert line == "webhook on failure (127.0.0.1): answered 500, 3 times"
+    assert len(server.bodies) == 6
+
+
+def test_a_webhook_that_refuses_is_not_asked_again_and_its_path_is_not_told(
+    tmp_path: pathlib.Path, server: Server
+) -> None:
+    server.codes = [404]
+    [line] = hooks.fire(Notify(webhook=url(server)), hooks.events(entry(tmp_path, RunFailed("x"))), {})
+    assert line == "webhook on failure (127.0.0.1): answered 404"
+    assert len(server.bodies) == 1
+
+
+def test_a_webhook_that_does_not_answer_is_given_up(tmp_path: pathlib.Path, server: Server) -> None:
+    server.delay = 1.0
+    notify = Notify(webhook=url(server), timeout=0.1)
+    [line] = hooks.fire(notify, hooks.events(entry(tmp_path, RunFailed("x"))), {}, wait=lambda _: None)
+    assert "no answer" in line
+    assert "secret-path" not in line
+
+
+def test_a_secret_url_comes_from_the_environment(tmp_path: pathlib.Path, server: Server) -> None:
+    events, notify = hooks.events(entry(tmp_path, RunFailed("x"))), Notify(webhook="$LATENTLINE_HOOK")
+    assert hooks.fire(notify, events, {"LATENTLINE_HOOK": url(server)}) == []
+    assert len(server.bodies) == 1
+    [line] = hooks.fire(notify, events, {})
+    assert line == "webhook on failure: the environment variable LATENTLINE_HOOK is not set"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"on_push": "echo 'x"}, "on_push is no command"),
+        ({"on_drift": " "}, "is blank"),
+        ({"webhook": "ftp://x"}, "webhook must begin with http"),
+        ({"webhook": "$A B"}, "webhook must begin with http"),
+        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
+    ],
+)
+def test_hooks_that_cannot_work_are_refused(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Notify(**values)

@@ -1,0 +1,198 @@
+"""Status: the exit codes and the first line that a monitor sees, for everything that can be in a home."""
+
+import dataclasses
+import datetime
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config.errors import RunFailed, Stopped
+from pipeline.home import journal
+from pipeline.home.files import write_json
+from pipeline.home.process import identity
+from pipeline.service import schedule, status
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now().astimezone()
+
+
+def run(
+    home: pathlib.Path,
+    error: BaseException | None = None,
+    drift: tuple[str, ...] = (),
+    command: str = journal.RUN,
+    **outcomes: journal.Outcome,
+) -> journal.Entry:
+    entry = journal.begin(home, command, user="eve" if command != journal.RUN else "", reason="")
+    entry.variants, entry.drift = outcomes, list(drift)
+    journal.end(home, entry, 61.0, error)
+    return entry
+
+
+def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: object) -> None:
+    """A service's file; due: seconds from now."""
+    moment = (now() + datetime.timedelta(seconds=due)).isoformat(timespec="seconds")
+    state = schedule.State(
+        cron="0 3 * * *", arguments=[], host=socket.gethostname(), pid=os.getpid(),
+        process=identity(os.getpid()) if alive else "gone", since=now().isoformat(), next=moment, **fields,
+    )  # fmt: skip
+    home.mkdir(exist_ok=True)
+    write_json(home / schedule.FILE, dataclasses.asdict(state))
+
+
+PUSHED = journal.Outcome(journal.PUSHED, 17)
+CACHED = journal.Outcome(journal.CACHED, 17)
+REFUSED = journal.Outcome(journal.REFUSED, why="accuracy 0.2 is below the floor 0.85")
+
+
+def find(home: pathlib.Path) -> status.Status:
+    return status.find(home, now())
+
+
+def test_without_any_run_nothing_is_known(tmp_path: pathlib.Path) -> None:
+    assert (find(tmp_path).code, find(tmp_path).reasons) == (status.UNKNOWN, ["no run yet"])
+    plan(tmp_path)
+    assert find(tmp_path).code == status.UNKNOWN
+
+
+@pytest.mark.parametrize("outcome", [PUSHED, CACHED])
+def test_a_run_that_went_well_is_ok(tmp_path: pathlib.Path, outcome: journal.Outcome) -> None:
+    run(tmp_path, mlp=outcome)
+    assert find(tmp_path).code == status.OK
+    plan(tmp_path)
+    assert find(tmp_path).code == status.OK
+
+
+def test_being_told_to_stop_is_no_alarm(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, Stopped(143))
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_refused_candidate_and_drift_are_warnings(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, cvae=PUSHED, mlp=REFUSED)
+    assert find(tmp_path).code == status.WARNING
+    assert find(tmp_path).reasons == ["mlp was not pushed: accuracy 0.2 is below the floor 0.85"]
+    run(tmp_path, drift=("ink has drifted",), mlp=PUSHED)
+    assert find(tmp_path).reasons == ["drift: ink has drifted"]
+    assert find(tmp_path).code == status.WARNING
+    run(tmp_path, mlp=PUSHED)
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_failed_run_is_critical_until_one_goes_well(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, RunFailed("Trainer.mlp failed: loss is nan\nTrainer.cvae failed: x"))
+    assert find(tmp_path).code == status.CRITICAL
+    assert (
+        "Trainer.mlp failed: loss is nan Trainer.cvae failed: x" in status.text(find(tmp_path)).split("\n")[0]
+    )
+    run(tmp_path, command=journal.ROLLBACK, mlp=PUSHED)
+    assert find(tmp_path).code == status.CRITICAL
+    run(tmp_path, mlp=PUSHED)
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_run_that_ended_without_a_word_is_critical(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    entry = journal.begin(tmp_path, journal.RUN)
+    assert find(tmp_path).code == status.OK  # under way: this process is alive
+    assert find(tmp_path).now == entry
+    entry.process = "gone"
+    journal.write(tmp_path, entry)
+    assert find(tmp_path).code == status.CRITICAL
+    assert "ended without a word" in find(tmp_path).reasons[0]
+
+
+def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    plan(tmp_path, alive=False)
+    assert find(tmp_path).code == status.CRITICAL
+    assert "is not running" in find(tmp_path).reasons[0]
+    (tmp_path / schedule.FILE).unlink()
+    assert find(tmp_path).code == status.OK
+
+
+@pytest.mark.parametrize(("late", "code"), [(60, status.OK), (3600, status.CRITICAL)])
+def test_a_run_that_has_not_begun_is_overdue(tmp_path: pathlib.Path, late: float, code: int) -> None:
+    run(tmp_path, mlp=PUSHED)
+    plan(tmp_path, due=-late)
+    assert find(tmp_path).code == code
+
+
+def test_a_run_that_takes_long_is_not_overdue(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    journal.begin(tmp_path, journal.RUN)
+    plan(tmp_path, due=-3600)
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_scheduled_run_that_never_began_is_critical_until_one_does(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    later = (now() + datetime.timedelta(minutes=1)).isoformat()
+    plan(tmp_path, started=later, ended=later, exit_code=2, error="Settings has no variant")
+    assert find(tmp_path).code == status.CRITICAL
+    assert "Settings has no variant" in find(tmp_path).reasons[0]
+    plan(
+        tmp_path,
+        started="2020-01-01T03:00:00+00:00",
+        ended="2020-01-01T03:00:01+00:00",
+        exit_code=2,
+        error="x",
+    )
+    assert find(tmp_path).code == status.OK
+
+
+def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=journal.Outcome(journal.PUSHED, 17), cvae=REFUSED)
+    entry = run(tmp_path, command=journal.ROLLBACK, mlp=journal.Outcome(journal.PUSHED, 18))
+    entry.reason = "blurred"
+    journal.write(tmp_path, entry)
+    for version in ("17", "18", ".19-staged"):
+        (tmp_path / "serving" / "mlp" / version).mkdir(parents=True)
+    found = find(tmp_path)
+    assert found.production == {"mlp": 18}
+    text = status.text(found)
+    assert "production  mlp  18, pushed" in text
+    assert "(rollback by eve: blurred)" in text
+    assert "went well after 61 s, exit code 0" in text
+    assert "  mlp   pushed 17" in text
+
+
+def test_a_damaged_schedule_or_entry_is_told(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    (tmp_path / journal.FOLDER / "20200101-000000.json").write_text("{")
+    assert find(tmp_path).code == status.WARNING
+    (tmp_path / schedule.FILE).write_text("{")
+    result = command(tmp_path)
+    assert result.returncode == status.UNKNOWN
+    assert "cannot be read" in result.stdout
+
+
+def command(home: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process that says whether TensorFlow or TFX was imported."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(sorted({'tensorflow', 'tfx'} & set(sys.modules)), file=sys.stderr))\n"
+        "from pipeline.cli import main; main(sys.argv[1:])"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, "status", "--home", str(home), *arguments],
+        capture_output=True, text=True, timeout=90,
+    )  # fmt: skip
+
+
+def test_the_command_answers_without_tensorflow_in_text_and_json(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=REFUSED)
+    result = command(tmp_path)
+    assert result.returncode == status.WARNING
+    assert result.stdout.startswith("WARNING: mlp was not pushed: accuracy 0.2")
+    assert result.stderr.strip() == "[]"
+    values = json.loads(command(tmp_path, "--json").stdout)
+    assert values["status"] == "WARNING"
+    assert values["last"]["variants"]["mlp"]["result"] == journal.REFUSED
+    assert values["service_alive"] is False

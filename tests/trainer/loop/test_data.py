@@ -1,0 +1,125 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schemas import CLASSES, LABEL, PIXELS, PIXELS_FEATURE
+from trainer import variants
+from trainer.loop import data
+from trainer.loop.fit import fit
+
+
+def examples(count, seed=0):
+    draw = np.random.default_rng(seed)
+    return data.Examples(
+        draw.integers(0, 256, [count, PIXELS]).astype(np.uint8), draw.integers(0, CLASSES, count)
+    )
+
+
+def write(folder, found, name="part.gz"):
+    options = tf.io.TFRecordOptions(compression_type="GZIP")
+    with tf.io.TFRecordWriter(str(folder / name), options) as writer:
+        for pixels, label in zip(*found, strict=True):
+            features = {PIXELS_FEATURE: pixels.tolist(), LABEL: [int(label)]}
+            record = tf.train.Example(
+                features=tf.train.Features(
+                    feature={
+                        key: tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+                        for key, value in features.items()
+                    }
+                )
+            )
+            writer.write(record.SerializeToString())
+
+
+def as_set(found):
+    return {(pixels.tobytes(), int(label)) for pixels, label in zip(*found, strict=True)}
+
+
+def test_every_example_is_read_once_as_bytes(tmp_path):
+    written = examples(50)
+    write(tmp_path, written)
+    found = data.load((str(tmp_path / "*"),))
+    assert found.pixels.dtype == np.uint8
+    assert len(found.labels) == 50
+    assert as_set(found) == as_set(written)
+
+
+def test_the_order_does_not_depend_on_how_files_are_called(tmp_path):
+    found = []
+    for names in (("a.gz", "b.gz"), ("b.gz", "a.gz")):
+        folder = tmp_path / names[0]
+        folder.mkdir()
+        write(folder, examples(20, seed=1), names[0])
+        write(folder, examples(30, seed=2), names[1])
+        found.append(data.load((str(folder / "*"),)))
+    np.testing.assert_array_equal(found[0].pixels, found[1].pixels)
+    np.testing.assert_array_equal(found[0].labels, found[1].labels)
+
+
+def test_above_the_budget_the_same_examples_in_the_same_order_come_from_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "READ_BATCH", 16)
+    write(tmp_path, examples(70))
+    pattern = (str(tmp_path / "*"),)
+    inside, outside = data.load(pattern), data.load(pattern, budget=20 * PIXELS)
+    assert not isinstance(inside.pixels, np.memmap)
+    assert isinstance(outside.pixels, np.memmap)
+    np.testing.assert_array_equal(inside.pixels, outside.pixels)
+    np.testing.assert_array_equal(inside.labels, outside.labels)
+
+
+def test_training_from_disk_gives_the_weights_of_training_from_memory(tmp_path, monkeypatch):
+    write(tmp_path, examples(70))
+    pattern = (str(tmp_path / "*"),)
+    variant = variants.load("mlp")
+    states = []
+    for budget in (data.BUDGET_BYTES, 1):
+        keras.utils.set_random_seed(0)
+        model = variant.build({})
+        found = data.load(pattern, budget=budget)
+        fit(model, found, recipe=variant.recipe, steps=30, protocol="dynamic", seed=0, name="mlp")
+        states.append([variable.numpy() for variable in model.state()])
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*states, strict=True))
+
+
+def test_rows_of_a_mapped_part_are_those_of_the_array(tmp_path):
+    write(tmp_path, examples(40))
+    mapped = data.load((str(tmp_path / "*"),), budget=1)
+    chosen = np.array([29, 3, 3, 0])
+    first, last = data.split(mapped, 10)
+    assert isinstance(data.rows(first, chosen).pixels, np.ndarray)
+    assert not isinstance(data.rows(first, chosen).pixels, np.memmap)
+    np.testing.assert_array_equal(data.rows(first, chosen).pixels, np.array(mapped.pixels)[chosen])
+    np.testing.assert_array_equal(data.rows(last, chosen % 10).labels, mapped.labels[30:][chosen % 10])
+
+
+def test_missing_and_empty_inputs_say_so(tmp_path):
+    with pytest.raises(ValueError, match="run the Transform component first"):
+        data.load((str(tmp_path / "none-*"),))
+    write(tmp_path, examples(0))
+    with pytest.raises(ValueError, match="no examples in"):
+        data.load((str(tmp_path / "*"),))
+
+
+@pytest.mark.parametrize("batch", [1, 4, 10, 25])
+def test_an_epoch_shows_every_example_once_in_another_order(batch):
+    shown = data.batch_indices(10, batch, 0, 20, seed=3).ravel()
+    epochs = shown[: len(shown) // 10 * 10].reshape(-1, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+@pytest.mark.parametrize("first", [0, 1, 7, 13])
+def test_batches_are_the_same_from_wherever_one_starts(first):
+    whole = data.batch_indices(10, 4, 0, 20, seed=3)
+    np.testing.assert_array_equal(data.batch_indices(10, 4, first, 20 - first, seed=3), whole[first:])
+
+
+def test_another_seed_gives_other_batches():
+    assert not np.array_equal(data.batch_indices(99, 9, 0, 11, 0), data.batch_indices(99, 9, 0, 11, 1))
+
+
+@pytest.mark.parametrize("last", [0, 5, 9])
+def test_no_more_can_be_held_out_than_there_is(last):
+    with pytest.raises(ValueError, match=f"cannot hold out {last} of 5"):
+        data.split(examples(5), last)

@@ -1,0 +1,342 @@
+import signal
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from schemas import CLASSES, PIXELS, SIDE
+from trainer import run, variants
+from trainer.loop import data, steps
+from trainer.loop import fit as fitting
+from trainer.loop.checkpoints import Checkpoints
+from trainer.loop.eviction import Evicted
+from trainer.loop.fit import NonFiniteLoss, fit
+from trainer.models.model import Model, Objective
+from trainer.recipe import HELD_OUT, Budget, Recipe
+
+RECIPE = Recipe(
+    steps=Budget(1, 1, 1), floor=Budget(0, 0, 0), optimizer="sgd", learning_rate=0.125, batch_size=4
+)
+
+
+class Slope(Model):
+    """One weight w, whose loss is w at every step but those named, where loss or gradient is not finite."""
+
+    def __init__(self, bad_loss=(), bad_gradient=(), start=0.0, best=0.0):
+        super().__init__()
+        self.w = self.add_weight(shape=[], initializer=keras.initializers.Constant(start))
+        self.bad_loss, self.bad_gradient, self.best = bad_loss, bad_gradient, best
+
+    def objective(self, batch, seed):
+        step = seed[1] // steps.SEEDS_A_STEP
+        loss = tf.where(self.among(step, self.bad_loss), np.nan, self.w.value)
+        infinite_slope = tf.sqrt(tf.abs(self.w.value - tf.stop_gradient(self.w.value)))
+        loss += tf.where(self.among(step, self.bad_gradient), infinite_slope, 0.0)
+        losses = tf.fill(tf.shape(batch.labels), loss)
+        return Objective(losses, {"double": 2.0 * losses})
+
+    def metrics_per_example(self, batch, seed, samples):
+        return {"elbo": tf.fill(tf.shape(batch.labels), -tf.square(self.w.value - self.best))}
+
+    @staticmethod
+    def among(step, bad):
+        return tf.reduce_any(tf.equal(step, tf.constant(bad, tf.int32, shape=[len(bad)])))
+
+
+def examples(count=37, seed=0):
+    draw = np.random.default_rng(seed)
+    return data.Examples(
+        draw.integers(0, 2, [count, PIXELS]).astype(np.uint8), draw.integers(0, CLASSES, count)
+    )
+
+
+def classifier(hidden=8):
+    keras.utils.set_random_seed(1)
+    return variants.load("mlp").build({"hidden": (hidden,)})
+
+
+def train(model, steps, recipe=RECIPE, **more):
+    return fit(
+        model, more.pop("examples", examples()), recipe=recipe, steps=steps, protocol="threshold",
+        seed=more.pop("seed", 0), name="tried", **more,
+    )  # fmt: skip
+
+
+def weights(model):
+    return [variable.numpy() for variable in model.state()]
+
+
+def assert_same(ours, theirs):
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
+
+
+def test_steps_of_a_linear_classifier_are_those_of_the_formula():
+    model = classifier()
+    model.network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
+    model.network.build([None, SIDE, SIDE, 1])
+    kernel, bias = (value.astype(np.float64) for value in model.network.get_weights())
+    seen = examples()
+    train(model, 5)
+    for chosen in data.batch_indices(len(seen.labels), RECIPE.batch_size, 0, 5, seed=0):
+        images, hot = seen.pixels[chosen].astype(float), np.eye(CLASSES)[seen.labels[chosen]]
+        scores = np.exp(images @ kernel + bias)
+        slope = (scores / scores.sum(axis=1, keepdims=True) - hot) / len(chosen)
+        kernel -= RECIPE.learning_rate * images.T @ slope
+        bias -= RECIPE.learning_rate * slope.sum(axis=0)
+    got = model.network.get_weights()
+    np.testing.assert_allclose(got[0], kernel, atol=1e-4)
+    np.testing.assert_allclose(got[1], bias, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    models = [classifier() for _ in range(3)]
+    for model, seed in zip(models, (5, 5, 6), strict=True):
+        train(model, 30, seed=seed)
+    assert_same(weights(models[0]), weights(models[1]))
+    assert not np.array_equal(weights(models[0])[0], weights(models[2])[0])
+
+
+def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
+    whole, pieces = classifier(), classifier()
+    train(whole, 100)
+    monkeypatch.setattr(fitting, "FIRST_CHUNK", 1)
+    monkeypatch.setattr(fitting, "LONGEST_CHUNK", 3)
+    train(pieces, 100)
+    assert_same(weights(whole), weights(pieces))
+
+
+def test_looking_at_held_out_images_changes_nothing_of_the_model():
+    unseen, seen = classifier(), classifier()
+    train(unseen, 60)
+    fitted = train(seen, 60, held_out=examples(20, seed=9))
+    assert_same(weights(unseen), weights(seen))
+    assert [point.step for point in fitted.held_out] == list(range(5, 61, 5))
+
+
+def test_held_out_terms_are_means_over_the_held_out_images():
+    model, held_out = classifier(), examples(310, seed=9)
+    last = train(model, 3, held_out=held_out, recipe=RECIPE).held_out[-1]
+    logits = model.logits(
+        tf.reshape(tf.constant(held_out.pixels[:100], tf.float32), [-1, SIDE, SIDE, 1])
+    ).numpy()
+    right = (logits.argmax(axis=1) == held_out.labels[:100]).mean()
+    assert last.values["accuracy"] == pytest.approx(right)
+    assert set(last.values) == {"loss", "accuracy"}
+
+
+def test_the_curve_holds_means_of_the_terms_over_each_chunk():
+    curve = train(Slope(), 24).curve
+    before = 0
+    for point in curve:
+        steps_taken = np.arange(before, point.step)
+        assert point.values["loss"] == pytest.approx(-RECIPE.learning_rate * steps_taken.mean())
+        assert point.values["double"] == pytest.approx(2 * point.values["loss"])
+        before = point.step
+    assert before == 24
+
+
+def test_a_generative_model_leaves_frames_and_a_classifier_none():
+    cvae = variants.load("cvae").build({})
+    calm = RECIPE.with_overrides({"learning_rate": 1e-4})
+    fitted = train(cvae, 12, calm, held_out=examples(10))
+    assert fitted.frames.shape == (12, 25, SIDE, SIDE)
+    assert fitted.frames.dtype == np.uint8
+    assert fitted.frame_steps.tolist() == list(range(1, 13))
+    drawn = cvae.sample(tf.constant(25), tf.constant([1, 0])).numpy()[..., 0]
+    np.testing.assert_allclose(fitted.frames[-1] / 255, drawn, atol=0.5 / 255 + 1e-6)
+    assert train(classifier(), 12, held_out=examples(10)).frames.shape[0] == 0
+
+
+def test_a_non_finite_loss_stops_training_and_names_what_broke():
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(Slope(bad_loss=[7]), 50)
+    text = str(caught.value)
+    assert "tried: loss and double became non-finite at step 7" in text
+    assert f"last finite values: loss {-6 * RECIPE.learning_rate:.6g}, double" in text
+
+
+@pytest.mark.parametrize("last", [3, 50])
+def test_a_non_finite_gradient_stops_training_even_at_the_last_step(last):
+    with pytest.raises(NonFiniteLoss, match="tried: .* became non-finite"):
+        train(Slope(bad_gradient=[2]), last)
+
+
+def test_with_clipping_a_non_finite_gradient_is_named():
+    recipe = RECIPE.with_overrides({"clip_norm": 1.0})
+    with pytest.raises(NonFiniteLoss, match="model gradient became non-finite at step 2"):
+        train(Slope(bad_gradient=[2]), 50, recipe)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"bad_loss": [0, 7]}, {"bad_gradient": [0, 7]}, {"bad_loss": [0], "bad_gradient": [7]}]
+)
+def test_non_finite_steps_may_be_left_out(bad):
+    model = Slope(**bad)
+    fitted = train(model, 50, RECIPE.with_overrides({"skip_non_finite": 2}))
+    assert model.w.numpy() == -48 * RECIPE.learning_rate
+    assert fitted.skipped == 2
+    assert all(np.isfinite(point.values["loss"]) for point in fitted.curve)
+
+
+def test_no_more_than_so_many_steps_may_be_left_out():
+    with pytest.raises(NonFiniteLoss, match="step 30"):
+        train(Slope(bad_loss=[0, 7, 30]), 50, RECIPE.with_overrides({"skip_non_finite": 2}))
+
+
+def test_a_clipped_update_has_the_norm_that_it_is_clipped_to():
+    model = classifier()
+    before = None
+    recipe = RECIPE.with_overrides({"clip_norm": 0.001, "learning_rate": 1.0})
+    model.logits(tf.zeros([1, SIDE, SIDE, 1]))
+    before = weights(model)
+    train(model, 1, recipe)
+    moved = np.sqrt(sum(np.sum((a - b) ** 2.0) for a, b in zip(weights(model), before, strict=True)))
+    assert moved == pytest.approx(0.001, rel=1e-2)
+
+
+def test_averaged_weights_follow_their_recursion():
+    model = Slope(start=1.0)
+    train(model, 40, RECIPE.with_overrides({"ema_decay": 0.9}))
+    weight = average = 1.0
+    for step in range(40):
+        weight -= RECIPE.learning_rate
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = decay * average + (1 - decay) * weight
+    assert model.w.numpy() == pytest.approx(average, rel=1e-5)
+
+
+def test_early_stopping_ends_with_the_best_weights_and_holds_out_training_images():
+    target = -RECIPE.learning_rate * 40
+    model = Slope(best=target)
+    recipe = RECIPE.with_overrides({"patience": 2})
+    fitted = train(model, 96, recipe, examples=examples(HELD_OUT + 11))
+    assert (fitted.best_step, fitted.steps) == (40, 44)
+    assert model.w.numpy() == target
+
+
+def test_early_stopping_needs_more_images_than_it_holds_out():
+    with pytest.raises(ValueError, match="cannot hold out 5000 of 37"):
+        train(Slope(), 4, RECIPE.with_overrides({"patience": 1}))
+
+
+class Interrupting(Checkpoints):
+    """Sends this process a SIGTERM after so many chunks."""
+
+    def __init__(self, folder, chunks):
+        super().__init__(folder, seconds=1e6)
+        self.chunks = chunks
+
+    def due(self):
+        self.chunks -= 1
+        if self.chunks == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return super().due()
+
+
+def adam_averaged(**more):
+    return RECIPE.with_overrides({"optimizer": "adam", "learning_rate": 1e-2, "ema_decay": 0.9, **more})
+
+
+def test_told_to_leave_it_checkpoints_at_once_and_goes_on_to_the_same_end(tmp_path):
+    whole, broken, resumed = classifier(), classifier(), classifier(hidden=8)
+    held_out = examples(30, seed=4)
+    expected = train(whole, 60, adam_averaged(), held_out=held_out)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Evicted) as caught:
+        train(broken, 60, adam_averaged(), held_out=held_out, checkpoints=Interrupting(str(tmp_path), 4))
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [int(path.name.split("-")[0]) for path in tmp_path.iterdir()] == [25]
+    fitted = train(resumed, 60, adam_averaged(), held_out=held_out, checkpoints=Checkpoints(str(tmp_path)))
+    assert_same(weights(whole), weights(resumed))
+    assert fitted.held_out == expected.held_out
+    assert fitted.curve[-1].step == 60
+
+
+def test_a_resumed_run_remembers_the_best_weights(tmp_path):
+    recipe = RECIPE.with_overrides({"patience": 6})
+    model = Slope(best=-RECIPE.learning_rate * 10)
+    much = examples(HELD_OUT + 11)
+    with pytest.raises(Evicted):
+        train(model, 96, recipe, examples=much, checkpoints=Interrupting(str(tmp_path), 7))
+    again = Slope(best=-RECIPE.learning_rate * 10)
+    fitted = train(again, 96, recipe, examples=much, checkpoints=Checkpoints(str(tmp_path)))
+    assert (fitted.best_step, fitted.steps) == (10, 22)
+    assert again.w.numpy() == -RECIPE.learning_rate * 10
+
+
+def test_trouble_leaves_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(NonFiniteLoss):
+        train(Slope(bad_loss=[40]), 60, checkpoints=Checkpoints(str(tmp_path), seconds=0.0))
+    assert Checkpoints(str(tmp_path)).latest()["variable_0000"] == -40 // 5 * 5 * RECIPE.learning_rate
+
+
+def test_compiled_with_xla_it_is_the_same_mathematics():
+    plain, compiled = classifier(), classifier()
+    train(plain, 10)
+    train(compiled, 10, RECIPE.with_overrides({"jit_compile": True}))
+    for ours, theirs in zip(weights(plain), weights(compiled), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_mixed_precision_is_off_again_afterwards_and_stays_near():
+    plain, mixed = classifier(), classifier()
+    train(plain, 10)
+    options = tf.config.optimizer.get_experimental_options()
+    train(mixed, 10, RECIPE.with_overrides({"mixed_precision": True}))
+    after = tf.config.optimizer.get_experimental_options()
+    assert not any(after.get(name) for name in after.keys() - options.keys())
+    for ours, theirs in zip(weights(plain), weights(mixed), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    "field", [{"clip_norm": -1.0}, {"skip_non_finite": -1}, {"ema_decay": 1.0}, {"patience": -2}]
+)
+def test_a_recipe_that_makes_no_sense_is_refused(field):
+    with pytest.raises(ValueError, match=next(iter(field))):
+        RECIPE.with_overrides(field)
+
+
+def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch):
+    job = run.Job(variant="mlp", dataset="x")
+    args = types.SimpleNamespace(
+        model_run_dir="gs://bucket/root/Trainer.mlp/model_run/7",
+        custom_config={"code": "c"},
+        train_files=["t"],
+        base_model=None,
+    )
+    monkeypatch.delenv(run.CHECKPOINTS_VARIABLE, raising=False)
+    folder = run.checkpoint_folder(args, job)
+    assert folder.startswith("gs://bucket/root/checkpoints/mlp-")
+    args.model_run_dir = "gs://bucket/root/Trainer.mlp/model_run/8"
+    assert run.checkpoint_folder(args, job) == folder
+    args.custom_config = {"code": "changed"}
+    assert run.checkpoint_folder(args, job) != folder
+    args.custom_config, args.base_model = {"code": "c"}, "gs://bucket/root/Trainer.mlp/model/3"
+    assert run.checkpoint_folder(args, job) != folder
+    monkeypatch.setenv(run.CHECKPOINTS_VARIABLE, "/scratch")
+    assert run.checkpoint_folder(args, job).startswith("/scratch/mlp-")
+
+
+@pytest.mark.parametrize("name", variants.names())
+def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name, tmp_path):
+    variant = variants.load(name)
+    recipe = variant.recipe.with_overrides({"batch_size": 16})
+    images, held_out = examples(200), examples(20, seed=4)
+    more = {"recipe": recipe, "examples": images, "held_out": held_out}
+    expected = train(whole := seeded(variant), 8, **more)
+    with pytest.raises(Evicted):
+        train(seeded(variant), 8, **more, checkpoints=Interrupting(str(tmp_path), 3))
+    fitted = train(resumed := seeded(variant), 8, **more, checkpoints=Checkpoints(str(tmp_path)))
+    assert_same(weights(whole), weights(resumed))
+    assert fitted.held_out == expected.held_out
+    assert_same([fitted.frames], [expected.frames])
+
+
+def seeded(variant):
+    """A fresh model; layers that make their weights late draw them from the same seeds, if used next."""
+    keras.utils.set_random_seed(1)
+    return variant.build({})

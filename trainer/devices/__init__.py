@@ -1,0 +1,1 @@
+"""Where a step runs: threads, cores, replicas and their shares of a batch."""

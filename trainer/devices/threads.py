@@ -1,0 +1,10 @@
+"""How many threads TensorFlow gives an operation: a process's setting, read before its first operation."""
+
+import os
+
+VARIABLE = "TF_NUM_INTRAOP_THREADS"
+
+
+def one_an_operation() -> None:
+    """Give each operation one thread, unless the user set another number; trainer.devices.cores says why."""
+    os.environ.setdefault(VARIABLE, "1")

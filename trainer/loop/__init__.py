@@ -1,0 +1,1 @@
+"""The training loop: steps, checkpoints, data in memory, and what is watched along the way."""
