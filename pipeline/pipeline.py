@@ -15,7 +15,7 @@ from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
-from components.evaluation.baseline import LatestBlessedRival, ProductionBefore
+from components.evaluation.baseline import LatestBlessedBaseline, ProductionBefore
 from components.evaluation.eval_config import eval_config
 from components.ingest.example_gen import IdxExampleGen
 from components.ingest.sources import Dataset
@@ -139,7 +139,7 @@ class DataWatch:
 
 
 class Line:
-    """The nodes of one variant: train, picture, find its rival in production, evaluate against it, push."""
+    """The nodes of one variant: train, make pictures, find the baseline, evaluate against it, push."""
 
     def __init__(
         self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, settings: Settings
@@ -167,7 +167,7 @@ class Line:
         ).with_id(f"Gallery.{job.variant}")
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         self.resolver = Resolver(
-            strategy_class=LatestBlessedRival,
+            strategy_class=LatestBlessedBaseline,
             candidate=self.trainer.outputs["model"],
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
             blessing=Channel(type=standard_artifacts.ModelBlessing),

@@ -49,7 +49,7 @@ HOW_TO_READ = """\
 Each row trains a variant with its source's recipe and measures what the source printed. Ours is the mean over
 the seeds +- their sample standard deviation; difference is its distance from the published number, or from
 the nearer end where several were published. Losses that a source printed for one batch are measured over the
-whole training set, of which the batch is a sample. Rows without a published number compare a mended variant
+whole training set, of which the batch is a sample. Rows without a published number compare a fixed variant
 with its source or with a baseline."""
 
 HEADER = ("variant", "measured", "training", "published", "ours", "difference", "accepted", "verdict")

@@ -9,13 +9,13 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
 
-class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
+class LatestBlessedBaseline(ResolverStrategy):  # type: ignore[misc]
     """The model in production, other than the candidate, from models of one trainer.
 
     It is the one that the newest blessing names, not the newest model: a blessing is also how an older model
-    is put back. A candidate that already has a verdict meets the rival of that verdict again, so that a
+    is put back. A candidate that already has a verdict meets the baseline of that verdict again, so that a
     second identical run is cached whatever came between: the candidate's own blessing, or a user's decision.
-    Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty where there is no rival.
+    Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty where there is no baseline.
     """
 
     def resolve_artifacts(
@@ -23,9 +23,9 @@ class LatestBlessedRival(ResolverStrategy):  # type: ignore[misc]
     ) -> dict[str, list[types.Artifact]]:
         """Called by TFX; see the class."""
         candidates = {artifact.id for artifact in input_dict["candidate"]}
-        rivals = [model for model in input_dict["model"] if model.id not in candidates]
+        baselines = [model for model in input_dict["model"] if model.id not in candidates]
         known = before_verdict(candidates, input_dict["blessing"])
-        return {**input_dict, "model": latest_blessed(rivals, known)}
+        return {**input_dict, "model": latest_blessed(baselines, known)}
 
 
 class ProductionBefore(ResolverStrategy):  # type: ignore[misc]

@@ -98,12 +98,12 @@ def _computations(
     baseline = next((spec.name for spec in eval_config.model_specs if spec.is_baseline), None)
     found = []
     for model in model_names or [""]:
-        rival = baseline if model != baseline and len(eval_config.model_specs) > 1 else None
+        compared = baseline if model != baseline and len(eval_config.model_specs) > 1 else None
         found.append(
             tfma.metrics.MetricComputation(
                 keys=[tfma.metrics.MetricKey(name=name, model_name=model)],
                 preprocessors=None,
-                combiner=SumsFn(means, headline, model, rival),
+                combiner=SumsFn(means, headline, model, compared),
             )
         )
     return found
@@ -112,8 +112,8 @@ def _computations(
 class SumsFn(beam.CombineFn):  # type: ignore[misc]
     """Adds up examples and turns the sums into metrics."""
 
-    def __init__(self, means: tuple[str, ...], headline: str, model: str, rival: str | None) -> None:
-        self.means, self.headline, self.model, self.rival = means, headline, model, rival
+    def __init__(self, means: tuple[str, ...], headline: str, model: str, baseline: str | None) -> None:
+        self.means, self.headline, self.model, self.baseline = means, headline, model, baseline
 
     def create_accumulator(self) -> Sums:
         return Sums()
@@ -129,8 +129,8 @@ class SumsFn(beam.CombineFn):  # type: ignore[misc]
             sums.latents_squared = sums.latents_squared + latents**2
         if CODES in outputs:
             sums.codes = sums.codes + np.asarray(outputs[CODES], np.float64)
-        if self.rival is not None:
-            other = element.get_by_key("predictions", self.rival)
+        if self.baseline is not None:
+            other = element.get_by_key("predictions", self.baseline)
             gain = float(np.squeeze(outputs[self.headline])) - float(np.squeeze(other[self.headline]))
             sums.gain += gain
             sums.gain_squared += gain**2
@@ -160,7 +160,7 @@ class SumsFn(beam.CombineFn):  # type: ignore[misc]
             found[key("active_units")] = active_units(sums.latents, sums.latents_squared, count)
         if np.ndim(sums.codes):
             found[key("codebook_perplexity")] = perplexity(np.asarray(sums.codes))
-        if self.rival is not None:
+        if self.baseline is not None:
             gains = paired_gain(sums.gain, sums.gain_squared, count)
             for name, value in zip((GAIN, GAIN_LOWER, GAIN_UPPER), gains, strict=True):
                 found[key(f"{self.headline}_{name}", is_diff=True)] = value

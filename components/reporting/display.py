@@ -26,8 +26,8 @@ def gain(difference: Mapping[str, Any]) -> str:
 def against(difference: Mapping[str, Any]) -> str:
     """A gain with the version it is over: `+1.2 [0.8, 1.6] against version 17`."""
     version = difference["version"]
-    rival = "an earlier model" if version is None else f"version {version}"
-    return f"{gain(difference)} against {rival}"
+    baseline = "an earlier model" if version is None else f"version {version}"
+    return f"{gain(difference)} against {baseline}"
 
 
 def count(number: float) -> str:

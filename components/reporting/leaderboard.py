@@ -22,9 +22,9 @@ from tfx.types import standard_artifacts
 
 from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import UNITS
-from components.evaluation.results import OVERALL, data_statistics, production_gain, sliced_metrics, why_not
 from components.reporting import display, figures, gallery, model_card, report_page
 from components.reporting.display import count, interval, seconds
+from components.reporting.results import OVERALL, data_statistics, production_gain, sliced_metrics, why_not
 from components.serving import versions
 from components.validation import anomaly_gate as gate
 from components.validation.drift import descriptions
@@ -190,7 +190,7 @@ def against_production(line: Line, pushed: str) -> dict[str, Any] | None:
     """What the model gains over the one in production when it was judged; None where there was none.
 
     {metric, value, lower, upper, unit, model, version}: the paired difference with its 95 % interval; the
-    rival's artifact, and its newest version in the folder `pushed`, None where it is no longer there.
+    baseline's artifact, and its newest version in the folder `pushed`, None where it is no longer there.
     """
     gain = production_gain(line.evaluation.uri)
     if gain is None:

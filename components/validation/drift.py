@@ -34,8 +34,8 @@ from tfx.utils import io_utils
 
 from components.ingest import idx
 from components.ingest.example_gen import DELIVERED, SEPARATOR
-from components.ingest.examples import ink
-from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, TRAIN_SPLIT
+from components.ingest.examples import mean_intensity
+from schemas import CLASSES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
 
 STOP, WARN = "stop", "warn"
 STATISTICS_ID = "statistics_id"
@@ -294,11 +294,11 @@ def split_statistics(
 
 def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2.DatasetFeatureStatisticsList:
     """Statistics of the images' ink, and of labels where there are any. Raises ServingDataError."""
-    inks, labels = [], []
+    intensities, labels = [], []
     for image, label in served(folder):
-        inks.append([ink(image)])
+        intensities.append([mean_intensity(image)])
         labels.append(label)
-    columns = {INK: pa.array(inks, pa.list_(pa.float32()))}
+    columns = {MEAN_INTENSITY: pa.array(intensities, pa.list_(pa.float32()))}
     if any(labels):
         columns[LABEL] = pa.array([label or None for label in labels], pa.list_(pa.int64()))
     batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))

@@ -37,7 +37,7 @@ def evaluate(
         raise likelihood.LikelihoodError(f"the limit must be at least 1 image, got {limit}")
     folder = newest_version(model)
     weigh = likelihood.log_weight(folder)
-    judge = frechet.load(newest_version(classifier), "classify") if classifier else None
+    feature_classifier = frechet.load(newest_version(classifier), "classify") if classifier else None
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     dataset = sources.locate(data, environment=os.environ, cache=cache, report=_tell)
     examples = serialized(dataset.folder, limit)
@@ -48,10 +48,12 @@ def evaluate(
             weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update
         )
     print(described(found, dataset.name, protocol(folder)))
-    if judge is not None:
+    if feature_classifier is not None:
         from components.ingest.examples import serialize
 
-        apart = frechet.distance(frechet.load(folder, "sample"), judge, examples, serialize, seed)
+        apart = frechet.distance(
+            frechet.load(folder, "sample"), feature_classifier, examples, serialize, seed
+        )
         print(
             f"Fréchet   {apart.value:.3f} from samples to test images, in log-probabilities of {classifier}\n"
             f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"

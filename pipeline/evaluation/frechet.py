@@ -47,9 +47,13 @@ def frechet(one: Array, other: Array) -> float:
 
 
 def distance(
-    generator: Any, judge: Any, examples: Sequence[bytes], serialize: Callable[[bytes, int], bytes], seed: int
+    generator: Any,
+    feature_classifier: Any,
+    examples: Sequence[bytes],
+    serialize: Callable[[bytes, int], bytes],
+    seed: int,
 ) -> Distance:
-    """Between as many samples of `generator` and the test `examples`, as `judge` sees them; both from `load`.
+    """Return the distance between test `examples` and samples of `generator`, by the classifier's features.
 
     serialize: grey bytes and a label -> tf.Example. Samples are mean images, prepared as the classifier's own
     inputs are. Raises FrechetError for too few examples.
@@ -64,16 +68,16 @@ def distance(
         )["images"]
         grey = np.round(255 * images.numpy()).astype(np.uint8).reshape(count, PIXELS)
         made += [serialize(image.tobytes(), 0) for image in grey]
-    real, drawn = features(judge, examples), features(judge, made)
+    real, drawn = features(feature_classifier, examples), features(feature_classifier, made)
     return Distance(frechet(drawn, real), frechet(real[::2], real[1::2]), len(examples))
 
 
-def features(judge: Any, examples: Sequence[bytes]) -> Array:
+def features(feature_classifier: Any, examples: Sequence[bytes]) -> Array:
     """Log-probabilities of the classes, centred: logits up to a constant, [N, CLASSES]."""
     found = []
     for start in range(0, len(examples), BATCH):
         batch = tf.constant(list(examples[start : start + BATCH]))
-        probabilities = judge.signatures["classify"](examples=batch)["probabilities"].numpy()
+        probabilities = feature_classifier.signatures["classify"](examples=batch)["probabilities"].numpy()
         logits = np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
         found.append(logits - logits.mean(axis=1, keepdims=True))
     return np.concatenate(found)

@@ -21,7 +21,7 @@ from pipeline.dag import partial
 from pipeline.execution import diagnosis, outcome
 from pipeline.execution.launch import launch
 from pipeline.execution.node import mark_failed
-from pipeline.home import manifests as seals
+from pipeline.home import manifests
 
 log = logging.getLogger(__name__)
 OWN = ("components", "trainer")
@@ -104,7 +104,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
             return "", "its inputs could not be resolved; the log says which"
         if execution:
             for uri in _artifacts(connection, execution, mlmd.Event.OUTPUT):
-                seals.seal(uri)
+                manifests.write(uri)
         self.executions[name] = execution
         return (found.value if found is outcome.Outcome.CACHED else ""), ""
 

@@ -303,13 +303,13 @@ def _log_to_stderr(log_format: str, verbose: bool) -> None:
     log.setLevel(logging.INFO)
     for own in ("components", "pipeline", "trainer"):
         logging.getLogger(own).setLevel(logging.INFO)
-    logging.getLogger("absl").addFilter(_worth_telling)
+    logging.getLogger("absl").addFilter(_worth_logging)
     logging.captureWarnings(True)
     if not verbose:
         warnings.simplefilter("ignore")  # of libraries about libraries; nobody who reads a task's log can act
 
 
-def _worth_telling(record: logging.LogRecord) -> bool:
+def _worth_logging(record: logging.LogRecord) -> bool:
     """Not TFX's warning that the IR names no metadata store: here the environment does."""
     return "metadata_connection_config is not provided" not in record.getMessage()
 

@@ -1,7 +1,7 @@
-"""Seals: what the files of a folder were when they were whole, so that damage is noticed before it is read.
+"""Checksum manifests: what a folder held when it was whole, so that damage is noticed before it is read.
 
-A gzipped TFRecord file that was cut short may read as one with fewer examples, without any error. A seal is
-a file beside the folder, `.<name>.sha256`: a line for every file as `sha256sum --check` reads it, after a
+A gzipped TFRecord file that was cut short may read as one with fewer examples, without any error. A manifest
+is a file beside the folder, `.<name>.sha256`: a line for every file as `sha256sum --check` reads it, after a
 comment with its size in bytes, and a last line that says how many files there are.
 """
 
@@ -15,13 +15,13 @@ _CHUNK = 1 << 20
 
 
 def path_of(folder: str) -> pathlib.Path:
-    """Where the seal of `folder` is."""
+    """Where the manifest of `folder` is."""
     place = pathlib.Path(folder)
     return place.with_name(f".{place.name}{SUFFIX}")
 
 
-def seal(folder: str) -> None:
-    """Seal the folder as it is, unless it is sealed. Raises OSError."""
+def write(folder: str) -> None:
+    """Write the manifest of the folder as it is, unless it is listed. Raises OSError."""
     target = path_of(folder)
     if target.exists():
         return
@@ -35,7 +35,7 @@ def seal(folder: str) -> None:
 
 
 def damage(folder: str, thorough: bool) -> str:
-    """What is wrong with a sealed folder in a few words; empty where nothing is, or where it has no seal.
+    """What is wrong with a listed folder in a few words; empty where nothing is, or where it has no manifest.
 
     Compares names and sizes, and with `thorough` every byte.
     """
@@ -45,7 +45,7 @@ def damage(folder: str, thorough: bool) -> str:
         return ""
     lines = text.splitlines()
     if not text.endswith("\n") or lines.pop() != END.format(len(lines) // 2):
-        return "its seal is cut short"
+        return "its manifest is cut short"
     found = sizes(folder)
     for comment, line in zip(lines[::2], lines[1::2], strict=True):
         size = int(comment.removeprefix("# "))

@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.config.errors import MetadataDamaged
 from pipeline.dag.target import Target
-from pipeline.home import manifests as seals
+from pipeline.home import manifests
 
 COPY = ".bak"
 """Ending of the copy of the metadata database that the last run, promotion or rollback left."""
@@ -127,7 +127,7 @@ def delete_damaged(store: Any) -> list[str]:
         folder = pathlib.Path(artifact.uri)
         if folder.exists():
             thorough = suspicious or newest[os.path.dirname(artifact.uri)] == artifact.id
-            wrong = seals.damage(artifact.uri, thorough)
+            wrong = manifests.damage(artifact.uri, thorough)
             if not wrong:
                 continue
             told.append(f"{folder} is damaged ({wrong}), and now called {set_aside(folder, DAMAGED).name}")
@@ -162,7 +162,7 @@ def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
     while (place := folder.with_name(f"{folder.name}.{ending}-{number}")).exists():
         number += 1
     folder.rename(place)
-    seals.path_of(str(folder)).unlink(missing_ok=True)
+    manifests.path_of(str(folder)).unlink(missing_ok=True)
     return place
 
 

@@ -12,8 +12,8 @@ from tfx.components.pusher import executor as pusher
 from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
-from components.evaluation.results import data_statistics, overall_metrics, why_not
 from components.ingest.example_gen import SEPARATOR, WINDOW
+from components.reporting.results import data_statistics, overall_metrics, why_not
 from components.serving.versions import SOURCE, published, source
 from pipeline.home import metadata as graph
 from pipeline.home.metadata import Graph
@@ -104,10 +104,10 @@ def metrics(found: Graph, evaluation: Any) -> Facts:
 
 def compared_with(found: Graph, evaluation: Any) -> Facts | None:
     """The model in production then, which this one had to beat; None where there was none."""
-    rivals = found.inputs(evaluation).get("baseline_model", []) if evaluation else []
+    baselines = found.inputs(evaluation).get("baseline_model", []) if evaluation else []
     return (
-        {"id": rivals[0].id, "path": rivals[0].uri, "versions": _numbers(found, rivals[0])}
-        if rivals
+        {"id": baselines[0].id, "path": baselines[0].uri, "versions": _numbers(found, baselines[0])}
+        if baselines
         else None
     )
 
@@ -157,7 +157,7 @@ def text(facts: Facts) -> str:
         *[(name, json.dumps(job[name], sort_keys=True)) for name in ("config", "recipe") if job[name]],
         *([("started from", f"the weights of model {job['started_from']}")] if job["started_from"] else []),
         *[("metric", _metric(name, metric)) for name, metric in facts["metrics"].items()],
-        ("compared", _rival(facts["compared_with"])),
+        ("compared", _baseline(facts["compared_with"])),
         *[("verdict", _verdict(verdict)) for verdict in facts["verdicts"]],
         *[("version", _version(version)) for version in facts["versions"]],
     ]
@@ -260,11 +260,11 @@ def _metric(name: str, metric: Facts) -> str:
     return f"{name} {metric['value']:.4g} ({metric['lower']:.4g} to {metric['upper']:.4g}) {metric['unit']}"
 
 
-def _rival(rival: Facts | None) -> str:
-    if rival is None:
+def _baseline(baseline: Facts | None) -> str:
+    if baseline is None:
         return "with no model: there was none in production"
-    numbers = ", ".join(map(str, rival["versions"])) or "never pushed"
-    return f"with model {rival['id']} (version {numbers})"
+    numbers = ", ".join(map(str, baseline["versions"])) or "never pushed"
+    return f"with model {baseline['id']} (version {numbers})"
 
 
 def _verdict(verdict: Facts) -> str:

@@ -16,9 +16,8 @@ from tfx.types import standard_artifacts
 
 from components.serving.versions import by_variant, source
 from pipeline.dag.target import Target
-from pipeline.home import manifests as seals
+from pipeline.home import manifests, recovery
 from pipeline.home import metadata as graph
-from pipeline.home import recovery
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Graph
 from pipeline.registry.production import Say, blessings, known_home
@@ -71,7 +70,7 @@ def remove_old(home: str, place: Target, runs: int, dry_run: bool = False) -> Pr
             and pathlib.Path(artifact.uri).is_relative_to(place.root)
             and pathlib.Path(artifact.uri).exists()
         ]
-        size = sum(sum(seals.sizes(str(folder)).values()) for _, folder in old)
+        size = sum(sum(manifests.sizes(str(folder)).values()) for _, folder in old)
         if not dry_run:
             for artifact, folder in old:
                 _remove(store, artifact, folder)

@@ -9,8 +9,8 @@ from tfx.components.pusher import executor as pusher
 from tfx.orchestration import metadata
 from tfx.types import artifact_utils
 
-from components.evaluation.results import why_not
 from components.ingest.example_gen import SEPARATOR, WINDOW
+from components.reporting.results import why_not
 from components.validation import drift
 from pipeline.config.settings import Settings
 from pipeline.dag import target

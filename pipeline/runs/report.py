@@ -67,12 +67,12 @@ def table(rows: list[dict[str, Any]]) -> str:
     """The leaderboard as text: names whole, and no column that no row has a value for."""
     shown = [column for column in COLUMNS if any(column.metric in row["metrics"] for row in rows)]
     compared = any("verdict" in row["comparison"] for row in rows)
-    rivals = any(row.get("gain") for row in rows)
+    baselines = any(row.get("gain") for row in rows)
     grid = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     grid.add_column("variant", no_wrap=True)
     for header in (*(column.header for column in shown), "steps", "train"):
         grid.add_column(header, no_wrap=True, justify="right")
-    for header in (*["against production"] * rivals, *["change"] * compared, "pushed"):
+    for header in (*["against production"] * baselines, *["change"] * compared, "pushed"):
         grid.add_column(header, no_wrap=True)
     for row in rows:
         if "failed" in row:
@@ -85,7 +85,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             *(interval(metrics[column.metric]) if column.metric in metrics else "" for column in shown),
             count(row["steps"]),
             seconds(row["train_seconds"]),
-            *([gain(row["gain"]) if row.get("gain") else ""] if rivals else []),
+            *([gain(row["gain"]) if row.get("gain") else ""] if baselines else []),
             *([f"{SIGNS[verdict]} {SHORT.get(verdict, verdict)}" if verdict else ""] if compared else []),
             str(row["pushed_version"] or "no"),
         )

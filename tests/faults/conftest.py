@@ -306,7 +306,7 @@ class Home:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
         from tfx.orchestration import metadata
 
-        from pipeline.home import manifests as seals
+        from pipeline.home import manifests
 
         with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(self.database))) as handle:
             executions = {e.id: e for e in handle.store.get_executions()}
@@ -317,8 +317,8 @@ class Home:
         for artifact in artifacts:
             if artifact.state == mlmd.Artifact.LIVE:
                 assert pathlib.Path(artifact.uri).is_dir(), artifact.uri
-                assert seals.path_of(artifact.uri).exists(), artifact.uri
-                assert seals.damage(artifact.uri, thorough=True) == "", artifact.uri
+                assert manifests.path_of(artifact.uri).exists(), artifact.uri
+                assert manifests.damage(artifact.uri, thorough=True) == "", artifact.uri
         good = {mlmd.Execution.COMPLETE, mlmd.Execution.CACHED}
         for event in events:
             assert event.type != mlmd.Event.OUTPUT or executions[event.execution_id].last_known_state in good

@@ -1,4 +1,4 @@
-"""Files that were damaged between two runs: noticed before they are read, and mended as the documents say."""
+"""Files that were damaged between two runs: noticed before they are read, and fixed as the documents say."""
 
 import contextlib
 import pathlib

@@ -14,7 +14,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, sche
 
 from components.ingest.examples import serialize
 from components.ingest.idx import Images
-from schemas import CLASSES, IMAGE, INK, LABEL, PIXELS, SIDE, TRAIN_SPLIT
+from schemas import CLASSES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants
 from trainer.export import export
 from trainer.loop.data import Examples
@@ -44,10 +44,10 @@ def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
     spec = {
         IMAGE: tf.io.FixedLenFeature([], tf.string),
         LABEL: tf.io.FixedLenFeature([], tf.int64),
-        INK: tf.io.FixedLenFeature([], tf.float32),
+        MEAN_INTENSITY: tf.io.FixedLenFeature([], tf.float32),
     }
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    data = [{IMAGE: bytes(PIXELS), LABEL: 0, INK: 0.0}]
+    data = [{IMAGE: bytes(PIXELS), LABEL: 0, MEAN_INTENSITY: 0.0}]
     with tft_beam.Context(temp_dir=str(folder / "temporary")):
         _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
             lambda inputs: preprocessing_fn(inputs, {"protocol": "threshold"})
@@ -93,7 +93,7 @@ def serialized(digits: dict[str, Images]) -> tf.Tensor:
     images, labels = digits[TRAIN_SPLIT]
     sent = [tf.train.Example.FromString(serialize(images[i].tobytes(), int(labels[i]))) for i in range(6)]
     for example in sent:
-        del example.features.feature[INK]
+        del example.features.feature[MEAN_INTENSITY]
     return tf.constant([example.SerializeToString() for example in sent])
 
 

@@ -83,14 +83,14 @@ def fit(
     Raises NonFiniteLoss, and Evicted on SIGTERM.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    judges = None
+    validation = None
     if recipe.patience:
-        examples, judges = data.split(examples, HELD_OUT)
+        examples, validation = data.split(examples, HELD_OUT)
     run = Run(Steps(model, examples, recipe, protocol, seed, strategy, start), recipe, checkpoints)
     run.resume()
     trained = steps * recipe.batch_size
     looks = [
-        watch.Watch(model, images, protocol, trained) if images else None for images in (held_out, judges)
+        watch.Watch(model, images, protocol, trained) if images else None for images in (held_out, validation)
     ]
     pace = Pace(steps, recipe, run.steps.longest(), scale.in_step(strategy))
     progress = Progress(name, steps, recipe.batch_size, resumed=run.history.step)
@@ -186,7 +186,7 @@ class Run:
         _scalars("train", history.curve[-1])
         return seconds
 
-    def look(self, held_out: watch.Watch | None, judges: watch.Watch | None) -> None:
+    def look(self, held_out: watch.Watch | None, validation: watch.Watch | None) -> None:
         """Record how the model does on held-out images, and what it draws."""
         history = self.history
         with self.steps.averaged():
@@ -197,8 +197,8 @@ class Run:
                 if drawn is not None:
                     history.frames.append(drawn)
                     history.frame_steps.append(history.step)
-            if judges:
-                self._judge(judges.goodness())
+            if validation:
+                self._validate(validation.validation_score())
 
     def checkpoint(self, force: bool) -> None:
         """Leave a checkpoint if it is time, or in any case with `force`."""
@@ -231,11 +231,11 @@ class Run:
             frame_steps=np.array(history.frame_steps, np.int64),
         )
 
-    def _judge(self, goodness: float) -> None:
+    def _validate(self, validation_score: float) -> None:
         history = self.history
         history.worse += 1
-        if goodness > history.best:
-            history.best, history.best_step, history.worse = goodness, history.step, 0
+        if validation_score > history.best:
+            history.best, history.best_step, history.worse = validation_score, history.step, 0
             self._best = self.steps.weights()
 
 

@@ -61,7 +61,7 @@ class Watch:
             variable.assign(value)
         return {term: float(np.concatenate(values).mean()) for term, values in found.items()}
 
-    def goodness(self) -> float:
+    def validation_score(self) -> float:
         """What early stopping goes by: mean elbo, or minus cross-entropy, without training noise, nats."""
         found: list[Any] = []
         for batch in self._slices:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 OBJECTIVES = ("elbo", "source")
-"""Training objectives of variants whose published one is mended: the bound, or the published one."""
+"""Training objectives of variants whose published one is fixed: the bound, or the published one."""
 
 
 def one_of(field: str, value: Any, choices: Collection[Any]) -> None:

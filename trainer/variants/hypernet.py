@@ -6,7 +6,7 @@ Source: the Keras guide for researchers, "End-to-end experiment example 2: hyper
 (sigmoid), Adam 1e-4, batches of one image, 1,000 steps.
 
 As published, with its flaw: the sigmoid makes every generated weight positive, so that the relu of the hidden
-layer never gates and the classifier is linear in its hidden layer. hypernet_scaled is the mended form.
+layer never gates and the classifier is linear in its hidden layer. hypernet_scaled is the fixed form.
 """
 
 import dataclasses

@@ -2,7 +2,7 @@
 
 Run: latentline run --variants hypernet_scaled --profile full
 Measured: test accuracy 97.5 +- 0.2 % (threshold), 0.6 +- 0.3 points above mlp of hidden [64] at equal steps.
-Source: ours; the guide's hypernetwork (variant hypernet) mended. Its head is linear, so that the generated
+Source: ours; the guide's hypernetwork (variant hypernet) fixed. Its head is linear, so that the generated
 weights have both signs; it generates what an image changes of shared weights, theta(x) = theta_0 + delta(x);
 and its initialisation is hyperfan-in (Chang et al. 2020, Principled Weight Initialization for Hypernetworks).
 """

@@ -12,7 +12,7 @@ sample of a deterministic posterior is all of it: iwelbo equals elbo, and the tr
 Objectives: `elbo` minimises distortion + 0.25 |z_e - sg(e)|^2 + rate, summed over pixels and vectors; the
 rate trains the prior alone. `source` is the published code's: averages instead of sums, the codebook moved by
 the gradient of its own loss, and nothing passed through the quantiser, so that reconstruction never reaches
-the encoder. Its three strided layers cannot return 28x28 (28 -> 4 -> 32); the geometry is mended in both.
+the encoder. Its three strided layers cannot return 28x28 (28 -> 4 -> 32); the geometry is fixed in both.
 
 Measured: test ELBO -214.0 +- 0.7 nats with the learned prior (threshold, quick: 400 steps).
 Run: latentline run --variants vqvae --profile full

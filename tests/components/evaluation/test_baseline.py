@@ -3,7 +3,7 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.types import standard_artifacts
 
-from components.evaluation.baseline import LatestBlessedRival, ProductionBefore
+from components.evaluation.baseline import LatestBlessedBaseline, ProductionBefore
 
 
 def model(identity: int) -> standard_artifacts.Model:
@@ -19,54 +19,56 @@ def blessing(of: int, blessed: bool = True) -> standard_artifacts.ModelBlessing:
     return artifact
 
 
-def rival(candidate: int, models: list[int], blessings: list[standard_artifacts.ModelBlessing]) -> list[int]:
+def baseline(
+    candidate: int, models: list[int], blessings: list[standard_artifacts.ModelBlessing]
+) -> list[int]:
     """The id resolved; the blessings were recorded in the order given, and are found in another."""
     for number, each in enumerate(blessings, start=100):
         each.id = number
     blessings = blessings[::-1]
     inputs = {"candidate": [model(candidate)], "model": [model(i) for i in models], "blessing": blessings}
-    resolved = LatestBlessedRival().resolve_artifacts(None, inputs)
+    resolved = LatestBlessedBaseline().resolve_artifacts(None, inputs)
     return [artifact.id for artifact in resolved["model"]]
 
 
 def test_the_model_of_the_newest_blessing_is_the_rival_also_where_a_newer_model_was_blessed_before() -> None:
-    assert rival(9, [1, 9, 5, 3], [blessing(1), blessing(3), blessing(5)]) == [5]
-    assert rival(9, [1, 9, 5, 3], [blessing(1), blessing(5), blessing(3)]) == [3]
+    assert baseline(9, [1, 9, 5, 3], [blessing(1), blessing(3), blessing(5)]) == [5]
+    assert baseline(9, [1, 9, 5, 3], [blessing(1), blessing(5), blessing(3)]) == [3]
 
 
 def test_a_model_put_back_is_the_rival_of_the_next_candidate() -> None:
     history = [blessing(1), blessing(3), blessing(5, blessed=False), blessing(1)]
-    assert rival(9, [1, 3, 5, 9], history) == [1]
+    assert baseline(9, [1, 3, 5, 9], history) == [1]
 
 
 def test_a_model_refused_and_then_promoted_is_the_rival_of_the_next_candidate() -> None:
-    assert rival(9, [1, 5, 9], [blessing(1), blessing(5, blessed=False), blessing(5)]) == [5]
+    assert baseline(9, [1, 5, 9], [blessing(1), blessing(5, blessed=False), blessing(5)]) == [5]
 
 
 def test_what_was_decided_after_a_candidate_s_verdict_does_not_judge_it_again() -> None:
     verdict = [blessing(1), blessing(3), blessing(5)]
-    assert rival(5, [1, 3, 5], verdict) == [3]
-    assert rival(5, [1, 3, 5], [*verdict, blessing(1)]) == [3]
-    assert rival(5, [1, 3, 5, 7], [*verdict, blessing(7)]) == [3]
+    assert baseline(5, [1, 3, 5], verdict) == [3]
+    assert baseline(5, [1, 3, 5], [*verdict, blessing(1)]) == [3]
+    assert baseline(5, [1, 3, 5, 7], [*verdict, blessing(7)]) == [3]
     refused = [blessing(1), blessing(5, blessed=False), blessing(5)]
-    assert rival(5, [1, 5], refused) == [1]
+    assert baseline(5, [1, 5], refused) == [1]
 
 
 def test_a_model_that_was_not_blessed_is_no_rival() -> None:
-    assert rival(9, [1, 5], [blessing(1), blessing(5, blessed=False)]) == [1]
+    assert baseline(9, [1, 5], [blessing(1), blessing(5, blessed=False)]) == [1]
 
 
 def test_a_candidate_is_not_its_own_rival_so_that_a_second_run_is_cached() -> None:
-    assert rival(5, [1, 5], [blessing(1), blessing(5)]) == [1]
-    assert rival(5, [5], [blessing(5)]) == []
+    assert baseline(5, [1, 5], [blessing(1), blessing(5)]) == [1]
+    assert baseline(5, [5], [blessing(5)]) == []
 
 
 def test_blessings_of_other_variants_models_do_not_count() -> None:
-    assert rival(9, [1], [blessing(1), blessing(7)]) == [1]
+    assert baseline(9, [1], [blessing(1), blessing(7)]) == [1]
 
 
 def test_without_any_model_there_is_no_rival() -> None:
-    assert rival(9, [], []) == []
+    assert baseline(9, [], []) == []
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from components.evaluation import metrics
 
 
 def measure(
-    outputs: list[dict[str, np.ndarray]], rivals: list[dict[str, np.ndarray]] | None = None, parts: int = 3
+    outputs: list[dict[str, np.ndarray]], baselines: list[dict[str, np.ndarray]] | None = None, parts: int = 3
 ) -> dict[str, float]:
     """What the combiner makes of per-example outputs, merged from several accumulators as Beam would."""
-    model = "candidate" if rivals else ""
-    combiner = metrics.SumsFn(("elbo", "rate"), "elbo", model, "baseline" if rivals else None)
+    model = "candidate" if baselines else ""
+    combiner = metrics.SumsFn(("elbo", "rate"), "elbo", model, "baseline" if baselines else None)
     accumulators = [combiner.create_accumulator() for _ in range(parts)]
     for index, output in enumerate(outputs):
-        predictions = {"candidate": output, "baseline": rivals[index]} if rivals else output
+        predictions = {"candidate": output, "baseline": baselines[index]} if baselines else output
         combiner.add_input(accumulators[index % parts], StandardMetricInputs(predictions=predictions))
     values = combiner.extract_output(combiner.merge_accumulators(accumulators))
     return {key.name: value for key, value in values.items()}
@@ -68,10 +68,10 @@ def test_the_gain_and_its_ends_are_those_of_the_paired_normal_interval(
     outputs: list[dict[str, np.ndarray]],
 ) -> None:
     generator = np.random.default_rng(1)
-    rivals = [{"elbo": o["elbo"] + generator.normal(0.5, 1), "rate": 0.0} for o in outputs]
-    gains = np.array([o["elbo"] - r["elbo"] for o, r in zip(outputs, rivals, strict=True)])
+    baselines = [{"elbo": o["elbo"] + generator.normal(0.5, 1), "rate": 0.0} for o in outputs]
+    gains = np.array([o["elbo"] - r["elbo"] for o, r in zip(outputs, baselines, strict=True)])
     expected = gains.mean() + 1.959963984540054 * gains.std(ddof=1) / np.sqrt(len(gains))
-    found = measure(outputs, rivals)
+    found = measure(outputs, baselines)
     assert found["elbo_gain_upper"] == pytest.approx(expected, rel=1e-6)
     assert found["elbo_gain"] == pytest.approx(gains.mean())
     assert found["elbo_gain_lower"] == pytest.approx(2 * gains.mean() - expected, rel=1e-6)

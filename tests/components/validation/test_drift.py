@@ -13,10 +13,10 @@ from tfx.types import standard_artifacts
 
 from components.ingest import idx, sources
 from components.ingest.example_gen import DELIVERED
-from components.ingest.examples import ink, serialize
+from components.ingest.examples import mean_intensity, serialize
 from components.ingest.idx import Images
 from components.validation import drift
-from schemas import IMAGE, INK, LABEL, PIXELS, SCHEMA_FILE, SIDE, TRAIN_SPLIT
+from schemas import IMAGE, LABEL, MEAN_INTENSITY, PIXELS, SCHEMA_FILE, SIDE, TRAIN_SPLIT
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,9 @@ def part(data: Images, chosen: Any) -> Images:
 def statistics(data: Images, schema: schema_pb2.Schema) -> Any:
     columns = {
         LABEL: pa.array([[int(label)] for label in data.labels], pa.list_(pa.int64())),
-        INK: pa.array([[ink(image.tobytes())] for image in data.images], pa.list_(pa.float32())),
+        MEAN_INTENSITY: pa.array(
+            [[mean_intensity(image.tobytes())] for image in data.images], pa.list_(pa.float32())
+        ),
     }
     batch = pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
     return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
@@ -223,8 +225,8 @@ def test_a_damaged_file_of_serving_data_is_named(schema: schema_pb2.Schema, tmp_
 def test_ink_is_the_mean_grey_level_and_part_of_an_example() -> None:
     image = np.arange(PIXELS, dtype=np.uint8).reshape(SIDE, SIDE)
     features = tf.train.Example.FromString(serialize(image.tobytes(), 3)).features.feature
-    assert features[INK].float_list.value[0] == pytest.approx(image.mean() / 255)
-    assert ink(b"\xff" * PIXELS) == 1
+    assert features[MEAN_INTENSITY].float_list.value[0] == pytest.approx(image.mean() / 255)
+    assert mean_intensity(b"\xff" * PIXELS) == 1
 
 
 def artifact(kind: Any, number: int, **properties: int) -> Any:

@@ -4,7 +4,7 @@ import pathlib
 import pytest
 
 from pipeline.execution import diagnosis
-from pipeline.home import manifests as seals
+from pipeline.home import manifests
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:
@@ -44,7 +44,7 @@ def test_damage_of_an_input_is_the_cause_whatever_its_reader_says(tmp_path: path
     folder = tmp_path / "3"
     folder.mkdir()
     (folder / "file").write_bytes(b"whole")
-    seals.seal(str(folder))
+    manifests.write(str(folder))
     assert diagnosis.explain(ValueError("corrupted record"), inputs=[str(folder)]) == "corrupted record"
     (folder / "file").write_bytes(b"Whole")
     found = diagnosis.explain(ValueError("corrupted record"), inputs=[str(folder)])

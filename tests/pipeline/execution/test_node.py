@@ -159,7 +159,9 @@ def test_a_node_that_is_told_to_stop_records_it_and_can_be_retried(
 ) -> None:
     given = ("--parameter", f"data=STRING:{digits}")
     with monkeypatch.context() as patch:
-        patch.setattr(components.ingest.example_gen, "write_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(
+            components.ingest.example_gen, "write_split", lambda *_: os.kill(os.getpid(), signal.SIGTERM)
+        )
         code, log = container.run("IdxExampleGen", *given)
     assert code == 143
     assert "told to stop" in log

@@ -12,8 +12,7 @@ from pipeline.config.errors import MetadataDamaged
 from pipeline.config.settings import Settings
 from pipeline.dag import target
 from pipeline.dag.target import Target
-from pipeline.home import manifests as seals
-from pipeline.home import recovery
+from pipeline.home import manifests, recovery
 
 
 @pytest.fixture
@@ -40,11 +39,11 @@ def execution(place: Target, node: str, state: int) -> int:
 
 
 def artifact(place: Target, node: str, number: int, content: bytes = b"content") -> pathlib.Path:
-    """A live, sealed artifact that the execution put out; its folder."""
+    """A live artifact with a checksum manifest that the execution put out; its folder."""
     folder = pathlib.Path(place.root, node, "model", str(number))
     folder.mkdir(parents=True)
     (folder / "file").write_bytes(content)
-    seals.seal(str(folder))
+    manifests.write(str(folder))
     with store(place) as found:
         kind = found.put_artifact_type(mlmd.ArtifactType(name="Model"))
         found.put_artifacts([mlmd.Artifact(type_id=kind, uri=str(folder), state=mlmd.Artifact.LIVE)])

@@ -8,7 +8,7 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 from tfx.types import standard_artifacts
 
-from components.evaluation import results
+from components.reporting import results
 from schemas import IMAGE, LABEL, TEST_SPLIT, TRAIN_SPLIT
 
 
