@@ -128,7 +128,7 @@ def intermediate(settings: Any, cluster: Cluster) -> Any:
     from pipeline.pipeline import create_pipeline
 
     folder = RuntimeParameter(name="data", ptype=str, default=cluster.data.folder)
-    dataset = Dataset(cluster.data.name, cast(str, folder), "")
+    dataset = Dataset(cluster.data.name, cast(str, folder))
     target = Target(
         root=cluster.root,
         serving=cluster.serving,

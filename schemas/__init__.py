@@ -1,4 +1,4 @@
-"""What the data looks like: the names and shapes every other package uses, and the curated schema."""
+"""Names and shapes of the data, which every other package uses, and the curated schema."""
 
 import pathlib
 
@@ -10,22 +10,24 @@ CLASSES = 10
 """Values a label can take, 0 to CLASSES - 1."""
 
 IMAGE = "image"
-"""Raw feature: PIXELS bytes, one grey value 0 (background) to 255 each, rows from the top."""
+"""Raw feature: PIXELS bytes, one grey value from 0 (background) to 255 each, rows from the top."""
 LABEL = "label"
 """Raw and transformed feature: the class, int64."""
-MEAN_INTENSITY = "ink"
-"""Raw feature: mean grey level over 255, float: what statistics see of an image. Clients need not send it."""
+MEAN_INTENSITY = "mean_intensity"
+"""Raw feature: the mean grey value of an image divided by 255, float; only statistics read it."""
+FORMER_NAMES = {"ink": MEAN_INTENSITY}
+"""Feature names that artifacts of version 0.1 hold, and the names they are read under."""
 PIXELS_FEATURE = "pixels"
-"""Transformed feature: int64 [PIXELS], 0/1 when Transform binarized, else 0 to 255."""
+"""Transformed feature: int64 [PIXELS], 0 or 1 if Transform binarized the image, else 0 to 255."""
 
 TRAIN_SPLIT = "train"
 TEST_SPLIT = "eval"
 
 SCHEMA_FILE = pathlib.Path(__file__).parent / "schema.pbtxt"
-"""What raw examples must satisfy."""
+"""The schema that raw examples must satisfy."""
 
 TRAINING_FRAMES = "frames.npz"
-"""File in a Trainer's model_run artifact: images drawn along the way, arrays `frames` and `steps`."""
+"""File in a Trainer's model_run artifact: images drawn during training, arrays `frames` and `steps`."""
 
 TRAINING_RECORD = "training.json"
-"""File in a Trainer's model_run artifact: what was trained and how, one JSON object."""
+"""File in a Trainer's model_run artifact: the training record, one JSON object."""

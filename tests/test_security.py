@@ -165,7 +165,7 @@ def test_what_settings_may_hold_of_secrets_is_in_no_execution_property(tmp_path:
         home=str(tmp_path),
         notify=Notify(webhook=f"https://hooks.example/{SECRET}", on_failure=f"tell {SECRET}"),
     )
-    compiled = compiler.Compiler().compile(create_pipeline(settings, Dataset("data", str(tmp_path), "")))
+    compiled = compiler.Compiler().compile(create_pipeline(settings, Dataset("data", str(tmp_path))))
     assert "mlp" in str(compiled)
     assert SECRET not in str(compiled)
 

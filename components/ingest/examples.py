@@ -1,4 +1,4 @@
-"""Raw images as tf.Examples: what the pipeline stores and what clients of a served model send."""
+"""Serialize raw images as tf.Examples, which the pipeline stores and clients of a served model send."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ from schemas import IMAGE, LABEL, MEAN_INTENSITY
 
 
 def serialize(image: bytes, label: int) -> bytes:
-    """One tf.Example: PIXELS grey bytes, their ink and a label, serialized."""
+    """Return a serialized tf.Example of an image (PIXELS bytes), its mean intensity and its label."""
     example = tf.train.Example()
     example.features.feature[IMAGE].bytes_list.value.append(image)
     example.features.feature[MEAN_INTENSITY].float_list.value.append(mean_intensity(image))
@@ -16,5 +16,5 @@ def serialize(image: bytes, label: int) -> bytes:
 
 
 def mean_intensity(image: bytes) -> float:
-    """The mean of the grey values over 255, from 0 for an empty image to 1."""
+    """Return the mean grey value of an image divided by 255: 0 if all pixels are background, at most 1."""
     return int(np.frombuffer(image, np.uint8).sum()) / (255 * max(len(image), 1))

@@ -1,4 +1,4 @@
-"""Where the images of a run come from: a folder, MNIST (cached or downloaded) or scikit-learn's digits."""
+"""Find the images of a run: in a folder, as MNIST (cached or downloaded), or as scikit-learn's digits."""
 
 import concurrent.futures
 import hashlib
@@ -38,7 +38,7 @@ ANSWER_SECONDS = 5.0
 SILENCE_SECONDS = 15.0
 """Longest wait for more bytes."""
 ATTEMPTS = 5
-"""Requests for one file to one mirror; each must bring the file forward for the next to be made."""
+"""Requests for one file to one mirror; the next is made only if the last one brought more bytes."""
 PART_BYTES = 2**14
 """Bytes written at a time."""
 
@@ -54,7 +54,7 @@ EVERY = 5
 
 
 class DataSourceError(ValueError):
-    """Data that cannot be had; its one line says what was found (also apart), what was expected and to do."""
+    """Data that cannot be obtained: one line: found (also as `found`), expected, what to do next."""
 
     def __init__(self, found: str, expected: str = "") -> None:
         super().__init__(f"{found}, {expected}" if expected else found)
@@ -62,11 +62,10 @@ class DataSourceError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """A folder with the four IDX files of a data set."""
+    """A data set by its name and the folder of its four IDX files."""
 
     name: str  # "mnist" only when the files are the published ones
     folder: str
-    note: str  # what it is, for a reader
 
 
 class Published(NamedTuple):
@@ -113,14 +112,14 @@ def locate(
     mirrors: Sequence[str] = MIRRORS,
     published: Sequence[Published] = PUBLISHED,
 ) -> Dataset:
-    """The data set a source names, ready to be read.
+    """Find the data set that a source names, and download or write it where that is needed.
 
     "mnist": the folder MNIST_DIR of the environment, else cache / "mnist", filled from the mirrors when it
-    has to be; nothing else will do. "auto": the same, but when MNIST can be neither found nor downloaded, the
-    digits of scikit-learn, which report says in one line; a MNIST_DIR without MNIST stays an error. Anything
-    else is a folder, local or gs:// (write ./mnist for a folder of that name).
+    has to be; nothing else is accepted. "auto": the same, but if MNIST can be neither found nor downloaded,
+    the digits of scikit-learn, which one line to `report` says; a MNIST_DIR without MNIST stays an error.
+    Anything else is a folder, local or gs:// (write ./mnist for a folder of that name).
 
-    Progress goes to report, a line at a time. Raises DataSourceError.
+    Progress goes to `report`, one line at a time. Raises DataSourceError.
     """
     if source not in (MNIST, AUTO):
         return from_folder(source, published=published)
@@ -131,15 +130,17 @@ def locate(
     except DataSourceError as error:
         if source == MNIST:
             raise
-        report(f"MNIST could not be had: {error.found}; this run uses the handwritten digits of scikit-learn")
+        report(
+            f"Could not download MNIST: {error.found}; this run uses the handwritten digits of scikit-learn"
+        )
         return write_digits(cache / DIGITS)
 
 
 def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> Dataset:
-    """The data set in a folder, named "mnist" when its files are the published ones, else after the folder.
+    """Return the data set in a folder, named "mnist" if its files are the published ones, else named like it.
 
-    A folder that is called mnist but holds something else is named "mnist-unverified", so that no figure is
-    taken for MNIST's. Raises DataSourceError when the folder or one of its files is missing or unreadable.
+    A folder that is called mnist but holds something else is named "mnist-unverified", so that no result
+    passes for one on MNIST. Raises DataSourceError if the folder or a file is missing or unreadable.
     """
     if not folder:
         raise DataSourceError(
@@ -153,11 +154,11 @@ def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> D
         raise DataSourceError(f"{error}, or use --data {MNIST} or --data {AUTO}") from error
     base = os.path.basename(place) or "data"
     name = f"{MNIST}-unverified" if base == MNIST else base
-    return Dataset(name, place, "IDX files, not MNIST as published")
+    return Dataset(name, place)
 
 
 def is_published(folder: str, published: Sequence[Published] = PUBLISHED) -> bool:
-    """Whether the files of a folder are the published ones, byte for byte when uncompressed.
+    """Return whether the uncompressed files of a folder are the published ones, byte for byte.
 
     Raises idx.IdxError when one of the four files is missing or unreadable.
     """
@@ -168,10 +169,10 @@ def is_published(folder: str, published: Sequence[Published] = PUBLISHED) -> boo
 def download(
     folder: pathlib.Path, mirrors: Sequence[str], published: Sequence[Published], report: Report
 ) -> None:
-    """Fetches the published files a folder lacks, as {name}.gz; a file appears there only whole and checked.
+    """Download the published files that a folder lacks, as {name}.gz; a file appears only whole and checked.
 
-    What a cut connection leaves behind ({name}.gz.part) is continued by the next attempt. Raises
-    DataSourceError when no mirror gives a file, OSError when the folder cannot be written.
+    The next attempt continues what a cut connection leaves behind ({name}.gz.part). Raises DataSourceError
+    if no mirror sends a file, OSError if the folder cannot be written.
     """
     for expected in published:
         if not any(_holds(folder / f"{expected.name}{suffix}", expected) for suffix in ("", ".gz")):
@@ -179,9 +180,9 @@ def download(
 
 
 def write_digits(folder: pathlib.Path) -> Dataset:
-    """Writes the digits of scikit-learn as four IDX files, always the same bytes; files that are right stay.
+    """Write the digits of scikit-learn as four IDX files with reproducible bytes; correct files stay.
 
-    Raises DataSourceError when they cannot be written.
+    Raises DataSourceError if they cannot be written.
     """
     splits = digits()
     try:
@@ -200,16 +201,11 @@ def write_digits(folder: pathlib.Path) -> Dataset:
         raise DataSourceError(
             f"{idx.shown(str(folder))}: the digits cannot be written ({idx.reason(error)})", WRITABLE
         ) from error
-    count = sum(len(data.labels) for data in splits.values())
-    return Dataset(
-        DIGITS,
-        os.path.abspath(folder),
-        f"{count:,} handwritten digits of scikit-learn, enlarged to {schemas.SIDE}x{schemas.SIDE} pixels",
-    )
+    return Dataset(DIGITS, os.path.abspath(folder))
 
 
 def digits() -> dict[str, idx.Images]:
-    """The digits of scikit-learn by split, enlarged; every EVERY-th of a class is in the test split."""
+    """Return the enlarged digits of scikit-learn by split; every EVERY-th of a class is in the test split."""
     # Imported here because it takes more than a second and only this source needs it.
     from sklearn.datasets import load_digits
 
@@ -224,7 +220,7 @@ def digits() -> dict[str, idx.Images]:
 
 
 def enlarge(image: npt.NDArray[Any]) -> idx.Bytes:
-    """A digit [8, 8], any range from 0, as uint8 [SIDE, SIDE] from 0 to 255, BORDER empty pixels around."""
+    """Enlarge a digit [8, 8] to uint8 [SIDE, SIDE], 0 to 255, with BORDER empty pixels around it."""
     from PIL import Image
 
     side = schemas.SIDE - 2 * BORDER
@@ -236,7 +232,7 @@ def enlarge(image: npt.NDArray[Any]) -> idx.Bytes:
 
 
 def every_nth_of_class(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.bool_]:
-    """bool [N], true for the first, the (n+1)-th, the (2n+1)-th ... occurrence of each label of [N]."""
+    """Return bool [N]: true at the first, (n+1)-th, (2n+1)-th ... occurrence of each label."""
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         chosen[np.flatnonzero(labels == label)[::n]] = True
@@ -244,7 +240,7 @@ def every_nth_of_class(labels: npt.NDArray[Any], n: int) -> npt.NDArray[np.bool_
 
 
 class _MirrorError(Exception):
-    """Why a mirror did not give a file, in a few words."""
+    """A mirror did not send a file; the message says why in a few words."""
 
 
 def _place(folder: str) -> str:
@@ -252,7 +248,7 @@ def _place(folder: str) -> str:
 
 
 def _mnist(folder: str) -> Dataset:
-    return Dataset(MNIST, folder, "MNIST as published")
+    return Dataset(MNIST, folder)
 
 
 def _from_mnist_dir(folder: str, published: Sequence[Published]) -> Dataset:
@@ -297,7 +293,7 @@ def _is_mnist(folder: str, published: Sequence[Published]) -> bool:
 
 
 def _matches(path: str, expected: Published) -> bool:
-    """Whether a file has the published bytes; reads no further than their length. Raises idx.IdxError."""
+    """Return whether a file has the published bytes; read no further than their length. Raises IdxError."""
     digest, size = hashlib.sha256(), 0
     for chunk in idx.chunks(path):
         digest.update(chunk)
@@ -308,7 +304,7 @@ def _matches(path: str, expected: Published) -> bool:
 
 
 def _holds(path: pathlib.Path, expected: Published) -> bool:
-    """Whether a file is there, whole and the published one."""
+    """Return whether a file exists and has the published bytes."""
     try:
         return path.is_file() and _matches(str(path), expected)
     except idx.IdxError:
@@ -316,7 +312,7 @@ def _holds(path: pathlib.Path, expected: Published) -> bool:
 
 
 def _fetch(target: pathlib.Path, mirrors: Sequence[str], expected: Published, report: Report) -> None:
-    """Fetches one file from the first mirror that gives the published bytes."""
+    """Download one file from the first mirror that sends the published bytes."""
     part = target.with_name(f"{target.name}.part")
     failures = []
     for mirror in mirrors:
@@ -335,7 +331,7 @@ def _fetch(target: pathlib.Path, mirrors: Sequence[str], expected: Published, re
 
 
 def _fetch_from(url: str, part: pathlib.Path, expected: Published, report: Report) -> None:
-    """Brings part to the published bytes, going on after cut connections. Raises _MirrorError."""
+    """Complete `part` to the published bytes, continuing after cut connections. Raises _MirrorError."""
     failure = _MirrorError("sent other bytes than the published ones")
     for _ in range(ATTEMPTS):
         start = _size(part)
@@ -348,7 +344,7 @@ def _fetch_from(url: str, part: pathlib.Path, expected: Published, report: Repor
             continue
         if _holds(part, expected):
             return
-        # The beginning may have come from elsewhere: only a file that came whole speaks against the mirror.
+        # The beginning may have come from another mirror: only a file sent whole proves this one wrong.
         part.unlink()
         if not start:
             break
@@ -356,7 +352,7 @@ def _fetch_from(url: str, part: pathlib.Path, expected: Published, report: Repor
 
 
 def _transfer(url: str, part: pathlib.Path, expected: Published, report: Report) -> None:
-    """One request: appends what part lacks, or writes it anew when the mirror only sends whole files."""
+    """Make one request: append what `part` lacks, or rewrite it if the mirror only sends whole files."""
     start = _size(part)
     with _answer(url, start) as response:
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
@@ -385,9 +381,9 @@ def _transfer(url: str, part: pathlib.Path, expected: Published, report: Report)
 
 
 def _answer(url: str, start: int) -> requests.Response:
-    """The answer to a request for the bytes from start on, its body still to be read.
+    """Return the response to a request for the bytes from `start` on, with its body still to be read.
 
-    Asks in a thread: name look-up and the trial of every address of a host have no common time limit.
+    The request runs in a thread, since name look-up and trying all addresses share no time limit.
     """
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     answer: concurrent.futures.Future[requests.Response] = concurrent.futures.Future()
@@ -419,7 +415,7 @@ def _why(error: requests.RequestException) -> str:
 
 
 def _extent(response: requests.Response) -> tuple[int, int | None]:
-    """Where the body of an answer begins in the file, and how long that file is, if the answer says it."""
+    """Return where the body of a response begins in the file, and the length of the file if it is sent."""
     if response.status_code == requests.codes.ok:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdecimal() else None
@@ -430,7 +426,7 @@ def _extent(response: requests.Response) -> tuple[int, int | None]:
 
 
 def _longest(expected: Published) -> int:
-    """More bytes than a sensible gzip file of the published bytes has."""
+    """Return an upper bound on the size of a gzip file of the published bytes."""
     return expected.size + expected.size // 100 + 1024
 
 
@@ -455,7 +451,7 @@ def _host(url: str) -> str:
 
 
 def _stretch(image: npt.NDArray[Any], low: int, high: int) -> idx.Bytes:
-    """Grey values with low and all below at 0, high and all above at 255."""
+    """Stretch grey values so that `low` and below become 0, `high` and above 255."""
     stretched = np.round((image.astype(float) - low) * 255 / max(high - low, 1))
     clipped: idx.Bytes = np.clip(stretched, 0, 255).astype(np.uint8)
     return clipped
@@ -467,7 +463,7 @@ def _digit_files(folder: pathlib.Path, split: str) -> idx.Pair:
 
 
 def _holds_digits(folder: pathlib.Path, splits: Mapping[str, idx.Images]) -> bool:
-    """Whether a reader of the folder finds these images and labels."""
+    """Return whether the folder holds these images and labels."""
     try:
         found = {split: idx.read_pair(*pair) for split, pair in idx.split_files(str(folder)).items()}
     except idx.IdxError:

@@ -1,4 +1,4 @@
-"""AnomalyGate: stops a run whose data does not satisfy the schema."""
+"""AnomalyGate, which stops a run whose data does not satisfy the schema."""
 
 import os
 
@@ -16,7 +16,7 @@ class DataAnomaly(ValueError):
 
 @component
 def AnomalyGate(anomalies: InputArtifact[standard_artifacts.ExampleAnomalies]) -> None:  # type: ignore[valid-type]
-    """Fails with DataAnomaly, naming the anomalies, if ExampleValidator found any in any split."""
+    """Fail with DataAnomaly, naming the anomalies, if ExampleValidator found any in any split."""
     check(anomalies)
 
 
@@ -33,5 +33,5 @@ def check(anomalies: standard_artifacts.ExampleAnomalies) -> None:
     if found:
         raise DataAnomaly(
             f"the data does not satisfy the schema ({'; '.join(found)}). "
-            "Correct the data, or schemas/schema.pbtxt if the schema is what is wrong"
+            "Correct the data, or change schemas/schema.pbtxt if the data is right"
         )

@@ -1,7 +1,7 @@
-"""DriftValidator and DriftGate: whether new data is like the data before it, and like what is served.
+"""DriftValidator and DriftGate, which compare new data with the last accepted data and with serving data.
 
-TFDV compares distributions by the comparators of the schema: labels by the largest difference of a share,
-numbers by the Jensen-Shannon divergence (base 2, 0 to 1) of their histograms.
+TFDV compares distributions by the comparators of the schema: labels by the largest difference between shares
+of a class, numbers by the Jensen-Shannon divergence (base 2, 0 to 1) of their histograms.
 """
 
 import copy
@@ -35,13 +35,13 @@ from tfx.utils import io_utils
 from components.ingest import idx
 from components.ingest.example_gen import DELIVERED, SEPARATOR
 from components.ingest.examples import mean_intensity
-from schemas import CLASSES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
+from schemas import CLASSES, FORMER_NAMES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
 
 STOP, WARN = "stop", "warn"
 STATISTICS_ID = "statistics_id"
-"""Custom property of AcceptedData: the id of the statistics that were let through."""
+"""Custom property of AcceptedData: the id of the accepted statistics."""
 SERVING_FINGERPRINT = "serving_fingerprint"
-"""Execution property of DriftValidator: of the files of its serving data."""
+"""Execution property of DriftValidator: a fingerprint of the files of its serving data."""
 
 CHANCE_DEVIATIONS = 4.0
 CHANCE_CHI_SQUARED = 33.7
@@ -51,16 +51,16 @@ COMPARATOR_REASONS = frozenset(
     number for name, number in anomalies_pb2.AnomalyInfo.Type.items() if name.startswith("COMPARATOR_")
 )
 DISTANCES = {
-    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "largest difference of a share",
+    anomalies_pb2.DriftSkewInfo.Measurement.L_INFTY: "largest difference between shares of a class",
     anomalies_pb2.DriftSkewInfo.Measurement.JENSEN_SHANNON_DIVERGENCE: "Jensen-Shannon divergence",
 }
-FOUND = {"drift": "has drifted from the span before", "skew": "is not as clients send it"}
+FOUND = {"drift": "has drifted from the last accepted data", "skew": "differs from what clients send"}
 
 log = logging.getLogger(__name__)
 
 
 class DataDrift(ValueError):
-    """The data of this run is not like the data before it, or not like what is served."""
+    """The data of this run differs from the last accepted data or from what clients send."""
 
 
 class ServingDataError(ValueError):
@@ -68,23 +68,23 @@ class ServingDataError(ValueError):
 
 
 class AcceptedData(types.Artifact):  # type: ignore[misc]
-    """That DriftGate let the data of some statistics through, which later spans are compared with."""
+    """A record of statistics whose data DriftGate accepted; later data is compared with them."""
 
     TYPE_NAME = "LatentlineAcceptedData"
 
 
 class EarlierStatistics(ResolverStrategy):  # type: ignore[misc]
-    """The statistics of the newest earlier span that was let through.
+    """Resolves the statistics of the newest earlier span that was accepted.
 
-    A span that was stopped is no measure for the next one, nor is one that has been withdrawn, as long as
-    there is another; and a second identical run finds the same span and is cached. Inputs: `examples` and
-    `statistics` of this run, `previous` and `accepted`, all there are; the resolved `previous` may be empty.
+    A span that was stopped is not compared with, nor is one that was withdrawn, as long as there is another;
+    a second identical run finds the same span and is cached. Inputs: `examples` and `statistics` of this run,
+    all `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Called by TFX; see the class."""
+        """Return the inputs with `previous` resolved; called by TFX."""
         [statistics] = input_dict["statistics"]
         [examples] = input_dict["examples"]
         delivered = examples.get_string_custom_property(DELIVERED).split(SEPARATOR)
@@ -100,10 +100,10 @@ def earlier_statistics(
     accepted: Sequence[types.Artifact],
     delivered: Sequence[str],
 ) -> list[types.Artifact]:
-    """The accepted statistics of the newest span before `span`, as a list of one; else an empty list.
+    """Return the accepted statistics of the newest span before `span` as a list of one, or an empty list.
 
-    delivered: numbers of the spans whose folders are there; others count only where none of those does, since
-    data is also removed for its age.
+    delivered: numbers of the spans whose folders exist; other spans count only if none of those does, since
+    data is also removed because of its age.
     """
     through = {artifact.get_int_custom_property(STATISTICS_ID) for artifact in accepted}
     found = [artifact for artifact in statistics if artifact.id in through and artifact.span < span]
@@ -112,9 +112,9 @@ def earlier_statistics(
 
 
 class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignore[misc]
-    """Puts a fingerprint of the serving data's files among the execution properties, for TFX's cache.
+    """Adds a fingerprint of the serving data to the execution properties, which are the key of TFX's cache.
 
-    Of the two bases TFX's compiler asks for the first, and the launcher calls the second.
+    TFX's compiler requires the first of the two bases, the launcher calls the second.
     """
 
     def __init__(self, metadata_handle: metadata.Metadata) -> None:
@@ -122,7 +122,7 @@ class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignor
         portable_driver.BaseDriver.__init__(self, metadata_handle)
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Called by TFX."""
+        """Return the fingerprint as an execution property; called by TFX."""
         result = driver_output_pb2.DriverOutput()
         folder = execution_info.exec_properties["serving_data"]
         files = io_utils.generate_fingerprint("serving", os.path.join(folder, "*")) if folder else ""
@@ -138,11 +138,11 @@ def DriftValidator(  # type: ignore[no-untyped-def]
     serving_data: Parameter[str],
     previous: InputArtifact[list[standard_artifacts.ExampleStatistics]] = None,  # type: ignore[valid-type, assignment]
 ):
-    """Compares each split with the same split of an earlier span, and the training split with serving data.
+    """Compare each split with the same split of accepted data, and the training split with serving data.
 
     Inputs: statistics and schema of this run, and earlier statistics if there are any. `serving_data` is a
-    folder of TFRecord files of tf.Examples as clients sent them, or empty. Output: `anomalies`, of drift and
-    skew alone, in TFDV's own format.
+    folder of TFRecord files of tf.Examples as clients sent them, or empty. Output: `anomalies`, which holds
+    drift and skew only, in TFDV's format.
     """
     rules = io_utils.SchemaReader().read(os.path.join(schema.uri, "schema.pbtxt"))
     [before] = previous or [None]
@@ -173,7 +173,7 @@ def DriftGate(
     accepted: OutputArtifact[AcceptedData],
     action: Parameter[str],
 ) -> None:
-    """Lets data through, or fails with DataDrift where DriftValidator found some and `action` is STOP."""
+    """Accept the data, or fail with DataDrift if DriftValidator found drift or skew and `action` is STOP."""
     check(anomalies, action)
     accepted.set_int_custom_property(STATISTICS_ID, statistics.id)
 
@@ -182,15 +182,13 @@ def check(anomalies: standard_artifacts.ExampleAnomalies | str, action: str) -> 
     """Raise DataDrift if drift or skew was found and `action` is STOP; with WARN, log a warning."""
     found = "; ".join(descriptions(anomalies))
     if found and action == STOP:
-        raise DataDrift(
-            f"{found}. Look at the data, then accept it with --drift {WARN}, or take the span away"
-        )
+        raise DataDrift(f"{found}. Look at the data; accept it with --drift {WARN}, or remove it")
     if found:
-        log.warning("accepted since drift is set to %s: %s", WARN, found)
+        log.warning("accepted because drift is set to %s: %s", WARN, found)
 
 
 def descriptions(anomalies: standard_artifacts.ExampleAnomalies | str) -> list[str]:
-    """What DriftValidator found, a sentence each, from its artifact or that artifact's folder."""
+    """Return one sentence per finding of DriftValidator, from its artifact or the folder of the artifact."""
     folder = anomalies if isinstance(anomalies, str) else anomalies.uri
     found = []
     for path in sorted(fileio.glob(os.path.join(folder, "Split-*", example_validator.DEFAULT_FILE_NAME))):
@@ -202,7 +200,7 @@ def descriptions(anomalies: standard_artifacts.ExampleAnomalies | str) -> list[s
 
 
 def _sentences(proto: anomalies_pb2.Anomalies) -> Iterator[tuple[str, str]]:
-    """Of each anomaly the feature and the rest of the sentence."""
+    """Yield the feature of each anomaly and the rest of its sentence."""
     measured = set()
     for info in sorted(proto.drift_skew_info, key=lambda info: str(info.path.step)):
         feature = ".".join(info.path.step)
@@ -213,7 +211,7 @@ def _sentences(proto: anomalies_pb2.Anomalies) -> Iterator[tuple[str, str]]:
                     distance = DISTANCES[each.type]
                     yield (
                         feature,
-                        f"{verdict}: {distance} {each.value:.3g}, up to {each.threshold:.3g} passes",
+                        f"{verdict}: {distance} {each.value:.3g}, limit {each.threshold:.3g}",
                     )
     for feature, anomaly in sorted(proto.anomaly_info.items()):
         if feature not in measured:
@@ -227,10 +225,10 @@ def compare(
     previous: statistics_pb2.DatasetFeatureStatisticsList | None = None,
     serving: statistics_pb2.DatasetFeatureStatisticsList | None = None,
 ) -> anomalies_pb2.Anomalies:
-    """The drift from `previous` and the skew against `serving`, by the comparators of the schema.
+    """Return the drift from `previous` and the skew against `serving`, by the comparators of the schema.
 
-    What else the schema asks for is ExampleValidator's to check, and left out here. No threshold is below
-    what chance makes of so few examples (raise_to_chance). Serving data without labels is not asked for any.
+    ExampleValidator checks everything else in the schema; it is left out here. No threshold is below what
+    chance produces with so few examples (raise_to_chance). Serving data may lack labels.
     """
     if previous is None and serving is None:
         return anomalies_pb2.Anomalies()
@@ -254,11 +252,11 @@ def compare(
 
 
 def raise_to_chance(comparator: schema_pb2.FeatureComparator, first: int, second: int) -> None:
-    """Raise the thresholds of a comparison of so many examples to what chance alone makes of them.
+    """Raise the thresholds to what chance explains between samples of `first` and `second` examples.
 
-    Of two samples of one distribution, a class's shares differ with variance p (1 - p) (1/n + 1/m), p about
-    1 / CLASSES; and 4 ln 2 times the harmonic mean of n and m times the divergence of their histograms is
-    about chi squared (the G-test). So few as 120 examples would else be found to drift from their like.
+    In two samples of one distribution, the shares of a class differ with variance p (1 - p) (1/n + 1/m), p
+    about 1 / CLASSES; and 4 ln 2 times the harmonic mean of n and m times the divergence of their histograms
+    is approximately chi squared (the G-test).
     """
     share = 1 / CLASSES
     spread = math.sqrt(share * (1 - share) * (1 / first + 1 / second))
@@ -273,7 +271,7 @@ def raise_to_chance(comparator: schema_pb2.FeatureComparator, first: int, second
 
 
 def occurrences(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str) -> int:
-    """How many examples have the feature."""
+    """Return how many examples have the feature `name`."""
     for feature in statistics.datasets[0].features:
         if list(feature.path.step) == [name]:
             kind = feature.WhichOneof("stats")
@@ -284,16 +282,18 @@ def occurrences(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: s
 def split_statistics(
     statistics: standard_artifacts.ExampleStatistics, split: str
 ) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """The statistics that StatisticsGen left of one split."""
+    """Read what StatisticsGen computed of one split; features of version 0.1 get their present names."""
     folder = artifact_utils.get_split_uri([statistics], split)
     found = statistics_pb2.DatasetFeatureStatisticsList()
     path = os.path.join(folder, statistics_gen.DEFAULT_FILE_NAME)
     found.ParseFromString(io_utils.read_bytes_file(path))
+    for feature in found.datasets[0].features:
+        feature.path.step[:] = [FORMER_NAMES.get(step, step) for step in feature.path.step]
     return found
 
 
 def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Statistics of the images' ink, and of labels where there are any. Raises ServingDataError."""
+    """Compute statistics of the mean intensity and of labels, if any were sent. Raises ServingDataError."""
     intensities, labels = [], []
     for image, label in served(folder):
         intensities.append([mean_intensity(image)])
@@ -306,7 +306,7 @@ def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2
 
 
 def served(folder: str) -> Iterator[tuple[bytes, list[int]]]:
-    """Image and labels (one or none) of each tf.Example in the TFRecord files of `folder`."""
+    """Yield image and labels (one or none) of each tf.Example in the TFRecord files of `folder`."""
     files = sorted(path for path in fileio.glob(os.path.join(folder, "*")) if not fileio.isdir(path))
     count = 0
     for path in files:
@@ -318,7 +318,7 @@ def served(folder: str) -> Iterator[tuple[bytes, list[int]]]:
         except tf.errors.OpError as error:
             raise ServingDataError(
                 f"{idx.shown(path)}: cannot be read ({' '.join(error.message.split())}), expected TFRecords "
-                "of serialized tf.Examples; take the file away"
+                "of serialized tf.Examples; remove the file"
             ) from None
     if not count:
         raise ServingDataError(
@@ -328,12 +328,12 @@ def served(folder: str) -> Iterator[tuple[bytes, list[int]]]:
 
 
 def _sent(record: bytes, path: str) -> tuple[bytes, list[int]]:
-    expected = f"expected a tf.Example with {PIXELS} bytes of {IMAGE!r}; take the file away"
+    expected = f"expected a tf.Example with {PIXELS} bytes of {IMAGE!r}; remove the file"
     try:
         features = tf.train.Example.FromString(record).features.feature
     except message.DecodeError:
         raise ServingDataError(
-            f"{idx.shown(path)}: holds a record that is no tf.Example, {expected}"
+            f"{idx.shown(path)}: holds a record that is not a tf.Example, {expected}"
         ) from None
     images = features[IMAGE].bytes_list.value
     if len(images) != 1 or len(images[0]) != PIXELS:

@@ -98,7 +98,7 @@ def locate(settings: Settings) -> sources.Dataset:
         folder = settings.data.rstrip("/")
         if not idx.is_remote(folder):
             folder = str(pathlib.Path(folder).expanduser().resolve())
-        return sources.Dataset(os.path.basename(folder), folder, "")
+        return sources.Dataset(os.path.basename(folder), folder)
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     return sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
 

@@ -50,7 +50,7 @@ class Nights:
             serving_data=self.served,
         )  # fmt: skip
         self.home.mkdir(exist_ok=True)
-        ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", str(self.data), "")))
+        ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", str(self.data))))
         for index in reversed(range(len(ir.nodes))):
             if ir.nodes[index].pipeline_node.node_info.id not in DATA_SIDE:
                 del ir.nodes[index]
@@ -79,7 +79,9 @@ def test_a_span_that_drifted_stops_the_run_and_is_no_measure_for_the_next(nights
     with pytest.raises(RunFailed) as caught:
         nights.run()
     [line] = str(caught.value).splitlines()
-    assert line.startswith("DriftGate failed: ink of the eval split has drifted from the span before")
+    assert line.startswith(
+        "DriftGate failed: mean_intensity of the eval split has drifted from the last accepted data"
+    )
     assert "accept it with --drift warn" in line
     assert len(nights.found()) == 2
     nights.deliver(3)
@@ -91,7 +93,7 @@ def test_a_drift_once_accepted_is_the_new_measure(nights: Nights) -> None:
     nights.run()
     nights.deliver(2, change=255)
     said = nights.run(drift="warn")
-    assert any(line.startswith("! accepted since drift is set to warn: ink of the") for line in said)
+    assert any(line.startswith("! accepted because drift is set to warn: mean_intensity of") for line in said)
     nights.deliver(4, change=255)
     nights.run()
     assert nights.found() == []
@@ -135,15 +137,17 @@ def test_what_clients_sent_is_compared_and_looked_at_again_when_it_changes(
         if alike:
             nights.run()
         else:
-            with pytest.raises(RunFailed, match="ink of the train split is not as clients send it"):
+            with pytest.raises(
+                RunFailed, match="mean_intensity of the train split differs from what clients send"
+            ):
                 nights.run()
 
 
 def test_a_plain_folder_has_no_such_nodes(digits_folder: pathlib.Path) -> None:
     settings = Settings(variants=("linear",), data=str(digits_folder))
-    whole = create_pipeline(settings, sources.Dataset("digits", str(digits_folder), ""))
+    whole = create_pipeline(settings, sources.Dataset("digits", str(digits_folder)))
     assert not {"DriftValidator", "DriftGate"} & {node.id for node in whole.components}
     compared = create_pipeline(
-        Settings(variants=("linear",), serving_data="/served"), sources.Dataset("digits", "/data", "")
+        Settings(variants=("linear",), serving_data="/served"), sources.Dataset("digits", "/data")
     )
     assert {"DriftValidator", "DriftGate"} <= {node.id for node in compared.components}

@@ -76,13 +76,13 @@ def test_random_halves_do_not_drift(
     assert drifted(part(many, slice(size)), part(many, slice(size, 2 * size)), schema, tmp_path) == []
 
 
-def test_inverted_images_drift_in_ink_alone(
+def test_inverted_images_drift_in_mean_intensity_alone(
     many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
 ) -> None:
     [sentence] = drifted(inverted(part(many, slice(700))), part(many, slice(700, None)), schema, tmp_path)
     assert sentence == (
-        "ink of the train split has drifted from the span before: Jensen-Shannon divergence 1, "
-        "up to 0.06 passes"
+        "mean_intensity of the train split has drifted from the last accepted data: "
+        "Jensen-Shannon divergence 1, limit 0.06"
     )
 
 
@@ -94,9 +94,9 @@ def test_a_class_that_went_missing_drifts_in_label(
     share = np.mean(second.labels == 4)
     [sentence] = drifted(without, second, schema, tmp_path)
     assert sentence.startswith(
-        "label of the train split has drifted from the span before: largest difference"
+        "label of the train split has drifted from the last accepted data: largest difference"
     )
-    assert f"share {share:.3g}" in sentence
+    assert f"class {share:.3g}" in sentence
 
 
 @pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR names no folder with MNIST")
@@ -175,7 +175,7 @@ def skewed(data: Images, folder: pathlib.Path, schema: schema_pb2.Schema, to: pa
 
 
 @pytest.mark.parametrize("name", ["sent.tfrecord", "sent.tfrecord.gz"])
-def test_images_as_clients_send_them_are_compared_without_labels_and_ink(
+def test_images_as_clients_send_them_are_compared_without_labels_and_mean_intensity(
     name: str, many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
 ) -> None:
     train, other = part(many, slice(700)), part(many, slice(700, None))
@@ -184,7 +184,7 @@ def test_images_as_clients_send_them_are_compared_without_labels_and_ink(
     write_served(tmp_path / "unlike" / name, [sent((255 - image).tobytes()) for image in other.images])
     [sentence] = skewed(train, tmp_path / "unlike", schema, tmp_path / "2")
     assert sentence.startswith(
-        "ink of the train split is not as clients send it: Jensen-Shannon divergence 1"
+        "mean_intensity of the train split differs from what clients send: Jensen-Shannon divergence 1"
     )
 
 
@@ -202,7 +202,7 @@ def test_labels_that_clients_send_are_compared_too(
     ("record", "words"),
     [
         (None, "holds no examples, expected TFRecord files"),
-        (b"\xff\xff", "holds a record that is no tf.Example"),
+        (b"\xff\xff", "holds a record that is not a tf.Example"),
         (sent(b"short"), f"an example with 5 bytes of image, expected a tf.Example with {PIXELS} bytes"),
         (tf.train.Example().SerializeToString(), "an example with no bytes of image"),
     ],
@@ -222,11 +222,30 @@ def test_a_damaged_file_of_serving_data_is_named(schema: schema_pb2.Schema, tmp_
         drift.serving_statistics(str(tmp_path), schema)
 
 
-def test_ink_is_the_mean_grey_level_and_part_of_an_example() -> None:
+def test_mean_intensity_is_the_mean_grey_value_and_part_of_an_example() -> None:
     image = np.arange(PIXELS, dtype=np.uint8).reshape(SIDE, SIDE)
     features = tf.train.Example.FromString(serialize(image.tobytes(), 3)).features.feature
     assert features[MEAN_INTENSITY].float_list.value[0] == pytest.approx(image.mean() / 255)
     assert mean_intensity(b"\xff" * PIXELS) == 1
+
+
+def test_statistics_of_version_0_1_are_compared_under_the_present_names(
+    many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    """A night of 0.1 stored the mean intensity as `ink`; a night that is inverted must still be found."""
+    before = statistics(part(many, slice(700)), schema)
+    for feature in before.datasets[0].features:
+        feature.path.step[:] = ["ink" if step == MEAN_INTENSITY else step for step in feature.path.step]
+    assert "ink" in {feature.path.step[0] for feature in before.datasets[0].features}
+    night = standard_artifacts.ExampleStatistics()
+    night.uri, night.split_names = str(tmp_path), f'["{TRAIN_SPLIT}"]'
+    (tmp_path / f"Split-{TRAIN_SPLIT}").mkdir()
+    (tmp_path / f"Split-{TRAIN_SPLIT}" / "FeatureStats.pb").write_bytes(before.SerializeToString())
+    previous = drift.split_statistics(night, TRAIN_SPLIT)
+    new = part(many, slice(700, None))
+    assert not drift.compare(statistics(new, schema), schema, previous=previous).anomaly_info
+    found = drift.compare(statistics(inverted(new), schema), schema, previous=previous).anomaly_info
+    assert list(found) == [MEAN_INTENSITY]
 
 
 def artifact(kind: Any, number: int, **properties: int) -> Any:
@@ -281,10 +300,12 @@ def test_drift_stops_a_run_or_is_told_and_let_through(
 ) -> None:
     bad = drift.compare(statistics(inverted(many), schema), schema, previous=statistics(many, schema))
     folder = stored(bad, tmp_path / "bad")
-    with pytest.raises(drift.DataDrift, match=r"ink of the train split.*accept it with --drift warn"):
+    with pytest.raises(
+        drift.DataDrift, match=r"mean_intensity of the train split.*accept it with --drift warn"
+    ):
         drift.check(folder, drift.STOP)
     drift.check(folder, drift.WARN)
-    assert "accepted since drift is set to warn: ink of the train split" in caplog.text
+    assert "accepted because drift is set to warn: mean_intensity of the train split" in caplog.text
     caplog.clear()
     drift.check(stored(drift.compare(statistics(many, schema), schema), tmp_path / "good"), drift.STOP)
     assert not caplog.messages

@@ -63,7 +63,7 @@ def test_every_node_s_code_is_a_fingerprint_and_not_a_name(tmp_path: pathlib.Pat
     from pipeline.pipeline import create_pipeline
 
     settings = Settings(variants=("mlp",), home=str(tmp_path))
-    nodes = create_pipeline(settings, Dataset("digits", str(tmp_path), "")).components
+    nodes = create_pipeline(settings, Dataset("digits", str(tmp_path))).components
     codes = {node.id: node.exec_properties["code"] for node in nodes if "code" in node.exec_properties}
     assert {"IdxExampleGen", "ImportSchemaGen", "Gallery.mlp", "Leaderboard"} <= set(codes)
     assert [name for name, code in codes.items() if not re.fullmatch("[0-9a-f]{16}", code)] == []

@@ -13,7 +13,7 @@ from pipeline.pipeline import create_pipeline
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     settings = Settings(variants=("cvae", "mlp"), home=str(tmp_path_factory.mktemp("home")))
-    return compiler.Compiler().compile(create_pipeline(settings, Dataset("digits", "/data", "")))
+    return compiler.Compiler().compile(create_pipeline(settings, Dataset("digits", "/data")))
 
 
 @pytest.fixture

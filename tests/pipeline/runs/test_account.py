@@ -32,7 +32,7 @@ def run(settings: Settings) -> journal.Entry:
     """The entry of a run of the nodes before Transform."""
     home = pathlib.Path(settings.home)
     entry, error = journal.begin(home, journal.RUN), None
-    ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", settings.data, "")))
+    ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", settings.data)))
     nodes = [node.pipeline_node.node_info.id for node in ir.nodes]
     for index in reversed(range(len(nodes))):
         if nodes[index] in AFTER or variant(nodes[index]) in settings.variants:
