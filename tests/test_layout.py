@@ -26,7 +26,7 @@ LAYERS = {
         {"pipeline.home", "pipeline.pipeline", "pipeline.evaluation"},
         {"pipeline.execution", "pipeline.registry"},
         {"pipeline.node", "pipeline.runs"},
-        {"pipeline.service", "pipeline.local_runner"},
+        {"pipeline.service", "pipeline.local_runner", "pipeline.kubeflow"},
         {"pipeline.commands"},
         {"pipeline.cli"},
         {"pipeline.__main__"},

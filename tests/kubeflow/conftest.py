@@ -1,18 +1,18 @@
-"""What the tests of the cluster scripts share: the scripts themselves, a cluster file, a MariaDB server."""
+"""What the tests of the cluster scripts share: the scripts' modules, a cluster file, a MariaDB server."""
 
-import importlib.util
 import os
 import pathlib
 import shutil
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import yaml
+
+from pipeline.kubeflow import compile, deploy
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PASSWORD = "a password with spaces, 'quotes' and $dollars"
@@ -22,25 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mnist-log", metavar="FILE", help="run the tasks on MNIST, too; their logs go to FILE")
 
 
-def script(name: str) -> Any:
-    """The module of kubeflow/<name>.py, which is no package."""
-    spec = importlib.util.spec_from_file_location(f"kubeflow_{name}", REPOSITORY / "kubeflow" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def compile_script() -> Any:
-    return script("compile")
+    return compile
 
 
 @pytest.fixture(scope="session")
 def deploy_script() -> Any:
-    return script("deploy")
+    return deploy
 
 
 @pytest.fixture
