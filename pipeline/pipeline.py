@@ -29,6 +29,7 @@ from pipeline.config.settings import MAX_GAIN, Settings
 from pipeline.dag.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
 from pipeline.dag.partial import NOTHING
 from pipeline.dag.target import Target, local
+from pipeline.home.layout import Home
 from schemas import SCHEMA_FILE
 from trainer import variants
 from trainer.job import Job
@@ -39,7 +40,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
 
     Without a target it runs on this machine, under the settings' home.
     """
-    target = target or local(settings)
+    target = target or local(Home.of(settings.home))
     example_gen = versioned(
         IdxExampleGen(dataset.folder, settings.spans), fingerprint("components.ingest.example_gen")
     )

@@ -5,6 +5,8 @@ import pathlib
 
 import pytest
 
+from pipeline.home.layout import Home
+
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = {
     "schemas": [{"schemas"}],
@@ -22,8 +24,9 @@ LAYERS = {
     ],
     "pipeline": [
         {"pipeline.config"},
+        {"pipeline.home"},
         {"pipeline.dag"},
-        {"pipeline.home", "pipeline.pipeline", "pipeline.evaluation"},
+        {"pipeline.pipeline", "pipeline.evaluation"},
         {"pipeline.execution", "pipeline.registry"},
         {"pipeline.node", "pipeline.runs"},
         {"pipeline.service", "pipeline.local_runner", "pipeline.kubeflow"},
@@ -110,3 +113,48 @@ def test_image_size_and_feature_names_are_written_in_schemas_only(package: str) 
         assert 28 not in constants, path
         assert 784 not in constants, path
         assert "pixels" not in constants, path
+
+
+def home_names() -> set[str]:
+    """Names of files and folders of a home, by its own properties."""
+    root = pathlib.Path("/home")
+    places = [getattr(Home(root), name) for name, kind in vars(Home).items() if isinstance(kind, property)]
+    return {part for place in places for part in place.relative_to(root).parts}
+
+
+def joined(tree: ast.AST) -> set[str]:
+    """The texts that a module joins to a path: operands of /, and arguments of join, Path and joinpath."""
+    found: list[ast.AST] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            found += [node.left, node.right]
+        elif isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            found += node.args if name in ("join", "Path", "joinpath", "with_name") else []
+    texts = [each.value for each in found if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    return {part for text in texts for part in text.split("/")}
+
+
+def test_paths_of_a_home_are_spelled_in_one_module() -> None:
+    names = home_names()
+    assert {"metadata.db", "artifacts", "serving", "report", "logs", "runs", ".lock"} <= names
+    files = {name for name in names if "." in name}  # no word of English: not even outside a path
+    for path in modules("pipeline"):
+        if path == ROOT / "pipeline" / "home" / "layout.py":
+            continue
+        tree = ast.parse(path.read_text())
+        assert not joined(tree) & names, path
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert not texts & files, path
+
+
+def test_a_path_of_a_home_that_is_spelled_elsewhere_is_found() -> None:
+    for source in ('home / "logs" / name', 'os.path.join(home, "serving", v)', 'pathlib.Path("a/runs")'):
+        assert joined(ast.parse(source)) & home_names()
+
+
+def test_whoever_needs_a_path_of_a_home_builds_no_settings_for_it() -> None:
+    for room_name in ("home", "registry", "service", "execution"):
+        for path in modules(f"pipeline/{room_name}"):
+            calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+            assert "Settings" not in {getattr(call, "id", "") for call in calls}, path

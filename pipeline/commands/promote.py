@@ -1,11 +1,11 @@
 """latentline promote: push a trained model that the gate refused, by somebody's decision."""
 
 import argparse
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
 from pipeline import commands
+from pipeline.home.layout import Home
 
 EXAMPLES = """examples:
   latentline promote cvae --reason "worse on old digits, right on the new ones"
@@ -54,13 +54,13 @@ def execute(options: argparse.Namespace) -> int:
     )
 
 
-def change(do: Callable[[str], Any], home: str, tell: Callable[[Any], str]) -> int:
+def change(do: Callable[[Home], Any], home: str, tell: Callable[[Any], str]) -> int:
     """Change a home, with do(home), and tell what was done."""
     from pipeline.config.errors import HomeInUse, HomeNotWritable, MetadataDamaged
     from pipeline.registry.production import ProductionError
 
     try:
-        done = do(str(pathlib.Path(home).expanduser().resolve()))
+        done = do(Home.of(home))
     except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
         return commands.fail(error, commands.FAILED)
     print(tell(done))

@@ -12,6 +12,7 @@ from pipeline import commands
 from pipeline.commands import run
 from pipeline.config.errors import HomeNotWritable, ScheduleInUse, SettingsError
 from pipeline.config.notify import Notify
+from pipeline.home.layout import Home
 from pipeline.home.process import command, environment
 from schemas import strict
 
@@ -56,7 +57,7 @@ def execute(options: argparse.Namespace) -> int:
         cron.trigger(options.cron)
         checked = _check(arguments)
         notify = run.with_hooks(_notify(options.settings), options)
-        Service(pathlib.Path(checked["home"]), options.cron, arguments, notify).run()
+        Service(Home.of(checked["home"]), options.cron, arguments, notify).run()
     except (cron.CronError, SettingsError) as error:
         return commands.fail(error, commands.BAD_REQUEST)
     except (ScheduleInUse, HomeNotWritable, ValueError) as error:

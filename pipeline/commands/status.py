@@ -3,10 +3,10 @@
 import argparse
 import datetime
 import json
-import pathlib
 from typing import Any
 
 from pipeline import commands
+from pipeline.home.layout import Home
 
 EXAMPLES = """examples:
   latentline status --home /srv/latentline
@@ -41,9 +41,8 @@ def execute(options: argparse.Namespace) -> int:
     """Print the status; its code."""
     from pipeline.service import status
 
-    home = pathlib.Path(options.home).expanduser().resolve()
     try:
-        found = status.find(home, datetime.datetime.now().astimezone())
+        found = status.find(Home.of(options.home), datetime.datetime.now().astimezone())
     except (ValueError, OSError) as error:
         print(f"UNKNOWN: {error}")
         return status.UNKNOWN

@@ -1,16 +1,15 @@
 """Where a pipeline runs: the places it writes to, its metadata store, and Beam's arguments."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx.dsl.components.base.base_beam_component import BaseBeamComponent
 from tfx.dsl.components.base.base_node import BaseNode
-from tfx.orchestration import metadata
 
 from pipeline.config.cluster import EVERY, LOCAL_BEAM
-from pipeline.config.settings import Settings
+from pipeline.home.layout import Home
+from pipeline.home.metadata import connection
 from schemas import SCHEMA_FILE
 
 
@@ -40,11 +39,11 @@ class Target:
         return list(nodes)
 
 
-def local(settings: Settings) -> Target:
-    """This machine: everything under the settings' home, metadata in SQLite, Beam in this process."""
+def local(home: Home) -> Target:
+    """Return this machine as a target: everything under `home`, metadata in SQLite, Beam in this process."""
     return Target(
-        root=os.path.join(settings.home, "artifacts"),
-        serving=os.path.join(settings.home, "serving"),
+        root=str(home.artifacts),
+        serving=str(home.serving),
         schema=str(SCHEMA_FILE),
-        metadata=metadata.sqlite_metadata_connection_config(os.path.join(settings.home, "metadata.db")),
+        metadata=connection(home),
     )

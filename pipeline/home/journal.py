@@ -17,9 +17,9 @@ from typing import Any
 
 from pipeline.config.settings import Settings
 from pipeline.home.files import write_json
+from pipeline.home.layout import Home
 from pipeline.home.process import identity
 
-FOLDER = "runs"
 RUN, PROMOTE, ROLLBACK = "run", "promote", "rollback"
 RUNNING, ENDED, DIED, DISCARDED = "running", "ended", "ended without a word", "discarded"
 PUSHED, CACHED, REFUSED, FAILED, LEFT_OUT = "pushed", "cached", "refused", "failed", "left out"
@@ -110,17 +110,17 @@ class Entry:
         """Whether somebody should look."""
         return self.died or (self.status == ENDED and self.exit_code != 0 and not self.stopped)
 
-    def path(self, home: pathlib.Path) -> pathlib.Path:
+    def path(self, home: Home) -> pathlib.Path:
         """Of its file."""
-        return home / FOLDER / f"{self.stamp}.json"
+        return home.record(self.stamp)
 
 
-def begin(home: pathlib.Path, command: str, **facts: Any) -> Entry:
+def begin(home: Home, command: str, **facts: Any) -> Entry:
     """Write the entry of what now begins, and return it. The caller holds the home. Raises OSError."""
-    (home / FOLDER).mkdir(exist_ok=True)
+    home.runs.mkdir(exist_ok=True)
     now = datetime.datetime.now().astimezone()
     stamp, copies = now.strftime("%Y%m%d-%H%M%S"), 1
-    while (home / FOLDER / f"{stamp}.json").exists():
+    while home.record(stamp).exists():
         copies += 1
         stamp = f"{now.strftime('%Y%m%d-%H%M%S')}-{copies}"
     entry = Entry(
@@ -137,7 +137,7 @@ def begin(home: pathlib.Path, command: str, **facts: Any) -> Entry:
     return entry
 
 
-def end(home: pathlib.Path, entry: Entry, seconds: float, error: BaseException | None) -> None:
+def end(home: Home, entry: Entry, seconds: float, error: BaseException | None) -> None:
     """Write how it ended, with `error` where that was not well. Raises OSError."""
     if entry.status == DISCARDED:
         return
@@ -148,7 +148,7 @@ def end(home: pathlib.Path, entry: Entry, seconds: float, error: BaseException |
     write(home, entry)
 
 
-def discard(home: pathlib.Path, entry: Entry) -> None:
+def discard(home: Home, entry: Entry) -> None:
     """Forget what turned out not to be a run."""
     entry.status = DISCARDED
     entry.path(home).unlink(missing_ok=True)
@@ -163,7 +163,7 @@ def exit_code(error: BaseException | None) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
-def bury(home: pathlib.Path) -> list[Entry]:
+def bury(home: Home) -> list[Entry]:
     """Mark the entries of runs that ended without a word; those entries. The caller holds the home."""
     found = [entry for entry in read(home) if entry.status == RUNNING]
     for entry in found:
@@ -172,18 +172,18 @@ def bury(home: pathlib.Path) -> list[Entry]:
     return found
 
 
-def read(home: pathlib.Path) -> list[Entry]:
+def read(home: Home) -> list[Entry]:
     """The entries of a home, oldest first. A file that is none is passed over; see `unreadable`."""
-    entries = [entry for path in _files(home) if (entry := _parse(path)) is not None]
+    entries = [entry for path in home.records() if (entry := _parse(path)) is not None]
     return sorted(entries, key=lambda entry: entry.number)
 
 
-def unreadable(home: pathlib.Path) -> list[pathlib.Path]:
+def unreadable(home: Home) -> list[pathlib.Path]:
     """Files of the journal that are damaged."""
-    return [path for path in _files(home) if _parse(path) is None]
+    return [path for path in home.records() if _parse(path) is None]
 
 
-def write(home: pathlib.Path, entry: Entry) -> None:
+def write(home: Home, entry: Entry) -> None:
     """Write the entry's file. Raises OSError."""
     write_json(entry.path(home), dataclasses.asdict(entry))
 
@@ -193,10 +193,6 @@ def summary(settings: Settings) -> dict[str, Any]:
     values = dataclasses.asdict(settings)
     del values["notify"]
     return values
-
-
-def _files(home: pathlib.Path) -> list[pathlib.Path]:
-    return sorted((home / FOLDER).glob("[0-9]*.json"))
 
 
 def _parse(path: pathlib.Path) -> Entry | None:

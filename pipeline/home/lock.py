@@ -1,25 +1,23 @@
 """One process at a time may change a home."""
 
 import contextlib
-import pathlib
 import tempfile
 from collections.abc import Iterator
 
 import filelock
 
 from pipeline.config.errors import HomeInUse, HomeNotWritable
-
-LOCK = ".lock"
+from pipeline.home.layout import Home
 
 
 @contextlib.contextmanager
-def exclusive(home: pathlib.Path) -> Iterator[None]:
+def exclusive(home: Home) -> Iterator[None]:
     """Holds the home for this process. Raises HomeInUse or HomeNotWritable."""
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home):
+        home.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home.folder):
             pass
-        lock = filelock.FileLock(home / LOCK)
+        lock = filelock.FileLock(home.lock)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise HomeInUse(
@@ -35,7 +33,7 @@ def exclusive(home: pathlib.Path) -> Iterator[None]:
         lock.release()
 
 
-def free(home: pathlib.Path) -> bool:
+def free(home: Home) -> bool:
     """Whether nobody holds the home at this moment; takes and gives back its lock where that is so."""
     try:
         with exclusive(home):

@@ -11,8 +11,7 @@ from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
 from tfx.types import artifact_utils
 
-from pipeline.config.settings import Settings
-from pipeline.dag import target
+from pipeline.home.layout import Home
 
 Artifacts = dict[str, list[types.Artifact]]
 """Artifacts by the key under which an execution takes or gives them."""
@@ -121,8 +120,13 @@ def when(element: Any) -> str:
     return moment.isoformat(timespec="seconds")
 
 
+def connection(home: Home) -> Any:
+    """Return TFX's connection of the metadata store of a home."""
+    return metadata.sqlite_metadata_connection_config(str(home.database))
+
+
 @contextlib.contextmanager
-def opened(home: str) -> Iterator[tuple[Any, Graph]]:
+def opened(home: Home) -> Iterator[tuple[Any, Graph]]:
     """The metadata store of a home: TFX's handle for writing, and the graph for reading."""
-    with metadata.Metadata(target.local(Settings(home=home)).metadata) as handle:
+    with metadata.Metadata(connection(home)) as handle:
         yield handle, Graph(handle.store)

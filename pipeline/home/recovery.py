@@ -12,15 +12,13 @@ import re
 import shutil
 import sqlite3
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pipeline.config.errors import MetadataDamaged
-from pipeline.dag.target import Target
-from pipeline.home import manifests
+from pipeline.home import manifests, metadata
+from pipeline.home.layout import Home
 
-COPY = ".bak"
-"""Ending of the copy of the metadata database that the last run, promotion or rollback left."""
 DAMAGED = "damaged"
 UNKNOWN = "unknown"
 PRUNED = "pruned"
@@ -30,43 +28,43 @@ STAGED = re.compile(r"\.\d+-[0-9a-f]{32}")
 UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def put_in_order(target: Target, say: Callable[[str], None]) -> None:
-    """Make the home of `target` ready for a run; a line for what was not in order. Raises MetadataDamaged.
+def put_in_order(home: Home, say: Callable[[str], None]) -> None:
+    """Make `home` ready for a run; a line for what was not in order. Raises MetadataDamaged.
 
     Executions that are recorded as running are marked failed and their files removed; artifacts that are
     gone or damaged are recorded as deleted, so that they are made again; what a killed push left is removed.
     """
-    database, root = _database(target), pathlib.Path(target.root)
-    check_database(database, root)
-    remove_leftovers(root, pathlib.Path(target.serving))
-    if not database.exists():
+    check_database(home)
+    remove_leftovers(home)
+    if not home.database.exists():
         return
-    with _store(target) as store:
-        if ended := end_executions(store, root):
+    with metadata.opened(home) as (handle, _):
+        store = handle.store
+        if ended := end_executions(store, home):
             say(f"! the run before was cut off in {', '.join(ended)}, which is done again")
-        for folder in set_unknown_aside(store, root):
-            say(f"! {folder} is unknown to {database.name}; set aside")
+        for folder in set_unknown_aside(store, home):
+            say(f"! {folder} is unknown to {home.database.name}; set aside")
         for found in delete_damaged(store):
             say(f"! {found}; it is made again if it is needed")
 
 
-def keep_copy(target: Target) -> None:
+def keep_copy(home: Home) -> None:
     """Copy the metadata database beside itself, whole or not at all. Raises OSError and sqlite3.Error."""
-    database = _database(target)
-    staging = database.with_name(f"{database.name}{COPY}.tmp")
+    staging = home.database_copy.with_name(f"{home.database_copy.name}.tmp")
     with (
-        contextlib.closing(_connected(database)) as source,
+        contextlib.closing(_connected(home.database)) as source,
         contextlib.closing(sqlite3.connect(staging)) as copy,
     ):
         source.backup(copy)
-    os.replace(staging, database.with_name(database.name + COPY))
+    os.replace(staging, home.database_copy)
 
 
-def check_database(database: pathlib.Path, root: pathlib.Path) -> None:
+def check_database(home: Home) -> None:
     """Raise MetadataDamaged if the database is not what a run has left: no SQLite file, damaged, or gone."""
+    database = home.database
     if not database.exists() or not database.stat().st_size:
-        if any(root.glob("*/*/*")):
-            raise _damaged(database, root, "is empty" if database.exists() else "is gone")
+        if any(home.outputs()):
+            raise _damaged(home, "is empty" if database.exists() else "is gone")
         return
     try:
         with contextlib.closing(_connected(database)) as connection:
@@ -78,16 +76,16 @@ def check_database(database: pathlib.Path, root: pathlib.Path) -> None:
             ) from error
         verdict = str(error)
     if verdict != "ok":
-        raise _damaged(database, root, f"is damaged ({' '.join(verdict.split())})")
+        raise _damaged(home, f"is damaged ({' '.join(verdict.split())})")
 
 
-def end_executions(store: Any, root: pathlib.Path) -> list[str]:
+def end_executions(store: Any, home: Home) -> list[str]:
     """Mark every execution that is recorded as under way as failed and remove its files; the nodes' names."""
     from ml_metadata.proto import metadata_store_pb2 as mlmd
 
     ended = []
     for execution in [*_executions(store, "RUNNING"), *_executions(store, "NEW")]:
-        for folder in (*root.glob(f"*/*/{execution.id}"), *root.glob(f"*/.system/*/{execution.id}")):
+        for folder in home.outputs_of(execution.id):
             shutil.rmtree(folder)
         execution.last_known_state = mlmd.Execution.FAILED
         store.put_executions([execution])
@@ -97,14 +95,14 @@ def end_executions(store: Any, root: pathlib.Path) -> list[str]:
     return ended
 
 
-def set_unknown_aside(store: Any, root: pathlib.Path) -> list[pathlib.Path]:
+def set_unknown_aside(store: Any, home: Home) -> list[pathlib.Path]:
     """Rename outputs of executions that are newer than any in the store, as after going back to its copy.
 
     Their numbers will be given out again, and TFX would write among the files that are there.
     """
     execution = _newest_execution(store)
     newest = execution.id if execution else 0
-    found = [path for path in root.glob("*/*/*") if path.name.isdecimal() and int(path.name) > newest]
+    found = [path for path in home.outputs() if int(path.name) > newest]
     for folder in found:
         set_aside(folder, UNKNOWN)
     return found
@@ -138,22 +136,22 @@ def delete_damaged(store: Any) -> list[str]:
     return told
 
 
-def remove_leftovers(root: pathlib.Path, serving: pathlib.Path) -> None:
+def remove_leftovers(home: Home) -> None:
     """Remove working folders of executions that were cut off, and what a push or prune was killed over."""
-    staged = [path for path in serving.glob("*/.*") if STAGED.fullmatch(path.name)]
-    pruned = root.glob(f"*/*/*.{PRUNED}-*")
-    for path in (*root.glob("*/.system/stateful_working_dir/*"), *staged, *pruned):
+    staged = [path for path in home.serving.glob("*/.*") if STAGED.fullmatch(path.name)]
+    pruned = home.artifacts.glob(f"*/*/*.{PRUNED}-*")
+    for path in (*home.working_folders(), *staged, *pruned):
         shutil.rmtree(path)
 
 
-def _damaged(database: pathlib.Path, root: pathlib.Path, found: str) -> MetadataDamaged:
-    copy = database.with_name(database.name + COPY)
+def _damaged(home: Home, found: str) -> MetadataDamaged:
+    database, copy = home.database, home.database_copy
     how = (
         f"`cp {copy} {database}` goes back to what the last run, promotion or rollback left"
         if copy.exists()
-        else f"`mv {database.parent} {database.parent}.damaged` begins anew"
+        else f"`mv {home} {home}.damaged` begins anew"
     )
-    return MetadataDamaged(f"{database} {found}, though {root} holds what runs have made; {how}")
+    return MetadataDamaged(f"{database} {found}, though {home.artifacts} holds what runs have made; {how}")
 
 
 def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
@@ -166,20 +164,8 @@ def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
     return place
 
 
-def _database(target: Target) -> pathlib.Path:
-    return pathlib.Path(target.metadata.sqlite.filename_uri)
-
-
 def _connected(database: pathlib.Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)
-
-
-@contextlib.contextmanager
-def _store(target: Target) -> Iterator[Any]:
-    from tfx.orchestration import metadata
-
-    with metadata.Metadata(target.metadata) as handle:
-        yield handle.store
 
 
 def _executions(store: Any, state: str) -> Sequence[Any]:

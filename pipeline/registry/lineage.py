@@ -16,6 +16,7 @@ from components.ingest.example_gen import SEPARATOR, WINDOW
 from components.reporting.results import data_statistics, overall_metrics, why_not
 from components.serving.versions import SOURCE, published, source
 from pipeline.home import metadata as graph
+from pipeline.home.layout import Home
 from pipeline.home.metadata import Graph
 from pipeline.registry.production import TYPES
 from schemas import TRAINING_RECORD
@@ -45,7 +46,7 @@ def find(model: str, home: str | None) -> Facts:
         trainer = found.maker(artifact)
         evaluation = _evaluation(found, artifact)
         return {
-            "model": {"id": artifact.id, "path": uri, "node": found.node(trainer).name, "home": place},
+            "model": {"id": artifact.id, "path": uri, "node": found.node(trainer).name, "home": str(place)},
             "data": data(found, trainer),
             "training": training(found, trainer),
             "metrics": metrics(found, evaluation),
@@ -208,27 +209,27 @@ def _decision(execution: Any) -> Facts:
     return {"user": user, "reason": graph.value(execution, "reason") or ""} if user else {}
 
 
-def _home(model: str, home: str | None) -> str:
+def _home(model: str, home: str | None) -> Home:
     if home is not None:
         candidates = [pathlib.Path(home).expanduser().resolve()]
     else:
         place = pathlib.Path(model).expanduser().resolve()
         candidates = [place, *place.parents] if place.exists() else [pathlib.Path("out").resolve()]
     for candidate in candidates:
-        if (candidate / "metadata.db").exists():
-            return str(candidate)
+        if Home(candidate).database.exists():
+            return Home(candidate)
     raise LineageError(
         f"no metadata of runs in {candidates[0]} or above; give the --home of `latentline run`"
     )
 
 
-def _artifact_uri(model: str, home: str) -> str:
+def _artifact_uri(model: str, home: Home) -> str:
     """Where the model artifact lies that is meant."""
     folder = pathlib.Path(model).expanduser()
     if not folder.exists():
-        folder = pathlib.Path(home, "serving", model)
+        folder = home.versions(model)
     if not folder.is_dir():
-        there = sorted(path.name for path in pathlib.Path(home, "serving").glob("[!.]*"))
+        there = sorted(path.name for path in home.serving.glob("[!.]*"))
         raise LineageError(
             f"there is no folder {model}, nor a variant of that name among {', '.join(there) or 'none'}"
         )

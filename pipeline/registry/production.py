@@ -27,10 +27,9 @@ from components.reporting import model_card
 from components.reporting.leaderboard import write_card
 from components.serving.pusher import push
 from components.serving.versions import SOURCE, by_variant, published, source
-from pipeline.config.settings import Settings
-from pipeline.dag import target
 from pipeline.home import journal, recovery
 from pipeline.home import metadata as graph
+from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Graph
 
@@ -38,8 +37,6 @@ TYPES = {journal.PROMOTE: "latentline.Promote", journal.ROLLBACK: "latentline.Ro
 """Names of the execution types, and of their folders under the pipeline root."""
 MODEL, BLESSING, PUSHED = "model", "blessing", "pushed_model"
 """Keys of what these executions take and give."""
-REPORT_CARDS = "cards"
-"""Folder of a report with a model card a variant."""
 
 Say = Callable[[str], None]
 
@@ -57,39 +54,39 @@ class Change(NamedTuple):
     model: str
 
 
-def promote(home: str, variant: str, number: int | None, reason: str, say: Say) -> Change:
+def promote(home: Home, variant: str, number: int | None, reason: str, say: Say) -> Change:
     """Push the trained model with the artifact id `number`, by default the newest, whatever the gate said.
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    place = known_home(home)
-    with exclusive(pathlib.Path(home)):
-        recovery.put_in_order(place, say)
+    check_known(home)
+    with exclusive(home):
+        recovery.put_in_order(home, say)
         with graph.opened(home) as (handle, found):
             name, models = _trained(found, variant)
             model = _chosen(found, models, variant, number)
-            base = os.path.join(place.serving, variant)
+            base = str(home.versions(variant))
             versions = published(base)
             if versions and source(base, versions[-1]) == model.uri and _recorded(found, models) == model.id:
                 raise ProductionError(f"model {model.id} of {variant} is in production, as {versions[-1]}")
             files = path_utils.serving_model_path(model.uri)
             _check_files(files, f"model {model.id} of {variant}")
             card = _card_of_report(found, model, variant)
-            work = _Work(journal.PROMOTE, home, place, variant, name, model, reason)
+            work = _Work(journal.PROMOTE, home, variant, name, model, reason)
             change = work.do(handle, files, card)
-        recovery.keep_copy(place)
+        recovery.keep_copy(home)
     return change
 
 
-def rollback(home: str, variant: str, to: int | None, reason: str, say: Say) -> Change:
+def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) -> Change:
     """Make a copy of the version `to`, by default of the model before the current one, the current version.
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    place = known_home(home)
-    with exclusive(pathlib.Path(home)):
-        base, versions = _pushed(place.serving, variant)
-        recovery.put_in_order(place, say)
+    check_known(home)
+    with exclusive(home):
+        base, versions = _pushed(home, variant)
+        recovery.put_in_order(home, say)
         with graph.opened(home) as (handle, found):
             name, models = _trained(found, variant)
             target_version = _earlier(base, versions, variant) if to is None else to
@@ -111,9 +108,9 @@ def rollback(home: str, variant: str, to: int | None, reason: str, say: Say) -> 
             _check_files(files, f"version {target_version} of {variant}")
             if not os.path.isdir(model.uri):
                 say(f"! {model.uri} is gone, so that the next candidate has nothing to be compared with")
-            work = _Work(journal.ROLLBACK, home, place, variant, name, model, reason)
+            work = _Work(journal.ROLLBACK, home, variant, name, model, reason)
             change = work.do(handle, files, _card_in(files))
-        recovery.keep_copy(place)
+        recovery.keep_copy(home)
     return change
 
 
@@ -121,8 +118,7 @@ class _Work(NamedTuple):
     """A promotion or rollback that was found to be possible."""
 
     kind: str
-    home: str
-    place: target.Target
+    home: Home
     variant: str
     pipeline: str
     model: types.Artifact
@@ -130,7 +126,7 @@ class _Work(NamedTuple):
 
     def do(self, handle: Any, files: str, card: dict[str, Any] | None) -> Change:
         """Do it and write it down: in the journal, and in the metadata as an execution."""
-        home, user = pathlib.Path(self.home), _user()
+        home, user = self.home, _user()
         entry = journal.begin(home, self.kind, user=user, reason=self.reason)
         started = time.perf_counter()
         try:
@@ -144,7 +140,7 @@ class _Work(NamedTuple):
 
     def _execute(self, handle: Any, files: str, card: dict[str, Any] | None, user: str) -> Change:
         contexts = self._contexts(handle)
-        base = os.path.join(self.place.serving, self.variant)
+        base = str(self.home.versions(self.variant))
         before = (published(base) or [0])[-1]
         facts = {"variant": self.variant, "user": user, "reason": self.reason, "replaced_version": before}
         execution = execution_publish_utils.register_execution(
@@ -201,23 +197,21 @@ class _Work(NamedTuple):
         return pushed
 
     def _folder(self, key: str, execution: int) -> str:
-        return os.path.join(self.place.root, TYPES[self.kind], key, str(execution))
+        return str(self.home.output(TYPES[self.kind], key, execution))
 
 
-def known_home(home: str) -> target.Target:
-    """The places of a home that has metadata of runs. Raises ProductionError."""
-    place = target.local(Settings(home=home))
-    if not os.path.exists(os.path.join(home, "metadata.db")):
+def check_known(home: Home) -> None:
+    """Raise ProductionError for a home without metadata of runs."""
+    if not home.database.exists():
         raise ProductionError(f"{home} has no metadata of runs; give the --home of `latentline run`")
-    return place
 
 
-def _pushed(serving: str, variant: str) -> tuple[str, list[int]]:
+def _pushed(home: Home, variant: str) -> tuple[str, list[int]]:
     """The folder of the variant's versions, and those."""
-    there = {name: versions for name, versions in by_variant(serving).items() if versions}
+    there = {name: versions for name, versions in by_variant(str(home.serving)).items() if versions}
     if variant not in there:
         raise ProductionError(f"{variant} is not in production; there is {', '.join(there) or 'nothing'}")
-    return os.path.join(serving, variant), there[variant]
+    return str(home.versions(variant)), there[variant]
 
 
 def _earlier(base: str, versions: list[int], variant: str) -> int:
@@ -298,7 +292,7 @@ def _card_of_report(found: Graph, model: types.Artifact, variant: str) -> dict[s
     """The card of a model that was not pushed: from the newest report on it."""
     for execution in reversed(found.users(model)):
         for report in found.outputs(execution).get("report", []):
-            if card := _card_in(os.path.join(report.uri, REPORT_CARDS, variant)):
+            if card := _card_in(os.path.join(report.uri, CARDS, variant)):
                 return card
     return None
 

@@ -15,12 +15,12 @@ from tfx.dsl.compiler import constants
 from tfx.types import standard_artifacts
 
 from components.serving.versions import by_variant, source
-from pipeline.dag.target import Target
 from pipeline.home import manifests, recovery
 from pipeline.home import metadata as graph
+from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Graph
-from pipeline.registry.production import Say, blessings, known_home
+from pipeline.registry.production import Say, blessings, check_known
 
 LAST_NODE = "Leaderboard"
 """A run that got as far counts; runs that failed before are neither counted nor a reason to remove others."""
@@ -38,27 +38,27 @@ class Pruned(NamedTuple):
         return f"{self.artifacts:,} artifacts of old runs, {self.size / 1e6:,.1f} MB"
 
 
-def prune(home: str, runs: int, dry_run: bool, say: Say) -> Pruned:
+def prune(home: Home, runs: int, dry_run: bool, say: Say) -> Pruned:
     """Remove the artifacts of all but the newest `runs` runs, and what those and production need.
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    place = known_home(home)
-    with exclusive(pathlib.Path(home)):
-        recovery.put_in_order(place, say)
-        done = remove_old(home, place, runs, dry_run)
+    check_known(home)
+    with exclusive(home):
+        recovery.put_in_order(home, say)
+        done = remove_old(home, runs, dry_run)
         if not dry_run:
-            recovery.keep_copy(place)
+            recovery.keep_copy(home)
     return done
 
 
-def remove_old(home: str, place: Target, runs: int, dry_run: bool = False) -> Pruned:
+def remove_old(home: Home, runs: int, dry_run: bool = False) -> Pruned:
     """As `prune`, for a process that holds the home's lock and found it in order."""
     with graph.opened(home) as (handle, found):
         store = handle.store
         first = _first_kept(found, store, runs)
         kept = _artifacts_of(store, {e.id for e in store.get_executions() if e.id >= first})
-        for run in _runs_of_production(found, place.serving):
+        for run in _runs_of_production(found, home):
             kept |= _artifacts_of(store, _executions_of(store, run))
         verdicts = store.get_artifacts_by_type(standard_artifacts.ModelBlessing.TYPE_NAME)
         kept |= {artifact.id for artifact in verdicts}
@@ -67,7 +67,7 @@ def remove_old(home: str, place: Target, runs: int, dry_run: bool = False) -> Pr
             for artifact in store.get_artifacts()
             if artifact.id not in kept
             and artifact.state == mlmd.Artifact.LIVE
-            and pathlib.Path(artifact.uri).is_relative_to(place.root)
+            and pathlib.Path(artifact.uri).is_relative_to(home.artifacts)
             and pathlib.Path(artifact.uri).exists()
         ]
         size = sum(sum(manifests.sizes(str(folder)).values()) for _, folder in old)
@@ -93,11 +93,11 @@ def _first_kept(found: Graph, store: Any, runs: int) -> int:
     return min(_executions_of(store, found.node(oldest).run))
 
 
-def _runs_of_production(found: Graph, serving: str) -> set[str]:
+def _runs_of_production(found: Graph, home: Home) -> set[str]:
     """Names of the runs that made the models of all versions, and those that the newest blessings name."""
     uris = {
-        source(f"{serving}/{variant}", version)
-        for variant, versions in by_variant(serving).items()
+        source(str(home.versions(variant)), version)
+        for variant, versions in by_variant(str(home.serving)).items()
         for version in versions
     }
     kind = standard_artifacts.Model.TYPE_NAME

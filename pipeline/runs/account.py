@@ -13,11 +13,12 @@ from components.ingest.example_gen import SEPARATOR, WINDOW
 from components.reporting.results import why_not
 from components.validation import drift
 from pipeline.config.settings import Settings
-from pipeline.dag import target
 from pipeline.dag.partial import variant
 from pipeline.execution import diagnosis
 from pipeline.execution.local import LocalRunner
 from pipeline.home.journal import CACHED, FAILED, LEFT_OUT, PUSHED, REFUSED, Entry, Outcome
+from pipeline.home.layout import Home
+from pipeline.home.metadata import connection
 from pipeline.runs.report import outputs_in
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def settle(
     if not runner.executions and not runner.failures:
         return
     try:
-        with metadata.Metadata(target.local(settings).metadata) as handle:
+        with metadata.Metadata(connection(Home.of(settings.home))) as handle:
             types = {kind.id: kind for kind in handle.store.get_artifact_types()}
             outputs = {
                 name: {

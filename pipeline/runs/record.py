@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pathlib
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ from types import FrameType
 from pipeline.config.errors import HomeNotWritable, Stopped
 from pipeline.config.settings import Settings
 from pipeline.home import journal
+from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.runs import hooks
 
@@ -25,7 +25,7 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Entry]:
     Runs before it that ended without a word are marked as such and told of by the hooks, as is what came of
     this one. SIGTERM ends the body with Stopped. Raises HomeInUse, HomeNotWritable and what the body raises.
     """
-    home = pathlib.Path(settings.home)
+    home = Home.of(settings.home)
     told: list[hooks.Event] = []
     entry: journal.Entry | None = None
     try:
@@ -48,7 +48,7 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Entry]:
             tell(settings, told, entry, say)
 
 
-def bury(home: pathlib.Path, say: Say) -> list[journal.Entry]:
+def bury(home: Home, say: Say) -> list[journal.Entry]:
     """Mark runs that ended without a word, a line for each; they are returned. The caller holds the home."""
     dead = journal.bury(home)
     for entry in dead:
@@ -64,12 +64,12 @@ def tell(settings: Settings, told: list[hooks.Event], entry: journal.Entry | Non
     if problems and entry is not None:
         entry.hooks = problems
         try:
-            journal.write(pathlib.Path(settings.home), entry)
+            journal.write(Home.of(settings.home), entry)
         except OSError as error:
             say(f"! the journal cannot be written: {error.strerror}")
 
 
-def _begun(home: pathlib.Path, settings: Settings) -> journal.Entry:
+def _begun(home: Home, settings: Settings) -> journal.Entry:
     try:
         return journal.begin(home, journal.RUN, settings=journal.summary(settings))
     except OSError as error:
@@ -78,9 +78,7 @@ def _begun(home: pathlib.Path, settings: Settings) -> journal.Entry:
         ) from error
 
 
-def _ended(
-    home: pathlib.Path, entry: journal.Entry, seconds: float, error: BaseException | None, say: Say
-) -> None:
+def _ended(home: Home, entry: journal.Entry, seconds: float, error: BaseException | None, say: Say) -> None:
     try:
         journal.end(home, entry, seconds, error)
     except OSError as problem:  # a full disk must not hide how the run ended

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import pathlib
 import shutil
 from typing import Any, NamedTuple
 
@@ -15,7 +13,8 @@ from tfx.orchestration import metadata
 from components.reporting.display import count, gain, interval, seconds
 from components.reporting.leaderboard import FILE, SAME
 from components.reporting.report_page import SIGNS
-from pipeline.config.settings import Settings
+from pipeline.home.layout import Home
+from pipeline.home.metadata import connection
 
 SHORT = {SAME: "noise"}
 """How the terminal says what the page has room for."""
@@ -38,11 +37,10 @@ COLUMNS = (
 )
 
 
-def publish(settings: Settings, execution: int) -> str:
+def publish(home: Home, execution: int) -> str:
     """Put the report of the Leaderboard execution under `<home>/report`; the leaderboard as a table."""
-    source = outputs(os.path.join(settings.home, "metadata.db"), execution)["report"].uri
-    target = pathlib.Path(settings.home, "report")
-    staging = target.with_name(".report")
+    source = outputs(home, execution)["report"].uri
+    target, staging = home.report, home.report_staging
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(source, staging)
     shutil.rmtree(target, ignore_errors=True)
@@ -50,9 +48,9 @@ def publish(settings: Settings, execution: int) -> str:
     return table(json.loads((target / FILE).read_text()))
 
 
-def outputs(database: str, execution: int) -> dict[str, Any]:
+def outputs(home: Home, execution: int) -> dict[str, Any]:
     """The artifacts that the execution put out or, where it was cached, its original did; by output key."""
-    with metadata.Metadata(metadata.sqlite_metadata_connection_config(database)) as handle:
+    with metadata.Metadata(connection(home)) as handle:
         return outputs_in(handle.store, execution)
 
 

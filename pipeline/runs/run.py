@@ -14,6 +14,7 @@ from pipeline.config.settings import Settings
 from pipeline.execution import diagnosis
 from pipeline.execution.quiet import quiet
 from pipeline.home import journal
+from pipeline.home.layout import Home
 from pipeline.runs.record import recorded
 
 
@@ -23,9 +24,9 @@ def run(settings: Settings, verbose: bool = False) -> None:
     Raises HomeInUse, HomeNotWritable, components.ingest.sources.DataSourceError and RunFailed.
     """
     started = time.perf_counter()
-    home = pathlib.Path(settings.home)
+    home = Home.of(settings.home)
     with recorded(settings, say) as entry:
-        log = home / "logs" / f"run-{entry.stamp}.log"
+        log = home.run_log(entry.stamp)
         log.parent.mkdir(exist_ok=True)
         entry.log = str(log)
         say(f"latentline: {', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
@@ -34,7 +35,7 @@ def run(settings: Settings, verbose: bool = False) -> None:
                 rows = run_components(settings, entry)
         except RunFailed as failure:
             if failure.leaderboard:
-                say(f"\n{failure.leaderboard}\n\nreport {home / 'report'}\nlog    {log}")
+                say(f"\n{failure.leaderboard}\n\nreport {home.report}\nlog    {log}")
             raise
         except Exception as error:
             if words := diagnosis.of_the_disk(error, settings.home):
@@ -42,42 +43,41 @@ def run(settings: Settings, verbose: bool = False) -> None:
             raise
         seconds = time.perf_counter() - started
         say(f"\n{rows}\n\ndone in {seconds:.1f} s")
-        say(f"report {home / 'report'}\nmodels {home / 'serving'}\nlog    {log}")
+        say(f"report {home.report}\nmodels {home.serving}\nlog    {log}")
 
 
 def run_components(settings: Settings, entry: journal.Entry) -> str:
     """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
     dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
-    from pipeline.dag import target
     from pipeline.execution.local import LocalRunner
     from pipeline.home import recovery
     from pipeline.pipeline import create_pipeline
     from pipeline.registry import prune
     from pipeline.runs import account
 
-    place = target.local(settings)
-    recovery.put_in_order(place, say)
+    home = Home.of(settings.home)
+    recovery.put_in_order(home, say)
     runner = LocalRunner(say)
-    before = versions.by_variant(place.serving)
+    before = versions.by_variant(str(home.serving))
     try:
         runner.run(create_pipeline(settings, dataset))
     except RunFailed as failure:
         if "Leaderboard" in runner.executions:
             failure.leaderboard = publish(settings, runner.executions, entry)
-            recovery.keep_copy(place)
+            recovery.keep_copy(home)
         raise
     finally:
         account.settle(entry, settings, runner, before, say)
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
-        journal.discard(pathlib.Path(settings.home), entry)
+        journal.discard(home, entry)
         return "nothing was run"
     table = publish(settings, runner.executions, entry)
     if settings.keep_runs:
-        pruned = prune.remove_old(settings.home, place, settings.keep_runs)
+        pruned = prune.remove_old(home, settings.keep_runs)
         if pruned.artifacts:
             say(f"- removed {pruned.text()}")
-    recovery.keep_copy(place)
+    recovery.keep_copy(home)
     return table
 
 
@@ -85,8 +85,9 @@ def publish(settings: Settings, executions: Mapping[str, int], entry: journal.En
     """Put the run's report in place, and its results where the settings want them logged; the leaderboard."""
     from pipeline.runs import report, tracking
 
-    table = report.publish(settings, executions["Leaderboard"])
-    entry.report = os.path.join(settings.home, "report")
+    home = Home.of(settings.home)
+    table = report.publish(home, executions["Leaderboard"])
+    entry.report = str(home.report)
     if settings.mlflow:
         tracking.publish(settings, executions, entry.stamp, say)
     return table

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from components.reporting.leaderboard import FILE
 from pipeline.config.settings import Settings
 from pipeline.dag.fingerprint import trainer_code
+from pipeline.home.layout import Home
 from pipeline.runs import report
 from schemas import TRAINING_RECORD
 from trainer import variants
@@ -85,12 +86,12 @@ def address(place: str) -> str:
 
 def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Result]:
     """The variants of the published report that did not fail."""
-    database = os.path.join(settings.home, "metadata.db")
-    for row in json.loads(pathlib.Path(settings.home, "report", FILE).read_text()):
+    home = Home.of(settings.home)
+    for row in json.loads((home.report / FILE).read_text()):
         if "failed" in row:
             continue
-        trained = report.outputs(database, executions[f"Trainer.{row['variant']}"])["model_run"]
-        evaluated = report.outputs(database, executions[f"Evaluator.{row['variant']}"])["evaluation"]
+        trained = report.outputs(home, executions[f"Trainer.{row['variant']}"])["model_run"]
+        evaluated = report.outputs(home, executions[f"Evaluator.{row['variant']}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
         told = f"{evaluated.uri} {evaluated.create_time_since_epoch}"
         yield Result(
@@ -124,7 +125,7 @@ def _publish_one(client: Any, experiment: str, result: Result, settings: Setting
     for some in _batches(points, METRICS):
         client.log_batch(number, metrics=some)
     for folder, inside in (("pictures", "pictures"), ("cards", "model_card")):
-        client.log_artifacts(number, os.path.join(settings.home, "report", folder, name), inside)
+        client.log_artifacts(number, str(Home.of(settings.home).report / folder / name), inside)
     client.set_terminated(number, "FINISHED", result.ended)
     return True
 

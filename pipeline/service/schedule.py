@@ -9,7 +9,6 @@ import dataclasses
 import datetime
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -27,13 +26,11 @@ from pipeline.config.errors import HomeInUse, HomeNotWritable, ScheduleInUse
 from pipeline.config.notify import FAILURE, Notify
 from pipeline.home import journal, lock
 from pipeline.home.files import write_json
+from pipeline.home.layout import Home
 from pipeline.home.process import command, environment, identity
 from pipeline.runs import hooks, record
 from pipeline.service import cron
 
-FILE = "schedule.json"
-LOCK = ".schedule.lock"
-LOG = "schedule.log"
 BEAT = 60.0
 """Seconds between looks at the clock on the wall. A sleeping machine's timers stop; the clock does not."""
 POLL = 5.0
@@ -76,15 +73,15 @@ class State:
         return self.host != socket.gethostname() or identity(self.pid) == self.process
 
 
-def read(home: pathlib.Path) -> State | None:
+def read(home: Home) -> State | None:
     """What the service of this home has written down; None where there is no schedule. Raises ValueError."""
     try:
-        return State(**json.loads((home / FILE).read_text()))
+        return State(**json.loads((home.schedule).read_text()))
     except FileNotFoundError:
         return None
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{home / FILE} cannot be read ({error}); remove it and start the service"
+            f"{home.schedule} cannot be read ({error}); remove it and start the service"
         ) from error
 
 
@@ -96,7 +93,7 @@ class Service:
 
     def __init__(
         self,
-        home: pathlib.Path,
+        home: Home,
         expression: str,
         arguments: Sequence[str],
         notify: Notify,
@@ -248,25 +245,27 @@ class Service:
             due = cron.due(self._trigger, _now())
             self._state.next = due.isoformat(timespec="seconds") if due else ""
             try:
-                write_json(self._home / FILE, dataclasses.asdict(self._state))
+                write_json(self._home.schedule, dataclasses.asdict(self._state))
             except OSError as error:  # a full disk must not end the service; the next run will fail of it
                 print(
-                    f"! {self._home / FILE} cannot be written: {error.strerror}", file=sys.stderr, flush=True
+                    f"! {self._home.schedule} cannot be written: {error.strerror}",
+                    file=sys.stderr,
+                    flush=True,
                 )
 
     def _say(self, line: str, plain: bool = False) -> None:
         """A line for the terminal and the log; plain: of a run, as it came."""
         text = line if plain else f"{_now().strftime('%Y-%m-%d %H:%M:%S')} schedule: {line}"
         print(text, flush=True)
-        with contextlib.suppress(OSError), open(self._home / "logs" / LOG, "a") as file:
+        with contextlib.suppress(OSError), open(self._home.schedule_log, "a") as file:
             file.write(text + "\n")
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
         """Holds the home's schedule."""
         try:
-            (self._home / "logs").mkdir(parents=True, exist_ok=True)
-            held = filelock.FileLock(self._home / LOCK)
+            self._home.logs.mkdir(parents=True, exist_ok=True)
+            held = filelock.FileLock(self._home.schedule_lock)
             held.acquire(timeout=0)
         except filelock.Timeout as error:
             before = read(self._home)

@@ -5,11 +5,11 @@ Reads the journal, the schedule and the serving folder, and neither imports Tens
 
 import dataclasses
 import datetime
-import pathlib
 from typing import Any
 
 from components.serving.versions import by_variant
 from pipeline.home import journal
+from pipeline.home.layout import Home
 from pipeline.service import schedule
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
@@ -50,21 +50,21 @@ class Status:
         }
 
 
-def find(home: pathlib.Path, now: datetime.datetime) -> Status:
+def find(home: Home, now: datetime.datetime) -> Status:
     """The status of a home at `now`, a time with its zone. Raises ValueError for an unreadable schedule."""
     entries = journal.read(home)
     runs = [entry for entry in entries if entry.command == journal.RUN]
     under_way = next((entry for entry in reversed(runs) if entry.alive), None)
     last = next((entry for entry in reversed(runs) if not entry.alive), None)
     plan = schedule.read(home)
-    versions = by_variant(str(home / "serving"))
+    versions = by_variant(str(home.serving))
     pushes = {
         name: entry
         for entry in entries
         for name, outcome in entry.variants.items()
         if outcome.result == journal.PUSHED
     }
-    grave = [*_of_run(last), *(_of_schedule(plan, under_way, last, now) if plan else [])]
+    grave = [*_of_run(last), *(_of_schedule(home, plan, under_way, last, now) if plan else [])]
     slight = _of_models(last) + [
         f"{path} is damaged and was passed over; remove it" for path in journal.unreadable(home)
     ]
@@ -92,13 +92,17 @@ def _of_run(last: journal.Entry | None) -> list[str]:
 
 
 def _of_schedule(
-    plan: schedule.State, under_way: journal.Entry | None, last: journal.Entry | None, now: datetime.datetime
+    home: Home,
+    plan: schedule.State,
+    under_way: journal.Entry | None,
+    last: journal.Entry | None,
+    now: datetime.datetime,
 ) -> list[str]:
     if not plan.alive:
         since = f" since {plan.stopped}" if plan.stopped else ""
         return [
             f'the service of the schedule "{plan.cron}" is not running{since}; start it, or remove '
-            f"{schedule.FILE} to be without a schedule"
+            f"{home.schedule} to be without a schedule"
         ]
     found = []
     refused = plan.exit_code not in (None, 0, 130, 143) and plan.error

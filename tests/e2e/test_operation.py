@@ -13,7 +13,7 @@ import yaml
 
 from components.serving.versions import published, source
 from pipeline import cli
-from pipeline.home import journal
+from pipeline.home import journal, layout
 
 pytestmark = pytest.mark.e2e
 USER = getpass.getuser()
@@ -126,7 +126,7 @@ def test_a_rollback_is_a_new_version_that_is_recorded_and_the_next_candidate_mee
     assert [version["current"] for version in facts["versions"]] == [False, True]
     decision = facts["verdicts"][-1]
     assert (decision["by"], decision["user"], decision["reason"]) == ("rollback", USER, "blurred sevens")
-    entry = journal.read(home.folder)[-1]
+    entry = journal.read(layout.Home(home.folder))[-1]
     assert (entry.command, entry.user, entry.variants["linear"].version) == ("rollback", USER, third)
 
     assert "nothing to roll back to" in home.refused("rollback", "linear")

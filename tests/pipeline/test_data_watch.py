@@ -15,6 +15,7 @@ from components.validation.drift import descriptions
 from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
 from pipeline.execution.local import LocalRunner
+from pipeline.home.layout import Home
 from pipeline.pipeline import create_pipeline
 from pipeline.runs.report import outputs
 from schemas import IMAGE, TRAIN_SPLIT
@@ -62,7 +63,7 @@ class Nights:
     def found(self) -> list[str]:
         """What the validator of the last run says."""
         execution = self.runner.executions["DriftValidator"]
-        return descriptions(outputs(str(self.home / "metadata.db"), execution)["anomalies"].uri)
+        return descriptions(outputs(Home(self.home), execution)["anomalies"].uri)
 
 
 @pytest.fixture

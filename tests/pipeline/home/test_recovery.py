@@ -9,24 +9,23 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 
 from pipeline.config.errors import MetadataDamaged
-from pipeline.config.settings import Settings
-from pipeline.dag import target
-from pipeline.dag.target import Target
 from pipeline.home import manifests, recovery
+from pipeline.home.layout import Home
+from pipeline.home.metadata import connection
 
 
 @pytest.fixture
-def place(tmp_path: pathlib.Path) -> Target:
-    return target.local(Settings(variants=("mlp",), home=str(tmp_path)))
+def place(tmp_path: pathlib.Path) -> Home:
+    return Home(tmp_path)
 
 
 @contextlib.contextmanager
-def store(place: Target) -> Iterator[Any]:
-    with metadata.Metadata(place.metadata) as handle:
+def store(place: Home) -> Iterator[Any]:
+    with metadata.Metadata(connection(place)) as handle:
         yield handle.store
 
 
-def execution(place: Target, node: str, state: int) -> int:
+def execution(place: Home, node: str, state: int) -> int:
     """A new execution of `node` in that state; its id."""
     with store(place) as found:
         kind = found.put_execution_type(mlmd.ExecutionType(name=node))
@@ -38,9 +37,9 @@ def execution(place: Target, node: str, state: int) -> int:
         return found.put_execution(made, [], [context])[0]
 
 
-def artifact(place: Target, node: str, number: int, content: bytes = b"content") -> pathlib.Path:
+def artifact(place: Home, node: str, number: int, content: bytes = b"content") -> pathlib.Path:
     """A live artifact with a checksum manifest that the execution put out; its folder."""
-    folder = pathlib.Path(place.root, node, "model", str(number))
+    folder = place.output(node, "model", number)
     folder.mkdir(parents=True)
     (folder / "file").write_bytes(content)
     manifests.write(str(folder))
@@ -50,22 +49,22 @@ def artifact(place: Target, node: str, number: int, content: bytes = b"content")
     return folder
 
 
-def states(place: Target) -> list[int]:
+def states(place: Home) -> list[int]:
     with store(place) as found:
         return [each.state for each in found.get_artifacts()]
 
 
-def put_in_order(place: Target) -> list[str]:
+def put_in_order(place: Home) -> list[str]:
     told: list[str] = []
     recovery.put_in_order(place, told.append)
     return told
 
 
-def test_a_new_home_is_in_order(place: Target) -> None:
+def test_a_new_home_is_in_order(place: Home) -> None:
     assert put_in_order(place) == []
 
 
-def test_a_home_in_order_is_left_alone(place: Target) -> None:
+def test_a_home_in_order_is_left_alone(place: Home) -> None:
     number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
     folder = artifact(place, "Trainer.mlp", number)
     assert put_in_order(place) == []
@@ -73,7 +72,7 @@ def test_a_home_in_order_is_left_alone(place: Target) -> None:
     assert states(place) == [mlmd.Artifact.LIVE]
 
 
-def test_what_a_prune_was_cut_off_over_is_removed(place: Target) -> None:
+def test_what_a_prune_was_cut_off_over_is_removed(place: Home) -> None:
     folder = artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
     recovery.set_aside(folder, recovery.PRUNED)
     [told] = put_in_order(place)
@@ -83,11 +82,11 @@ def test_what_a_prune_was_cut_off_over_is_removed(place: Target) -> None:
 
 
 @pytest.mark.parametrize("state", [mlmd.Execution.RUNNING, mlmd.Execution.NEW])
-def test_an_execution_that_was_cut_off_is_failed_and_its_files_removed(place: Target, state: int) -> None:
+def test_an_execution_that_was_cut_off_is_failed_and_its_files_removed(place: Home, state: int) -> None:
     whole = execution(place, "Transform", mlmd.Execution.COMPLETE)
     kept = artifact(place, "Transform", whole)
     number = execution(place, "Trainer.mlp", state)
-    node = pathlib.Path(place.root, "Trainer.mlp")
+    node = place.artifacts / "Trainer.mlp"
     for folder in ("model", "model_run", ".system/executor_execution", ".system/stateful_working_dir"):
         (node / folder / str(number)).mkdir(parents=True)
     assert put_in_order(place) == ["! the run before was cut off in Trainer.mlp, which is done again"]
@@ -99,7 +98,7 @@ def test_an_execution_that_was_cut_off_is_failed_and_its_files_removed(place: Ta
     assert put_in_order(place) == []
 
 
-def test_a_damaged_artifact_is_set_aside_and_one_that_is_gone_recorded(place: Target) -> None:
+def test_a_damaged_artifact_is_set_aside_and_one_that_is_gone_recorded(place: Home) -> None:
     folders = [
         artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
         for _ in range(3)
@@ -116,7 +115,7 @@ def test_a_damaged_artifact_is_set_aside_and_one_that_is_gone_recorded(place: Ta
     assert put_in_order(place) == []
 
 
-def test_older_artifacts_are_read_whole_only_after_a_failure(place: Target) -> None:
+def test_older_artifacts_are_read_whole_only_after_a_failure(place: Home) -> None:
     older = artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
     artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
     (older / "file").write_bytes(b"CONTENT")
@@ -125,7 +124,7 @@ def test_older_artifacts_are_read_whole_only_after_a_failure(place: Target) -> N
     assert len(put_in_order(place)) == 1
 
 
-def test_outputs_of_executions_that_the_store_does_not_know_are_set_aside(place: Target) -> None:
+def test_outputs_of_executions_that_the_store_does_not_know_are_set_aside(place: Home) -> None:
     number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
     known = artifact(place, "Trainer.mlp", number)
     stranger = known.with_name(str(number + 4))
@@ -135,8 +134,8 @@ def test_outputs_of_executions_that_the_store_does_not_know_are_set_aside(place:
     assert stranger.with_name(f"{stranger.name}.unknown-1").exists()
 
 
-def test_copies_of_killed_pushes_are_removed_and_nothing_else(place: Target) -> None:
-    folder = pathlib.Path(place.serving, "mlp")
+def test_copies_of_killed_pushes_are_removed_and_nothing_else(place: Home) -> None:
+    folder = place.versions("mlp")
     staged, kept = f".1700000000-{'0a' * 16}", ["1700000000", ".hidden", ".1-short"]
     for name in (staged, *kept):
         (folder / name).mkdir(parents=True)
@@ -158,7 +157,7 @@ def damaged_by(content: bytes | None) -> Any:
 )
 @pytest.mark.parametrize("copied", [True, False])
 def test_a_damaged_database_is_refused_with_the_command_that_mends_it(
-    place: Target, tmp_path: pathlib.Path, content: bytes | None, words: str, copied: bool
+    place: Home, tmp_path: pathlib.Path, content: bytes | None, words: str, copied: bool
 ) -> None:
     artifact(place, "Trainer.mlp", execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE))
     if copied:
@@ -173,16 +172,16 @@ def test_a_damaged_database_is_refused_with_the_command_that_mends_it(
 
 
 def test_a_database_that_another_program_holds_is_not_called_damaged(
-    place: Target, tmp_path: pathlib.Path
+    place: Home, tmp_path: pathlib.Path
 ) -> None:
     execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
     with contextlib.closing(sqlite3.connect(tmp_path / "metadata.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(MetadataDamaged, match=r"cannot be used \(database is locked\)"):
-            recovery.check_database(tmp_path / "metadata.db", pathlib.Path(place.root))
+            recovery.check_database(place)
 
 
-def test_the_copy_is_the_database_as_it_was(place: Target, tmp_path: pathlib.Path) -> None:
+def test_the_copy_is_the_database_as_it_was(place: Home, tmp_path: pathlib.Path) -> None:
     number = execution(place, "Trainer.mlp", mlmd.Execution.COMPLETE)
     recovery.keep_copy(place)
     execution(place, "Evaluator.mlp", mlmd.Execution.COMPLETE)

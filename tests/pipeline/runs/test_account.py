@@ -13,6 +13,7 @@ from pipeline.config.settings import Settings
 from pipeline.dag.partial import variant
 from pipeline.execution.local import LocalRunner
 from pipeline.home import journal
+from pipeline.home.layout import Home
 from pipeline.pipeline import create_pipeline
 from pipeline.runs import account, hooks
 
@@ -31,7 +32,7 @@ def deliver(folder: pathlib.Path, change: int) -> None:
 def run(settings: Settings) -> journal.Entry:
     """The entry of a run of the nodes before Transform."""
     home = pathlib.Path(settings.home)
-    entry, error = journal.begin(home, journal.RUN), None
+    entry, error = journal.begin(Home(home), journal.RUN), None
     ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", settings.data)))
     nodes = [node.pipeline_node.node_info.id for node in ir.nodes]
     for index in reversed(range(len(nodes))):
@@ -43,7 +44,7 @@ def run(settings: Settings) -> journal.Entry:
     except RunFailed as failure:
         error = failure
     account.settle(entry, settings, runner, {}, pytest.fail)
-    journal.end(home, entry, 1.0, error)
+    journal.end(Home(home), entry, 1.0, error)
     return entry
 
 
@@ -63,7 +64,7 @@ def test_a_run_that_drift_stopped_is_a_failure_and_a_drift(tmp_path: pathlib.Pat
     assert second.variants["linear"].result == journal.LEFT_OUT
     assert second.variants["linear"].why.startswith("DriftGate failed")
     assert [event["event"] for event in hooks.events(second)] == [FAILURE, DRIFT]
-    assert journal.read(home)[-1] == second
+    assert journal.read(Home(home))[-1] == second
 
 
 def test_a_store_that_cannot_be_read_is_said_and_hides_nothing(tmp_path: pathlib.Path) -> None:
@@ -72,7 +73,7 @@ def test_a_store_that_cannot_be_read_is_said_and_hides_nothing(tmp_path: pathlib
     runner.executions = {"Pusher.linear": 3}
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "metadata.db").write_text("no database at all, but long enough to be looked at" * 9)
-    entry = journal.begin(tmp_path / "home", journal.RUN)
+    entry = journal.begin(Home(tmp_path / "home"), journal.RUN)
     account.settle(entry, settings, runner, {}, said.append)
     [line] = said
     assert line.startswith("! what came of each variant cannot be found out")

@@ -13,6 +13,7 @@ import pytest
 from pipeline.config.errors import RunFailed
 from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
 from pipeline.home import journal
+from pipeline.home.layout import Home
 from pipeline.home.process import identity
 from pipeline.runs import hooks
 
@@ -57,9 +58,9 @@ def url(server: Server) -> str:
 def entry(
     home: pathlib.Path, error: BaseException | None = None, **outcomes: journal.Outcome
 ) -> journal.Entry:
-    found = journal.begin(home, journal.RUN)
+    found = journal.begin(Home(home), journal.RUN)
     found.variants = outcomes
-    journal.end(home, found, 1.0, error)
+    journal.end(Home(home), found, 1.0, error)
     return found
 
 

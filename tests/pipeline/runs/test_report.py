@@ -7,7 +7,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 
 from components.evaluation.metrics import UNITS
-from pipeline.config.settings import Settings
+from pipeline.home.layout import Home
 from pipeline.runs import report
 
 BETTER = {"verdict": "better", "change": 4.0}
@@ -95,10 +95,9 @@ def executed(home: pathlib.Path, rows: list[dict[str, Any]], number: int) -> int
 
 
 def test_a_report_takes_the_place_of_the_one_before_as_a_whole(home: pathlib.Path) -> None:
-    settings = Settings(variants=("mlp",), home=str(home))
     for number in (1, 2):
         rows = [row("mlp", {"accuracy": 0.5 + number / 10})]
-        text = report.publish(settings, executed(home, rows, number))
+        text = report.publish(Home(home), executed(home, rows, number))
         assert text == report.table(rows)
         present = sorted(path.name for path in (home / "report").iterdir())
         assert present == ["leaderboard.json", f"only-in-{number}"]

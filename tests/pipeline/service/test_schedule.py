@@ -18,16 +18,18 @@ import pytest
 from pipeline.commands import STOPPED
 from pipeline.home import journal
 from pipeline.home.files import write_json
+from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.service import schedule, status
 
 EVERY_SECOND = """
 import pathlib, sys
+from pipeline.home.layout import Home
 from apscheduler.triggers.interval import IntervalTrigger
 from pipeline.config.notify import Notify
 from pipeline.service.schedule import Service
 home, *arguments = sys.argv[1:]
-Service(pathlib.Path(home), "* * * * *", arguments, Notify(), IntervalTrigger(seconds=1)).run()
+Service(Home(pathlib.Path(home)), "* * * * *", arguments, Notify(), IntervalTrigger(seconds=1)).run()
 """
 NIGHTLY = ("--cron", "0 3 * * *")
 QUICK = ("--variants", "linear", "--profile", "smoke")
@@ -71,21 +73,21 @@ def missed(home: pathlib.Path) -> None:
     ago = (datetime.datetime.now().astimezone() - datetime.timedelta(days=2)).isoformat(timespec="seconds")
     state = schedule.State("0 3 * * *", [], socket.gethostname(), 1, "gone", since=ago, stopped=ago)
     home.mkdir(exist_ok=True)
-    write_json(home / schedule.FILE, dataclasses.asdict(state))
+    write_json(Home(home).schedule, dataclasses.asdict(state))
 
 
 def state(home: pathlib.Path) -> schedule.State:
-    found = schedule.read(home)
+    found = schedule.read(Home(home))
     assert found is not None
     return found
 
 
 def code(home: pathlib.Path) -> int:
-    return status.find(home, datetime.datetime.now().astimezone()).code
+    return status.find(Home(home), datetime.datetime.now().astimezone()).code
 
 
 def runs(home: pathlib.Path) -> list[journal.Entry]:
-    return journal.read(home)
+    return journal.read(Home(home))
 
 
 @pytest.fixture
@@ -123,7 +125,7 @@ def test_a_wrong_request_is_refused_before_anything_is_served(
 
 def test_an_idle_service_writes_down_what_is_next_and_stops_when_told(home: pathlib.Path) -> None:
     with nightly(home) as process:
-        until((home / schedule.FILE).exists, "the service writes its state")
+        until(Home(home).schedule.exists, "the service writes its state")
         until(lambda: state(home).alive, "the service is alive")
         assert state(home).pid == process.pid
         due = datetime.datetime.fromisoformat(state(home).next)
@@ -140,7 +142,7 @@ def test_an_idle_service_writes_down_what_is_next_and_stops_when_told(home: path
 
 def test_a_second_service_on_a_home_is_refused(home: pathlib.Path) -> None:
     with nightly(home) as first:
-        until((home / schedule.FILE).exists, "the first service is there")
+        until(Home(home).schedule.exists, "the first service is there")
         with nightly(home) as second:
             _, errors = second.communicate(timeout=90)
         assert second.returncode == 1
@@ -149,7 +151,7 @@ def test_a_second_service_on_a_home_is_refused(home: pathlib.Path) -> None:
 
 def test_a_service_that_was_killed_is_critical_and_leaves_no_lock(home: pathlib.Path) -> None:
     with nightly(home) as process:
-        until((home / schedule.FILE).exists, "the service writes its state")
+        until(Home(home).schedule.exists, "the service writes its state")
         process.kill()
     assert not state(home).alive
     assert code(home) == status.CRITICAL
@@ -185,7 +187,7 @@ def test_what_runs_print_goes_to_the_terminal_and_to_a_log(home: pathlib.Path, n
         process.send_signal(signal.SIGTERM)
         out, _ = ended(process)
     assert "holds no files" in out
-    assert (home / "logs" / schedule.LOG).read_text() == out
+    assert Home(home).schedule_log.read_text() == out
 
 
 def test_a_run_that_was_missed_is_made_up_for_once_and_said(
@@ -208,7 +210,7 @@ def test_a_run_that_was_missed_is_made_up_for_once_and_said(
 
 def test_a_new_schedule_has_missed_nothing(home: pathlib.Path, nowhere: pathlib.Path) -> None:
     with nightly(home, "--data", nowhere) as process:
-        until((home / schedule.FILE).exists, "the service is there")
+        until(Home(home).schedule.exists, "the service is there")
         time.sleep(1.5)
         process.send_signal(signal.SIGTERM)
         ended(process)
@@ -217,7 +219,7 @@ def test_a_new_schedule_has_missed_nothing(home: pathlib.Path, nowhere: pathlib.
 
 def test_another_run_on_the_home_is_waited_for(home: pathlib.Path, nowhere: pathlib.Path) -> None:
     missed(home)
-    with exclusive(home), nightly(home, "--data", nowhere) as process:
+    with exclusive(Home(home)), nightly(home, "--data", nowhere) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if "waiting for it to end" in line:
@@ -234,7 +236,7 @@ def test_settings_that_became_wrong_are_critical_and_told(home: pathlib.Path, tm
     settings.write_text("variants: [linear]\n")
     missed(home)
     held = contextlib.ExitStack()
-    held.enter_context(exclusive(home))
+    held.enter_context(exclusive(Home(home)))
     with held, nightly(home, "--settings", settings, "--on-failure", f"sh -c 'cat > {told}'") as process:
         assert process.stdout is not None
         for line in process.stdout:

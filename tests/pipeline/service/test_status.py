@@ -14,6 +14,7 @@ import pytest
 from pipeline.config.errors import RunFailed, Stopped
 from pipeline.home import journal
 from pipeline.home.files import write_json
+from pipeline.home.layout import Home
 from pipeline.home.process import identity
 from pipeline.service import schedule, status
 
@@ -29,9 +30,9 @@ def run(
     command: str = journal.RUN,
     **outcomes: journal.Outcome,
 ) -> journal.Entry:
-    entry = journal.begin(home, command, user="eve" if command != journal.RUN else "", reason="")
+    entry = journal.begin(Home(home), command, user="eve" if command != journal.RUN else "", reason="")
     entry.variants, entry.drift = outcomes, list(drift)
-    journal.end(home, entry, 61.0, error)
+    journal.end(Home(home), entry, 61.0, error)
     return entry
 
 
@@ -43,7 +44,7 @@ def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: 
         process=identity(os.getpid()) if alive else "gone", since=now().isoformat(), next=moment, **fields,
     )  # fmt: skip
     home.mkdir(exist_ok=True)
-    write_json(home / schedule.FILE, dataclasses.asdict(state))
+    write_json(Home(home).schedule, dataclasses.asdict(state))
 
 
 PUSHED = journal.Outcome(journal.PUSHED, 17)
@@ -52,7 +53,7 @@ REFUSED = journal.Outcome(journal.REFUSED, why="accuracy 0.2 is below the floor 
 
 
 def find(home: pathlib.Path) -> status.Status:
-    return status.find(home, now())
+    return status.find(Home(home), now())
 
 
 def test_without_any_run_nothing_is_known(tmp_path: pathlib.Path) -> None:
@@ -99,11 +100,11 @@ def test_a_failed_run_is_critical_until_one_goes_well(tmp_path: pathlib.Path) ->
 
 def test_a_run_that_ended_without_a_word_is_critical(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    entry = journal.begin(tmp_path, journal.RUN)
+    entry = journal.begin(Home(tmp_path), journal.RUN)
     assert find(tmp_path).code == status.OK  # under way: this process is alive
     assert find(tmp_path).now == entry
     entry.process = "gone"
-    journal.write(tmp_path, entry)
+    journal.write(Home(tmp_path), entry)
     assert find(tmp_path).code == status.CRITICAL
     assert "ended without a word" in find(tmp_path).reasons[0]
 
@@ -113,7 +114,7 @@ def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: path
     plan(tmp_path, alive=False)
     assert find(tmp_path).code == status.CRITICAL
     assert "is not running" in find(tmp_path).reasons[0]
-    (tmp_path / schedule.FILE).unlink()
+    Home(tmp_path).schedule.unlink()
     assert find(tmp_path).code == status.OK
 
 
@@ -126,7 +127,7 @@ def test_a_run_that_has_not_begun_is_overdue(tmp_path: pathlib.Path, late: float
 
 def test_a_run_that_takes_long_is_not_overdue(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    journal.begin(tmp_path, journal.RUN)
+    journal.begin(Home(tmp_path), journal.RUN)
     plan(tmp_path, due=-3600)
     assert find(tmp_path).code == status.OK
 
@@ -151,7 +152,7 @@ def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path)
     run(tmp_path, mlp=journal.Outcome(journal.PUSHED, 17), cvae=REFUSED)
     entry = run(tmp_path, command=journal.ROLLBACK, mlp=journal.Outcome(journal.PUSHED, 18))
     entry.reason = "blurred"
-    journal.write(tmp_path, entry)
+    journal.write(Home(tmp_path), entry)
     for version in ("17", "18", ".19-staged"):
         (tmp_path / "serving" / "mlp" / version).mkdir(parents=True)
     found = find(tmp_path)
@@ -165,9 +166,9 @@ def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path)
 
 def test_a_damaged_schedule_or_entry_is_told(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    (tmp_path / journal.FOLDER / "20200101-000000.json").write_text("{")
+    (Home(tmp_path).runs / "20200101-000000.json").write_text("{")
     assert find(tmp_path).code == status.WARNING
-    (tmp_path / schedule.FILE).write_text("{")
+    Home(tmp_path).schedule.write_text("{")
     result = command(tmp_path)
     assert result.returncode == status.UNKNOWN
     assert "cannot be read" in result.stdout

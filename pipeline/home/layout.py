@@ -1,0 +1,131 @@
+"""What lies where under a home, the folder that holds everything a run makes."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+
+@dataclasses.dataclass(frozen=True)
+class Home:
+    """A home; `folder` is its absolute path. Every path under it is spelled here and nowhere else."""
+
+    folder: pathlib.Path
+
+    @classmethod
+    def of(cls, path: str | pathlib.Path) -> "Home":
+        """Return the home at `path`, made absolute. Raises ValueError for a path that cannot be resolved."""
+        try:
+            return cls(pathlib.Path(path).expanduser().resolve())
+        except (
+            RuntimeError,
+            OSError,
+            ValueError,
+        ) as error:
+            raise ValueError(f"home {str(path)!r} cannot be found ({error})") from error
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @property
+    def database(self) -> pathlib.Path:
+        """Return the file of ML Metadata."""
+        return self.folder / "metadata.db"
+
+    @property
+    def database_copy(self) -> pathlib.Path:
+        """Return the copy of the metadata that the last run, promotion or rollback left."""
+        return self.folder / "metadata.db.bak"
+
+    @property
+    def artifacts(self) -> pathlib.Path:
+        """Return TFX's pipeline root."""
+        return self.folder / "artifacts"
+
+    @property
+    def serving(self) -> pathlib.Path:
+        """Return the folder that holds a folder of versions for each variant."""
+        return self.folder / "serving"
+
+    @property
+    def report(self) -> pathlib.Path:
+        """Return the folder of the newest report."""
+        return self.folder / "report"
+
+    @property
+    def report_staging(self) -> pathlib.Path:
+        """Return the folder in which the next report is copied before it gets its name."""
+        return self.folder / ".report"
+
+    @property
+    def report_cards(self) -> pathlib.Path:
+        """Return the folder of the report that holds a model card for each variant."""
+        return self.report / CARDS
+
+    @property
+    def logs(self) -> pathlib.Path:
+        """Return the folder of the logs of runs and of the schedule's service."""
+        return self.folder / "logs"
+
+    @property
+    def runs(self) -> pathlib.Path:
+        """Return the folder of the journal."""
+        return self.folder / "runs"
+
+    @property
+    def lock(self) -> pathlib.Path:
+        """Return the file that whoever changes the home holds locked."""
+        return self.folder / ".lock"
+
+    @property
+    def schedule(self) -> pathlib.Path:
+        """Return the file in which the schedule's service keeps its state."""
+        return self.folder / "schedule.json"
+
+    @property
+    def schedule_lock(self) -> pathlib.Path:
+        """Return the file that the schedule's service holds locked."""
+        return self.folder / ".schedule.lock"
+
+    @property
+    def schedule_log(self) -> pathlib.Path:
+        """Return the log of the schedule's service."""
+        return self.logs / "schedule.log"
+
+    def versions(self, variant: str) -> pathlib.Path:
+        """Return the folder of the pushed versions of a variant."""
+        return self.serving / variant
+
+    def run_log(self, stamp: str) -> pathlib.Path:
+        """Return the log of the run that began at `stamp`."""
+        return self.logs / f"run-{stamp}.log"
+
+    def record(self, stamp: str) -> pathlib.Path:
+        """Return the file of the journal for the run, promotion or rollback that began at `stamp`."""
+        return self.runs / f"{stamp}.json"
+
+    def records(self) -> list[pathlib.Path]:
+        """Return the files of the journal, by name."""
+        return sorted(self.runs.glob("[0-9]*.json"))
+
+    def outputs(self) -> Iterator[pathlib.Path]:
+        """Yield the output folders of all executions: <artifacts>/<node>/<output key>/<execution>."""
+        return (path for path in self.artifacts.glob("*/*/*") if path.name.isdecimal())
+
+    def outputs_of(self, execution: int) -> list[pathlib.Path]:
+        """Return the folders that belong to an execution: its outputs and TFX's own beside them."""
+        return [
+            *self.artifacts.glob(f"*/*/{execution}"),
+            *self.artifacts.glob(f"*/.system/*/{execution}"),
+        ]
+
+    def output(self, node: str, key: str, execution: int) -> pathlib.Path:
+        """Return the folder of one output of an execution."""
+        return self.artifacts / node / key / str(execution)
+
+    def working_folders(self) -> Iterator[pathlib.Path]:
+        """Yield the folders in which executors keep what they need until they have finished."""
+        return self.artifacts.glob("*/.system/stateful_working_dir/*")
+
+
+CARDS = "cards"
+"""Name of the folder of a report, in the home or in an artifact, that holds a model card for each variant."""
