@@ -9,7 +9,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 
 
-class LatestBlessedBaseline(ResolverStrategy):  # type: ignore[misc]
+class LatestBlessedBaseline(ResolverStrategy):
     """The model in production, other than the candidate, from models of one trainer.
 
     It is the one that the newest blessing names, not the newest model: a blessing is also how an older model
@@ -28,7 +28,7 @@ class LatestBlessedBaseline(ResolverStrategy):  # type: ignore[misc]
         return {**input_dict, "model": latest_blessed(baselines, known)}
 
 
-class ProductionBefore(ResolverStrategy):  # type: ignore[misc]
+class ProductionBefore(ResolverStrategy):
     """The model that was in production before this run's data came, from models of one trainer.
 
     For warm starts: not a model trained on the same examples, and as the blessings were before the first

@@ -109,7 +109,7 @@ def _computations(
     return found
 
 
-class SumsFn(beam.CombineFn):  # type: ignore[misc]
+class SumsFn(beam.CombineFn):
     """Adds up examples and turns the sums into metrics."""
 
     def __init__(self, means: tuple[str, ...], headline: str, model: str, baseline: str | None) -> None:

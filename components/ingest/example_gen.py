@@ -55,7 +55,7 @@ class Span(NamedTuple):
     folder: str  # relative to the folder of spans
 
 
-class Driver(driver.FileBasedDriver):  # type: ignore[misc]
+class Driver(driver.FileBasedDriver):
     """Finds the newest spans when the component runs; without spans, TFX's own driver.
 
     Span, version, the folders of the window and a fingerprint of their files become execution properties, so

@@ -44,7 +44,7 @@ NORMAL = "standard normal"
 """Value of `latent_prior` in a training record; what is meant where there is none."""
 
 
-class GalleryArtifact(types.Artifact):  # type: ignore[misc]
+class GalleryArtifact(types.Artifact):
     """PNG and GIF pictures of one model, and gallery.json."""
 
     TYPE_NAME = "LatentlineGallery"
@@ -52,9 +52,9 @@ class GalleryArtifact(types.Artifact):  # type: ignore[misc]
 
 @component
 def Gallery(  # type: ignore[no-untyped-def]
-    model: InputArtifact[standard_artifacts.Model],  # type: ignore[valid-type]
-    run: InputArtifact[standard_artifacts.ModelRun],  # type: ignore[valid-type]
-    examples: InputArtifact[standard_artifacts.Examples],  # type: ignore[valid-type]
+    model: InputArtifact[standard_artifacts.Model],
+    run: InputArtifact[standard_artifacts.ModelRun],
+    examples: InputArtifact[standard_artifacts.Examples],
     gallery: OutputArtifact[GalleryArtifact],
 ):
     """Inputs: a trained model, its training record, raw examples. Output: pictures and gallery.json."""

@@ -47,13 +47,13 @@ RUNS = "runs"
 """Custom property of a Report: the ids of the training runs that it is about."""
 
 
-class Report(types.Artifact):  # type: ignore[misc]
+class Report(types.Artifact):
     """What people look at after a run: index.html, and the leaderboard as JSON, CSV and Markdown."""
 
     TYPE_NAME = "LatentlineReport"
 
 
-class LatestOtherReport(ResolverStrategy):  # type: ignore[misc]
+class LatestOtherReport(ResolverStrategy):
     """The newest report on other training runs than these.
 
     Inputs: `runs`, `report`; the resolved `report` is empty where there is none. Reports on none but these
@@ -92,20 +92,20 @@ def identity(runs: Iterable[types.Artifact]) -> str:
 
 @component
 def Leaderboard(  # type: ignore[no-untyped-def]
-    runs: InputArtifact[list[standard_artifacts.ModelRun]],  # type: ignore[valid-type]
-    models: InputArtifact[list[standard_artifacts.Model]],  # type: ignore[valid-type]
-    evaluations: InputArtifact[list[standard_artifacts.ModelEvaluation]],  # type: ignore[valid-type]
-    blessings: InputArtifact[list[standard_artifacts.ModelBlessing]],  # type: ignore[valid-type]
-    pushes: InputArtifact[list[standard_artifacts.PushedModel]],  # type: ignore[valid-type]
-    galleries: InputArtifact[list[gallery.GalleryArtifact]],  # type: ignore[valid-type]
-    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
-    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
+    runs: InputArtifact[list[standard_artifacts.ModelRun]],
+    models: InputArtifact[list[standard_artifacts.Model]],
+    evaluations: InputArtifact[list[standard_artifacts.ModelEvaluation]],
+    blessings: InputArtifact[list[standard_artifacts.ModelBlessing]],
+    pushes: InputArtifact[list[standard_artifacts.PushedModel]],
+    galleries: InputArtifact[list[gallery.GalleryArtifact]],
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     report: OutputArtifact[Report],
     templates: Parameter[str],
     failed: Parameter[str],
     serving: Parameter[str],
-    previous: InputArtifact[list[Report]] = None,  # type: ignore[valid-type, assignment]
-    drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,  # type: ignore[valid-type, assignment]
+    previous: InputArtifact[list[Report]] = None,
+    drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
     """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report; of drift.
 

@@ -26,7 +26,7 @@ REMOVED = ".removed-"
 log = logging.getLogger(__name__)
 
 
-class Executor(executor.Executor):  # type: ignore[misc]
+class Executor(executor.Executor):
     """Copies a blessed model beside the versions and renames it into place."""
 
     def Do(
@@ -58,7 +58,7 @@ def _keep(exec_properties: dict[str, Any]) -> int:
     return int((config or {}).get(KEEP, 0))
 
 
-class AtomicPusher(component.Pusher):  # type: ignore[misc]
+class AtomicPusher(component.Pusher):
     """Pushes a blessed model to `<base_directory>/<version>`, versions ascending, and removes the oldest.
 
     Input: `model` and its `model_blessing`; custom_config[KEEP]. Output: `pushed_model`.

@@ -15,7 +15,7 @@ class DataAnomaly(ValueError):
 
 
 @component
-def AnomalyGate(anomalies: InputArtifact[standard_artifacts.ExampleAnomalies]) -> None:  # type: ignore[valid-type]
+def AnomalyGate(anomalies: InputArtifact[standard_artifacts.ExampleAnomalies]) -> None:
     """Fail with DataAnomaly, naming the anomalies, if ExampleValidator found any in any split."""
     check(anomalies)
 

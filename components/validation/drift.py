@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 import ml_metadata as mlmd
-import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow as pa
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from google.protobuf import message
@@ -67,13 +67,13 @@ class ServingDataError(ValueError):
     """The serving data cannot be used; the message names the file."""
 
 
-class AcceptedData(types.Artifact):  # type: ignore[misc]
+class AcceptedData(types.Artifact):
     """A record of statistics whose data DriftGate accepted; later data is compared with them."""
 
     TYPE_NAME = "LatentlineAcceptedData"
 
 
-class EarlierStatistics(ResolverStrategy):  # type: ignore[misc]
+class EarlierStatistics(ResolverStrategy):
     """Resolves the statistics of the newest earlier span that was accepted.
 
     A span that was stopped is not compared with, nor is one that was withdrawn, as long as there is another;
@@ -111,7 +111,7 @@ def earlier_statistics(
     return sorted(there or found, key=lambda artifact: (artifact.span, artifact.id))[-1:]
 
 
-class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignore[misc]
+class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
     """Adds a fingerprint of the serving data to the execution properties, which are the key of TFX's cache.
 
     TFX's compiler requires the first of the two bases, the launcher calls the second.
@@ -132,11 +132,11 @@ class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):  # type: ignor
 
 @component
 def DriftValidator(  # type: ignore[no-untyped-def]
-    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
-    schema: InputArtifact[standard_artifacts.Schema],  # type: ignore[valid-type]
-    anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    schema: InputArtifact[standard_artifacts.Schema],
+    anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],
     serving_data: Parameter[str],
-    previous: InputArtifact[list[standard_artifacts.ExampleStatistics]] = None,  # type: ignore[valid-type, assignment]
+    previous: InputArtifact[list[standard_artifacts.ExampleStatistics]] = None,
 ):
     """Compare each split with the same split of accepted data, and the training split with serving data.
 
@@ -168,8 +168,8 @@ DriftValidator.DRIVER_CLASS = Driver
 
 @component
 def DriftGate(
-    statistics: InputArtifact[standard_artifacts.ExampleStatistics],  # type: ignore[valid-type]
-    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],  # type: ignore[valid-type]
+    statistics: InputArtifact[standard_artifacts.ExampleStatistics],
+    anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     accepted: OutputArtifact[AcceptedData],
     action: Parameter[str],
 ) -> None:

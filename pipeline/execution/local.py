@@ -28,7 +28,7 @@ OWN = ("components", "trainer")
 """Packages whose warnings are for the user, not only for the log."""
 
 
-class LocalRunner(local_dag_runner.LocalDagRunner):  # type: ignore[misc]
+class LocalRunner(local_dag_runner.LocalDagRunner):
     """TFX's LocalDagRunner with a line a component, honest about failures.
 
     Where TFX stops at the first exception and passes over a failure that raises none, this runs every node

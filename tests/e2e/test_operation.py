@@ -51,7 +51,7 @@ class Home:
         command = [sys.executable, "-m", "pipeline", "run", "--settings", settings, *options]
         result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=500)
         assert result.returncode == 0, result.stdout + result.stderr
-        return journal.read(self.folder)[-1]
+        return journal.read(layout.Home.of(self.folder))[-1]
 
     def change(self, *arguments: object) -> str:
         code, out, errors = self.command(*arguments, "--home", self.folder)

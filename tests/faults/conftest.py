@@ -6,6 +6,7 @@ environment matters, the command itself. A reader looks at the serving folder al
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -129,6 +130,9 @@ class Warm:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                 env={**os.environ, "PYTHONPATH": str(sources)},
             )  # fmt: skip
+        assert self._process.stdin
+        assert self._process.stdout
+        self._requests, self._said = self._process.stdin, self._process.stdout
         self._lock = threading.Lock()
         self._answers: list[dict[str, Any]] = []
         self._answered = threading.Condition()
@@ -163,12 +167,12 @@ class Warm:
         assert done["code"] == 0, f"{command}: {done['err']}"
 
     def close(self) -> None:
-        self._process.stdin.close()
+        self._requests.close()
         self._process.wait(60)
 
     def _ask(self, request: dict[str, Any]) -> None:
-        self._process.stdin.write(json.dumps(request).encode() + b"\n")
-        self._process.stdin.flush()
+        self._requests.write(json.dumps(request).encode() + b"\n")
+        self._requests.flush()
 
     def _answer(self) -> dict[str, Any]:
         with self._answered:
@@ -177,11 +181,13 @@ class Warm:
             return self._answers.pop(0)
 
     def _listen(self) -> None:
-        for line in self._process.stdout:
+        for line in self._said:
             value = json.loads(line)
             with self._answered:
                 if "pid" in value and "code" in value:
-                    self._answered.wait_for(lambda pid=value["pid"]: pid in self._children, SECONDS)
+                    self._answered.wait_for(
+                        functools.partial(self._children.__contains__, value["pid"]), SECONDS
+                    )
                     child = self._children.pop(value["pid"])
                     child.code = value["code"]
                     child.gone.set()

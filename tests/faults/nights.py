@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -75,7 +76,7 @@ class Morning:
     out: str
     err: str
     seconds: float
-    status: Mapping[str, object]
+    status: Mapping[str, Any]
     status_code: int
     status_text: str
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
+from tfx.proto.orchestration import pipeline_pb2
 
 from pipeline.dag import ir
 from pipeline.execution import node
@@ -57,7 +58,7 @@ def many(count: int) -> Any:
     return pytest.mark.parametrize("examples", [200, pytest.param(count, marks=pytest.mark.fuzz)])
 
 
-PACKED = ir.pack(ir.pipeline_pb2.Pipeline(pipeline_info={"id": "latentline"}))
+PACKED = ir.pack(pipeline_pb2.Pipeline(pipeline_info={"id": "latentline"}))
 OPTIONS = ["--node-id", "--ir", "--ir-sha256", "--run-id", "--tfx-root", "--parameter", "--log-format"]
 WORDS = st.one_of(
     st.sampled_from(

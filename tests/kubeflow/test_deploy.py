@@ -94,6 +94,7 @@ class Kubeflow:
         self.changes: list[str] = []
         self.authorizations: list[str] = []
         self.fault: Fault | None = None
+        self.url = ""
         self.page = 2
         self.contract = Contract(json.loads(OPENAPI.read_text())) if OPENAPI.is_file() else None
         self._count = 0

@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 
 import filelock
 import pytest
@@ -117,7 +118,7 @@ def remove_all(data: pathlib.Path) -> None:
     ],
 )
 def test_bad_data_is_named_and_leaves_nothing_that_a_later_run_would_read(
-    data: pathlib.Path, tmp_path: pathlib.Path, spoil: object, message: str
+    data: pathlib.Path, tmp_path: pathlib.Path, spoil: Callable[[pathlib.Path], None], message: str
 ) -> None:
     spoil(data)
     home = tmp_path / "home"

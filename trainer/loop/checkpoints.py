@@ -52,7 +52,7 @@ class Checkpoints:
         if not self._writes:
             return
         buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, **arrays)
         content = buffer.getvalue()
         name = posixpath.join(self._folder, f"{step:010d}-{hashlib.sha256(content).hexdigest()}{SUFFIX}")
         tf.io.gfile.makedirs(self._folder)

@@ -167,5 +167,6 @@ def test_the_data_are_those_transform_would_leave(data: Data, digits: dict[str, 
     grey, binary = (data.examples(TRAIN_SPLIT, protocol) for protocol in ("grey", "threshold"))
     np.testing.assert_array_equal(grey.pixels, images.reshape(-1, PIXELS))
     np.testing.assert_array_equal(binary.pixels, images.reshape(-1, PIXELS) > 127)
-    assert (binary.pixels.dtype, binary.labels.dtype) == (np.uint8, np.int64)
+    assert binary.pixels.dtype == np.uint8
+    assert binary.labels.dtype == np.int64
     np.testing.assert_array_equal(binary.labels, labels)

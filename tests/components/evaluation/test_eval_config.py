@@ -1,3 +1,5 @@
+from collections.abc import Mapping
+
 import pytest
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.evaluators import metrics_validator
@@ -7,7 +9,9 @@ from components.evaluation import eval_config as evaluation
 LIMITS = {"accuracy": 0.2, "elbo": 50.0}
 
 
-def blessed(family: str, value: float, gain: tuple[float, float] | None, limits: object = None) -> bool:
+def blessed(
+    family: str, value: float, gain: tuple[float, float] | None, limits: Mapping[str, float] | None = None
+) -> bool:
     """TFMA's verdict on a headline metric and the ends of its gain over the baseline, None without one."""
     headline = evaluation.HEADLINE[family]
     config = evaluation.eval_config(family, -100.0 if headline == "elbo" else 0.5, "code", limits)

@@ -1,13 +1,16 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from tensorflow_model_analysis.metrics.metric_types import StandardMetricInputs
 
 from components.evaluation import metrics
 
+Output = dict[str, Any]
+"""What a model says of one example, by name."""
 
-def measure(
-    outputs: list[dict[str, np.ndarray]], baselines: list[dict[str, np.ndarray]] | None = None, parts: int = 3
-) -> dict[str, float]:
+
+def measure(outputs: list[Output], baselines: list[Output] | None = None, parts: int = 3) -> dict[str, float]:
     """What the combiner makes of per-example outputs, merged from several accumulators as Beam would."""
     model = "candidate" if baselines else ""
     combiner = metrics.SumsFn(("elbo", "rate"), "elbo", model, "baseline" if baselines else None)
@@ -20,7 +23,7 @@ def measure(
 
 
 @pytest.fixture
-def outputs() -> list[dict[str, np.ndarray]]:
+def outputs() -> list[Output]:
     generator = np.random.default_rng(0)
     return [
         {
@@ -32,13 +35,13 @@ def outputs() -> list[dict[str, np.ndarray]]:
     ]
 
 
-def test_means_are_numpy_s(outputs: list[dict[str, np.ndarray]]) -> None:
+def test_means_are_numpy_s(outputs: list[Output]) -> None:
     values = measure(outputs)
     assert values["elbo"] == pytest.approx(np.mean([o["elbo"] for o in outputs]))
     assert values["rate"] == pytest.approx(np.mean([o["rate"] for o in outputs]))
 
 
-def test_active_units_are_those_whose_mean_varies(outputs: list[dict[str, np.ndarray]]) -> None:
+def test_active_units_are_those_whose_mean_varies(outputs: list[Output]) -> None:
     variances = np.var([o["latent_mean"] for o in outputs], axis=0)
     assert list(variances > metrics.ACTIVE_VARIANCE) == [True, False, True]
     assert measure(outputs)["active_units"] == 2
@@ -52,20 +55,20 @@ def test_perplexity_is_the_number_of_codes_used_equally() -> None:
 
 
 def test_a_metric_that_only_some_models_have_is_reported_where_it_is(
-    outputs: list[dict[str, np.ndarray]],
+    outputs: list[Output],
 ) -> None:
     assert "rate_uniform" not in measure(outputs)
     with_codes = [{**output, "rate_uniform": np.float32(i)} for i, output in enumerate(outputs)]
     assert measure(with_codes)["rate_uniform"] == pytest.approx(99.5)
 
 
-def test_codes_are_counted_over_all_images(outputs: list[dict[str, np.ndarray]]) -> None:
+def test_codes_are_counted_over_all_images(outputs: list[Output]) -> None:
     codes = [{**output, "codes": np.eye(5)[i % 4]} for i, output in enumerate(outputs)]
     assert measure(codes)["codebook_perplexity"] == pytest.approx(4)
 
 
 def test_the_gain_and_its_ends_are_those_of_the_paired_normal_interval(
-    outputs: list[dict[str, np.ndarray]],
+    outputs: list[Output],
 ) -> None:
     generator = np.random.default_rng(1)
     baselines = [{"elbo": o["elbo"] + generator.normal(0.5, 1), "rate": 0.0} for o in outputs]
@@ -77,7 +80,7 @@ def test_the_gain_and_its_ends_are_those_of_the_paired_normal_interval(
     assert found["elbo_gain_lower"] == pytest.approx(2 * gains.mean() - expected, rel=1e-6)
 
 
-def test_a_model_equal_to_its_rival_does_not_lose(outputs: list[dict[str, np.ndarray]]) -> None:
+def test_a_model_equal_to_its_rival_does_not_lose(outputs: list[Output]) -> None:
     assert measure(outputs, outputs)["elbo_gain_upper"] == 0
 
 

@@ -54,8 +54,9 @@ def test_the_calibration_error_of_known_predictions() -> None:
 
 def test_the_intervals_of_calibration_bins_are_wilsons() -> None:
     [found] = figures.calibration_bins(np.full(10, 0.83), np.arange(10) < 7)
-    assert (found.images, found.confidence, found.accuracy) == (10, pytest.approx(0.83), pytest.approx(0.7))
-    assert (found.lower, found.upper) == (pytest.approx(0.3968, abs=1e-4), pytest.approx(0.8922, abs=1e-4))
+    assert found.images == 10
+    assert [found.confidence, found.accuracy] == pytest.approx([0.83, 0.7])
+    assert [found.lower, found.upper] == pytest.approx([0.3968, 0.8922], abs=1e-4)
     for bound in (found.lower, found.upper):  # where the score test just does not reject
         assert (0.7 - bound) ** 2 == pytest.approx(figures.Z_95**2 * bound * (1 - bound) / 10)
 
@@ -70,7 +71,7 @@ def test_a_bin_that_is_all_right_or_all_wrong_has_an_interval_around_it(right: f
 def test_an_animation_has_a_frame_a_moment_and_rests_on_the_last() -> None:
     frames = np.random.default_rng(0).integers(0, 256, [4, 25, SIDE, SIDE], np.uint8)
     film = Image.open(io.BytesIO(figures.animation(frames, [10, 20, 40, 80])))
-    assert film.n_frames == 4
+    assert getattr(film, "n_frames", 1) == 4
     film.seek(3)
     assert film.info["duration"] == figures.LAST_MILLISECONDS
     assert film.info["loop"] == 0

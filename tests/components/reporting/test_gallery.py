@@ -192,7 +192,7 @@ def test_frames_of_training_become_a_film(files: str, tmp_path: pathlib.Path) ->
     np.savez_compressed(tmp_path / "run" / TRAINING_FRAMES, frames=frames, steps=np.arange(1, 6) * 100)
     index = made(Principal(2), files, tmp_path)
     assert "25 samples at 5 moments of training, up to step 500" in caption(index, "training.gif")
-    assert Image.open(tmp_path / "gallery" / "training.gif").n_frames == 5
+    assert getattr(Image.open(tmp_path / "gallery" / "training.gif"), "n_frames", 1) == 5
 
 
 def test_held_out_curves_are_named_where_they_were_measured(files: str, tmp_path: pathlib.Path) -> None:

@@ -1,10 +1,12 @@
 import os
 import pathlib
 import threading
+import time
 
 import pytest
+from tfx.utils import io_utils
 
-from components.serving import pusher
+from components.serving import pusher, versions
 
 
 @pytest.fixture
@@ -49,18 +51,18 @@ def test_all_of_a_version_is_on_disk_before_it_has_its_name(
 def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
     serving = str(tmp_path / "serving")
     assert pusher.push(str(model), serving, "model/1") == pusher.push(str(model), serving, "model/1")
-    assert len(pusher.published(serving)) == 1
+    assert len(versions.published(serving)) == 1
 
 
 def test_versions_ascend_even_when_the_clock_goes_back(
     tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = str(tmp_path / "serving")
-    versions = []
+    added = []
     for number, now in enumerate([1000.0, 400.0, 400.5, 2000.0]):
-        monkeypatch.setattr(pusher.time, "time", lambda now=now: now)
-        versions.append(pusher.push(str(model), serving, f"model/{number}"))
-    assert versions == [1000, 1001, 1002, 2000] == pusher.published(serving)
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        added.append(pusher.push(str(model), serving, f"model/{number}"))
+    assert added == [1000, 1001, 1002, 2000] == versions.published(serving)
 
 
 def test_a_push_that_breaks_off_leaves_no_version_and_no_litter(
@@ -70,7 +72,7 @@ def test_a_push_that_breaks_off_leaves_no_version_and_no_litter(
         os.makedirs(target)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(pusher.io_utils, "copy_dir", break_off)
+    monkeypatch.setattr(io_utils, "copy_dir", break_off)
     with pytest.raises(OSError, match="no space left"):
         pusher.push(str(model), str(tmp_path / "serving"), "model/1")
     assert os.listdir(tmp_path / "serving") == []
@@ -85,9 +87,9 @@ def test_a_reader_that_polls_never_sees_a_partial_version(
 
     def poll() -> None:
         while not stop.is_set():
-            for version in pusher.published(str(serving)):
+            for version in versions.published(str(serving)):
                 files = {path.name for path in (serving / str(version)).rglob("*") if path.is_file()}
-                if not {"saved_model.pb", "variables.index", pusher.SOURCE} <= files:
+                if not {"saved_model.pb", "variables.index", versions.SOURCE} <= files:
                     partial.append(version)
 
     reader = threading.Thread(target=poll)
@@ -97,7 +99,7 @@ def test_a_reader_that_polls_never_sees_a_partial_version(
     stop.set()
     reader.join()
     assert partial == []
-    assert len(pusher.published(str(serving))) == 30
+    assert len(versions.published(str(serving))) == 30
 
 
 def test_a_model_that_somebody_rolled_back_from_is_not_pushed_again_by_itself(
@@ -106,10 +108,10 @@ def test_a_model_that_somebody_rolled_back_from_is_not_pushed_again_by_itself(
     serving = str(tmp_path / "serving")
     first, second = (pusher.push(str(model), serving, name) for name in ("model/1", "model/2"))
     back = pusher.push(str(model), serving, "model/1", again=True)
-    assert pusher.published(serving) == [first, second, back]
+    assert versions.published(serving) == [first, second, back]
     assert pusher.push(str(model), serving, "model/2") == second
     assert pusher.push(str(model), serving, "model/1", again=True) == back
-    assert pusher.published(serving) == [first, second, back]
+    assert versions.published(serving) == [first, second, back]
 
 
 @pytest.mark.parametrize(("keep", "left"), [(0, 4), (1, 1), (3, 3), (10, 4)])
@@ -117,9 +119,9 @@ def test_the_newest_versions_stay_and_the_others_go_whole(
     tmp_path: pathlib.Path, model: pathlib.Path, keep: int, left: int
 ) -> None:
     serving = tmp_path / "serving"
-    versions = [pusher.push(str(model), str(serving), f"model/{number}") for number in range(4)]
-    assert pusher.retain(str(serving), keep) == versions[: 4 - left]
-    assert sorted(os.listdir(serving)) == sorted(map(str, versions[4 - left :]))
+    added = [pusher.push(str(model), str(serving), f"model/{number}") for number in range(4)]
+    assert pusher.retain(str(serving), keep) == added[: 4 - left]
+    assert sorted(os.listdir(serving)) == sorted(map(str, added[4 - left :]))
 
 
 def test_what_a_broken_off_removal_left_goes_with_the_next_one(
@@ -141,7 +143,7 @@ def test_a_reader_that_polls_never_sees_half_of_a_version_that_is_removed(
 
     def poll() -> None:
         while not stop.is_set():
-            for version in pusher.published(str(serving)):
+            for version in versions.published(str(serving)):
                 # Held open by its folder, as a server that loads it would: a rename does not take files away.
                 try:
                     handle = os.open(serving / str(version), os.O_RDONLY)
@@ -160,4 +162,4 @@ def test_a_reader_that_polls_never_sees_half_of_a_version_that_is_removed(
     stop.set()
     reader.join()
     assert partial == []
-    assert len(pusher.published(str(serving))) == 2
+    assert len(versions.published(str(serving))) == 2

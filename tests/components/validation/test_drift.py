@@ -61,12 +61,12 @@ def drifted(now: Images, before: Images, schema: schema_pb2.Schema, folder: path
 
 
 def brighter(data: Images) -> Images:
-    doubled = np.minimum(data.images.astype(int) * 2, 255).astype(np.uint8)
-    return Images(doubled, data.labels)
+    doubled = np.minimum(data.images.astype(int) * 2, 255)
+    return Images(doubled.astype(np.uint8), data.labels)
 
 
 def inverted(data: Images) -> Images:
-    return Images(255 - data.images, data.labels)
+    return Images(~data.images, data.labels)
 
 
 @pytest.mark.parametrize("size", [60, 150, 700])

@@ -58,9 +58,10 @@ def test_an_image_by_digest_needs_no_permission(values: dict[str, Any], load: An
 def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(values: dict[str, Any]) -> None:
         *parents, last = path.split(".")
+        place: Any = values
         for parent in parents:
-            values = values[int(parent)] if isinstance(values, list) else values[parent]
-        values[last] = value
+            place = place[int(parent)] if isinstance(place, list) else place[parent]
+        place[last] = value
 
     return change
 

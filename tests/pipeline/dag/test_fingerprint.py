@@ -1,3 +1,4 @@
+import importlib.util
 import pathlib
 import re
 import shutil
@@ -19,7 +20,7 @@ def sources(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.
     def find_spec(package: str) -> object:
         return type("Spec", (), {"origin": str(tmp_path / package / "__init__.py")})
 
-    monkeypatch.setattr(module.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     return tmp_path
 
 

@@ -68,7 +68,8 @@ def test_a_run_that_drift_stopped_is_a_failure_and_a_drift(tmp_path: pathlib.Pat
 
 
 def test_a_store_that_cannot_be_read_is_said_and_hides_nothing(tmp_path: pathlib.Path) -> None:
-    settings, said = Settings(variants=("linear",), home=str(tmp_path / "home")), []
+    settings = Settings(variants=("linear",), home=str(tmp_path / "home"))
+    said: list[str] = []
     runner = LocalRunner(said.append)
     runner.executions = {"Pusher.linear": 3}
     (tmp_path / "home").mkdir()

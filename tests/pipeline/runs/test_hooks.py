@@ -126,7 +126,8 @@ def test_a_webhook_gets_the_event(tmp_path: pathlib.Path, server: Server) -> Non
 
 
 def test_a_webhook_that_stumbles_is_tried_three_times(tmp_path: pathlib.Path, server: Server) -> None:
-    events, waits = hooks.events(entry(tmp_path, RunFailed("x"))), []
+    events = hooks.events(entry(tmp_path, RunFailed("x")))
+    waits: list[float] = []
     server.codes = [500, 503]
     assert hooks.fire(Notify(webhook=url(server)), events, {}, wait=waits.append) == []
     assert len(server.bodies) == 3

@@ -7,6 +7,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 
 from components.evaluation.metrics import UNITS
+from components.reporting import leaderboard
 from pipeline.home.layout import Home
 from pipeline.runs import report
 
@@ -79,7 +80,7 @@ def executed(home: pathlib.Path, rows: list[dict[str, Any]], number: int) -> int
     """The id of an execution whose output is a report on `rows`."""
     folder = home / "artifacts" / str(number)
     folder.mkdir(parents=True)
-    (folder / report.FILE).write_text(json.dumps(rows))
+    (folder / leaderboard.FILE).write_text(json.dumps(rows))
     (folder / f"only-in-{number}").touch()
     config = metadata.sqlite_metadata_connection_config(str(home / "metadata.db"))
     with metadata.Metadata(config) as handle:

@@ -27,7 +27,7 @@ ROW = {
     "pushed_version": 17, "span": 4,
     "gain": {"metric": "accuracy", "value": 0.01, "lower": -0.02, "upper": 0.04},
 }  # fmt: skip
-RECORD = {
+RECORD: dict[str, Any] = {
     "curve": [{"step": step, "values": {"loss": 1 / step}} for step in range(1, 1501)],
     "held_out": [{"step": 30, "values": {"loss": float("nan")}}, {"step": 60, "values": {"loss": 0.5}}],
 }

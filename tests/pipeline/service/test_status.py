@@ -8,6 +8,7 @@ import pathlib
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def run(
     return entry
 
 
-def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: object) -> None:
+def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: Any) -> None:
     """A service's file; due: seconds from now."""
     moment = (now() + datetime.timedelta(seconds=due)).isoformat(timespec="seconds")
     state = schedule.State(

@@ -1,3 +1,5 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -9,14 +11,14 @@ from trainer.loop import data
 from trainer.loop.fit import fit
 
 
-def examples(count, seed=0):
+def examples(count: int, seed: int = 0) -> data.Examples:
     draw = np.random.default_rng(seed)
     return data.Examples(
         draw.integers(0, 256, [count, PIXELS]).astype(np.uint8), draw.integers(0, CLASSES, count)
     )
 
 
-def write(folder, found, name="part.gz"):
+def write(folder: pathlib.Path, found: data.Examples, name: str = "part.gz") -> None:
     options = tf.io.TFRecordOptions(compression_type="GZIP")
     with tf.io.TFRecordWriter(str(folder / name), options) as writer:
         for pixels, label in zip(*found, strict=True):
@@ -32,11 +34,11 @@ def write(folder, found, name="part.gz"):
             writer.write(record.SerializeToString())
 
 
-def as_set(found):
+def as_set(found: data.Examples) -> set[tuple[bytes, int]]:
     return {(pixels.tobytes(), int(label)) for pixels, label in zip(*found, strict=True)}
 
 
-def test_every_example_is_read_once_as_bytes(tmp_path):
+def test_every_example_is_read_once_as_bytes(tmp_path: pathlib.Path) -> None:
     written = examples(50)
     write(tmp_path, written)
     found = data.load((str(tmp_path / "*"),))
@@ -45,7 +47,7 @@ def test_every_example_is_read_once_as_bytes(tmp_path):
     assert as_set(found) == as_set(written)
 
 
-def test_the_order_does_not_depend_on_how_files_are_called(tmp_path):
+def test_the_order_does_not_depend_on_how_files_are_called(tmp_path: pathlib.Path) -> None:
     found = []
     for names in (("a.gz", "b.gz"), ("b.gz", "a.gz")):
         folder = tmp_path / names[0]
@@ -57,7 +59,9 @@ def test_the_order_does_not_depend_on_how_files_are_called(tmp_path):
     np.testing.assert_array_equal(found[0].labels, found[1].labels)
 
 
-def test_above_the_budget_the_same_examples_in_the_same_order_come_from_disk(tmp_path, monkeypatch):
+def test_above_the_budget_the_same_examples_in_the_same_order_come_from_disk(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "READ_BATCH", 16)
     write(tmp_path, examples(70))
     pattern = (str(tmp_path / "*"),)
@@ -68,7 +72,9 @@ def test_above_the_budget_the_same_examples_in_the_same_order_come_from_disk(tmp
     np.testing.assert_array_equal(inside.labels, outside.labels)
 
 
-def test_training_from_disk_gives_the_weights_of_training_from_memory(tmp_path, monkeypatch):
+def test_training_from_disk_gives_the_weights_of_training_from_memory(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, examples(70))
     pattern = (str(tmp_path / "*"),)
     variant = variants.load("mlp")
@@ -82,7 +88,7 @@ def test_training_from_disk_gives_the_weights_of_training_from_memory(tmp_path, 
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*states, strict=True))
 
 
-def test_rows_of_a_mapped_part_are_those_of_the_array(tmp_path):
+def test_rows_of_a_mapped_part_are_those_of_the_array(tmp_path: pathlib.Path) -> None:
     write(tmp_path, examples(40))
     mapped = data.load((str(tmp_path / "*"),), budget=1)
     chosen = np.array([29, 3, 3, 0])
@@ -93,7 +99,7 @@ def test_rows_of_a_mapped_part_are_those_of_the_array(tmp_path):
     np.testing.assert_array_equal(data.rows(last, chosen % 10).labels, mapped.labels[30:][chosen % 10])
 
 
-def test_missing_and_empty_inputs_say_so(tmp_path):
+def test_missing_and_empty_inputs_say_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match="run the Transform component first"):
         data.load((str(tmp_path / "none-*"),))
     write(tmp_path, examples(0))
@@ -102,7 +108,7 @@ def test_missing_and_empty_inputs_say_so(tmp_path):
 
 
 @pytest.mark.parametrize("batch", [1, 4, 10, 25])
-def test_an_epoch_shows_every_example_once_in_another_order(batch):
+def test_an_epoch_shows_every_example_once_in_another_order(batch: int) -> None:
     shown = data.batch_indices(10, batch, 0, 20, seed=3).ravel()
     epochs = shown[: len(shown) // 10 * 10].reshape(-1, 10)
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
@@ -110,16 +116,16 @@ def test_an_epoch_shows_every_example_once_in_another_order(batch):
 
 
 @pytest.mark.parametrize("first", [0, 1, 7, 13])
-def test_batches_are_the_same_from_wherever_one_starts(first):
+def test_batches_are_the_same_from_wherever_one_starts(first: int) -> None:
     whole = data.batch_indices(10, 4, 0, 20, seed=3)
     np.testing.assert_array_equal(data.batch_indices(10, 4, first, 20 - first, seed=3), whole[first:])
 
 
-def test_another_seed_gives_other_batches():
+def test_another_seed_gives_other_batches() -> None:
     assert not np.array_equal(data.batch_indices(99, 9, 0, 11, 0), data.batch_indices(99, 9, 0, 11, 1))
 
 
 @pytest.mark.parametrize("last", [0, 5, 9])
-def test_no_more_can_be_held_out_than_there_is(last):
+def test_no_more_can_be_held_out_than_there_is(last: int) -> None:
     with pytest.raises(ValueError, match=f"cannot hold out {last} of 5"):
         data.split(examples(5), last)

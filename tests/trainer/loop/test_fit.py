@@ -1,5 +1,8 @@
+import pathlib
 import signal
 import types
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,12 +11,13 @@ import tensorflow as tf
 
 from schemas import CLASSES, PIXELS, SIDE
 from trainer import run, variants
+from trainer.job import Job
 from trainer.loop import data, steps
 from trainer.loop import fit as fitting
 from trainer.loop.checkpoints import Checkpoints
 from trainer.loop.eviction import Evicted
 from trainer.loop.fit import NonFiniteLoss, fit
-from trainer.models.model import Model, Objective
+from trainer.models.model import Batch, Model, Objective
 from trainer.recipe import HELD_OUT, Budget, Recipe
 
 RECIPE = Recipe(
@@ -24,12 +28,18 @@ RECIPE = Recipe(
 class Slope(Model):
     """One weight w, whose loss is w at every step but those named, where loss or gradient is not finite."""
 
-    def __init__(self, bad_loss=(), bad_gradient=(), start=0.0, best=0.0):
+    def __init__(
+        self,
+        bad_loss: Sequence[int] = (),
+        bad_gradient: Sequence[int] = (),
+        start: float = 0.0,
+        best: float = 0.0,
+    ) -> None:
         super().__init__()
         self.w = self.add_weight(shape=[], initializer=keras.initializers.Constant(start))
         self.bad_loss, self.bad_gradient, self.best = bad_loss, bad_gradient, best
 
-    def objective(self, batch, seed):
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         step = seed[1] // steps.SEEDS_A_STEP
         loss = tf.where(self.among(step, self.bad_loss), np.nan, self.w.value)
         infinite_slope = tf.sqrt(tf.abs(self.w.value - tf.stop_gradient(self.w.value)))
@@ -37,42 +47,42 @@ class Slope(Model):
         losses = tf.fill(tf.shape(batch.labels), loss)
         return Objective(losses, {"double": 2.0 * losses})
 
-    def metrics_per_example(self, batch, seed, samples):
+    def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
         return {"elbo": tf.fill(tf.shape(batch.labels), -tf.square(self.w.value - self.best))}
 
     @staticmethod
-    def among(step, bad):
+    def among(step: tf.Tensor, bad: Sequence[int]) -> tf.Tensor:
         return tf.reduce_any(tf.equal(step, tf.constant(bad, tf.int32, shape=[len(bad)])))
 
 
-def examples(count=37, seed=0):
+def examples(count: int = 37, seed: int = 0) -> data.Examples:
     draw = np.random.default_rng(seed)
     return data.Examples(
         draw.integers(0, 2, [count, PIXELS]).astype(np.uint8), draw.integers(0, CLASSES, count)
     )
 
 
-def classifier(hidden=8):
+def classifier(hidden: int = 8) -> Any:
     keras.utils.set_random_seed(1)
     return variants.load("mlp").build({"hidden": (hidden,)})
 
 
-def train(model, steps, recipe=RECIPE, **more):
+def train(model: Model, steps: int, recipe: Recipe = RECIPE, **more: Any) -> fitting.Fitted:
     return fit(
         model, more.pop("examples", examples()), recipe=recipe, steps=steps, protocol="threshold",
         seed=more.pop("seed", 0), name="tried", **more,
     )  # fmt: skip
 
 
-def weights(model):
+def weights(model: Model) -> list[np.ndarray]:
     return [variable.numpy() for variable in model.state()]
 
 
-def assert_same(ours, theirs):
+def assert_same(ours: Iterable[np.ndarray], theirs: Iterable[np.ndarray]) -> None:
     assert all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
 
 
-def test_steps_of_a_linear_classifier_are_those_of_the_formula():
+def test_steps_of_a_linear_classifier_are_those_of_the_formula() -> None:
     model = classifier()
     model.network = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
     model.network.build([None, SIDE, SIDE, 1])
@@ -90,7 +100,7 @@ def test_steps_of_a_linear_classifier_are_those_of_the_formula():
     np.testing.assert_allclose(got[1], bias, atol=1e-4)
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+def test_the_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     models = [classifier() for _ in range(3)]
     for model, seed in zip(models, (5, 5, 6), strict=True):
         train(model, 30, seed=seed)
@@ -98,7 +108,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert not np.array_equal(weights(models[0])[0], weights(models[2])[0])
 
 
-def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
+def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, pieces = classifier(), classifier()
     train(whole, 100)
     monkeypatch.setattr(fitting, "FIRST_CHUNK", 1)
@@ -107,7 +117,7 @@ def test_how_many_steps_a_call_takes_changes_nothing(monkeypatch):
     assert_same(weights(whole), weights(pieces))
 
 
-def test_looking_at_held_out_images_changes_nothing_of_the_model():
+def test_looking_at_held_out_images_changes_nothing_of_the_model() -> None:
     unseen, seen = classifier(), classifier()
     train(unseen, 60)
     fitted = train(seen, 60, held_out=examples(20, seed=9))
@@ -115,7 +125,7 @@ def test_looking_at_held_out_images_changes_nothing_of_the_model():
     assert [point.step for point in fitted.held_out] == list(range(5, 61, 5))
 
 
-def test_held_out_terms_are_means_over_the_held_out_images():
+def test_held_out_terms_are_means_over_the_held_out_images() -> None:
     model, held_out = classifier(), examples(310, seed=9)
     last = train(model, 3, held_out=held_out, recipe=RECIPE).held_out[-1]
     logits = model.logits(
@@ -126,7 +136,7 @@ def test_held_out_terms_are_means_over_the_held_out_images():
     assert set(last.values) == {"loss", "accuracy"}
 
 
-def test_the_curve_holds_means_of_the_terms_over_each_chunk():
+def test_the_curve_holds_means_of_the_terms_over_each_chunk() -> None:
     curve = train(Slope(), 24).curve
     before = 0
     for point in curve:
@@ -137,7 +147,7 @@ def test_the_curve_holds_means_of_the_terms_over_each_chunk():
     assert before == 24
 
 
-def test_a_generative_model_leaves_frames_and_a_classifier_none():
+def test_a_generative_model_leaves_frames_and_a_classifier_none() -> None:
     cvae = variants.load("cvae").build({})
     calm = RECIPE.with_overrides({"learning_rate": 1e-4})
     fitted = train(cvae, 12, calm, held_out=examples(10))
@@ -149,7 +159,7 @@ def test_a_generative_model_leaves_frames_and_a_classifier_none():
     assert train(classifier(), 12, held_out=examples(10)).frames.shape[0] == 0
 
 
-def test_a_non_finite_loss_stops_training_and_names_what_broke():
+def test_a_non_finite_loss_stops_training_and_names_what_broke() -> None:
     with pytest.raises(NonFiniteLoss) as caught:
         train(Slope(bad_loss=[7]), 50)
     text = str(caught.value)
@@ -158,12 +168,12 @@ def test_a_non_finite_loss_stops_training_and_names_what_broke():
 
 
 @pytest.mark.parametrize("last", [3, 50])
-def test_a_non_finite_gradient_stops_training_even_at_the_last_step(last):
+def test_a_non_finite_gradient_stops_training_even_at_the_last_step(last: int) -> None:
     with pytest.raises(NonFiniteLoss, match="tried: .* became non-finite"):
         train(Slope(bad_gradient=[2]), last)
 
 
-def test_with_clipping_a_non_finite_gradient_is_named():
+def test_with_clipping_a_non_finite_gradient_is_named() -> None:
     recipe = RECIPE.with_overrides({"clip_norm": 1.0})
     with pytest.raises(NonFiniteLoss, match="model gradient became non-finite at step 2"):
         train(Slope(bad_gradient=[2]), 50, recipe)
@@ -172,7 +182,7 @@ def test_with_clipping_a_non_finite_gradient_is_named():
 @pytest.mark.parametrize(
     "bad", [{"bad_loss": [0, 7]}, {"bad_gradient": [0, 7]}, {"bad_loss": [0], "bad_gradient": [7]}]
 )
-def test_non_finite_steps_may_be_left_out(bad):
+def test_non_finite_steps_may_be_left_out(bad: dict[str, Any]) -> None:
     model = Slope(**bad)
     fitted = train(model, 50, RECIPE.with_overrides({"skip_non_finite": 2}))
     assert model.w.numpy() == -48 * RECIPE.learning_rate
@@ -180,12 +190,12 @@ def test_non_finite_steps_may_be_left_out(bad):
     assert all(np.isfinite(point.values["loss"]) for point in fitted.curve)
 
 
-def test_no_more_than_so_many_steps_may_be_left_out():
+def test_no_more_than_so_many_steps_may_be_left_out() -> None:
     with pytest.raises(NonFiniteLoss, match="step 30"):
         train(Slope(bad_loss=[0, 7, 30]), 50, RECIPE.with_overrides({"skip_non_finite": 2}))
 
 
-def test_a_clipped_update_has_the_norm_that_it_is_clipped_to():
+def test_a_clipped_update_has_the_norm_that_it_is_clipped_to() -> None:
     model = classifier()
     before = None
     recipe = RECIPE.with_overrides({"clip_norm": 0.001, "learning_rate": 1.0})
@@ -196,7 +206,7 @@ def test_a_clipped_update_has_the_norm_that_it_is_clipped_to():
     assert moved == pytest.approx(0.001, rel=1e-2)
 
 
-def test_averaged_weights_follow_their_recursion():
+def test_averaged_weights_follow_their_recursion() -> None:
     model = Slope(start=1.0)
     train(model, 40, RECIPE.with_overrides({"ema_decay": 0.9}))
     weight = average = 1.0
@@ -207,7 +217,7 @@ def test_averaged_weights_follow_their_recursion():
     assert model.w.numpy() == pytest.approx(average, rel=1e-5)
 
 
-def test_early_stopping_ends_with_the_best_weights_and_holds_out_training_images():
+def test_early_stopping_ends_with_the_best_weights_and_holds_out_training_images() -> None:
     target = -RECIPE.learning_rate * 40
     model = Slope(best=target)
     recipe = RECIPE.with_overrides({"patience": 2})
@@ -216,7 +226,7 @@ def test_early_stopping_ends_with_the_best_weights_and_holds_out_training_images
     assert model.w.numpy() == target
 
 
-def test_early_stopping_needs_more_images_than_it_holds_out():
+def test_early_stopping_needs_more_images_than_it_holds_out() -> None:
     with pytest.raises(ValueError, match="cannot hold out 5000 of 37"):
         train(Slope(), 4, RECIPE.with_overrides({"patience": 1}))
 
@@ -224,22 +234,22 @@ def test_early_stopping_needs_more_images_than_it_holds_out():
 class Interrupting(Checkpoints):
     """Sends this process a SIGTERM after so many chunks."""
 
-    def __init__(self, folder, chunks):
+    def __init__(self, folder: str, chunks: int) -> None:
         super().__init__(folder, seconds=1e6)
         self.chunks = chunks
 
-    def due(self):
+    def due(self) -> bool:
         self.chunks -= 1
         if self.chunks == 0:
             signal.raise_signal(signal.SIGTERM)
         return super().due()
 
 
-def adam_averaged(**more):
+def adam_averaged(**more: Any) -> Recipe:
     return RECIPE.with_overrides({"optimizer": "adam", "learning_rate": 1e-2, "ema_decay": 0.9, **more})
 
 
-def test_told_to_leave_it_checkpoints_at_once_and_goes_on_to_the_same_end(tmp_path):
+def test_told_to_leave_it_checkpoints_at_once_and_goes_on_to_the_same_end(tmp_path: pathlib.Path) -> None:
     whole, broken, resumed = classifier(), classifier(), classifier(hidden=8)
     held_out = examples(30, seed=4)
     expected = train(whole, 60, adam_averaged(), held_out=held_out)
@@ -255,7 +265,7 @@ def test_told_to_leave_it_checkpoints_at_once_and_goes_on_to_the_same_end(tmp_pa
     assert fitted.curve[-1].step == 60
 
 
-def test_a_resumed_run_remembers_the_best_weights(tmp_path):
+def test_a_resumed_run_remembers_the_best_weights(tmp_path: pathlib.Path) -> None:
     recipe = RECIPE.with_overrides({"patience": 6})
     model = Slope(best=-RECIPE.learning_rate * 10)
     much = examples(HELD_OUT + 11)
@@ -267,13 +277,15 @@ def test_a_resumed_run_remembers_the_best_weights(tmp_path):
     assert again.w.numpy() == -RECIPE.learning_rate * 10
 
 
-def test_trouble_leaves_the_last_good_checkpoint(tmp_path):
+def test_trouble_leaves_the_last_good_checkpoint(tmp_path: pathlib.Path) -> None:
     with pytest.raises(NonFiniteLoss):
         train(Slope(bad_loss=[40]), 60, checkpoints=Checkpoints(str(tmp_path), seconds=0.0))
-    assert Checkpoints(str(tmp_path)).latest()["variable_0000"] == -40 // 5 * 5 * RECIPE.learning_rate
+    latest = Checkpoints(str(tmp_path)).latest()
+    assert latest is not None
+    assert latest["variable_0000"] == -40 // 5 * 5 * RECIPE.learning_rate
 
 
-def test_compiled_with_xla_it_is_the_same_mathematics():
+def test_compiled_with_xla_it_is_the_same_mathematics() -> None:
     plain, compiled = classifier(), classifier()
     train(plain, 10)
     train(compiled, 10, RECIPE.with_overrides({"jit_compile": True}))
@@ -281,7 +293,7 @@ def test_compiled_with_xla_it_is_the_same_mathematics():
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_mixed_precision_is_off_again_afterwards_and_stays_near():
+def test_mixed_precision_is_off_again_afterwards_and_stays_near() -> None:
     plain, mixed = classifier(), classifier()
     train(plain, 10)
     options = tf.config.optimizer.get_experimental_options()
@@ -295,13 +307,13 @@ def test_mixed_precision_is_off_again_afterwards_and_stays_near():
 @pytest.mark.parametrize(
     "field", [{"clip_norm": -1.0}, {"skip_non_finite": -1}, {"ema_decay": 1.0}, {"patience": -2}]
 )
-def test_a_recipe_that_makes_no_sense_is_refused(field):
+def test_a_recipe_that_makes_no_sense_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         RECIPE.with_overrides(field)
 
 
-def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch):
-    job = run.Job(variant="mlp", dataset="x")
+def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(variant="mlp", dataset="x")
     args = types.SimpleNamespace(
         model_run_dir="gs://bucket/root/Trainer.mlp/model_run/7",
         custom_config={"code": "c"},
@@ -322,11 +334,11 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
 
 
 @pytest.mark.parametrize("name", variants.names())
-def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name, tmp_path):
+def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name: str, tmp_path: pathlib.Path) -> None:
     variant = variants.load(name)
     recipe = variant.recipe.with_overrides({"batch_size": 16})
     images, held_out = examples(200), examples(20, seed=4)
-    more = {"recipe": recipe, "examples": images, "held_out": held_out}
+    more: dict[str, Any] = {"recipe": recipe, "examples": images, "held_out": held_out}
     expected = train(whole := seeded(variant), 8, **more)
     with pytest.raises(Evicted):
         train(seeded(variant), 8, **more, checkpoints=Interrupting(str(tmp_path), 3))
@@ -336,7 +348,7 @@ def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name, tmp_path)
     assert_same([fitted.frames], [expected.frames])
 
 
-def seeded(variant):
+def seeded(variant: variants.Variant) -> Model:
     """A fresh model; layers that make their weights late draw them from the same seeds, if used next."""
     keras.utils.set_random_seed(1)
     return variant.build({})

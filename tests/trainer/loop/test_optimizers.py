@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -6,16 +8,14 @@ from trainer.loop import optimizers
 
 RATE = 0.1
 GRADIENTS = np.array([[1.0, -2.0], [0.5, 0.0], [-3.0, 4.0]])
-
-
 EPSILON = 1e-7
 
 
-def sgd(gradients):
+def sgd(gradients: np.ndarray) -> np.ndarray:
     return -RATE * gradients.sum(axis=0)
 
 
-def adam(gradients, beta_1=0.9, beta_2=0.999):
+def adam(gradients: np.ndarray, beta_1: float = 0.9, beta_2: float = 0.999) -> np.ndarray:
     value, first, second = np.zeros(2), np.zeros(2), np.zeros(2)
     for t, gradient in enumerate(gradients, 1):
         first = beta_1 * first + (1 - beta_1) * gradient
@@ -25,7 +25,7 @@ def adam(gradients, beta_1=0.9, beta_2=0.999):
     return value
 
 
-def rmsprop(gradients, rho=0.9):
+def rmsprop(gradients: np.ndarray, rho: float = 0.9) -> np.ndarray:
     value, square = np.zeros(2), np.zeros(2)
     for gradient in gradients:
         square = rho * square + (1 - rho) * gradient**2
@@ -35,7 +35,9 @@ def rmsprop(gradients, rho=0.9):
 
 @pytest.mark.parametrize("scale", [1.0, 1e-4], ids=["gradients of 1", "gradients of 1e-4"])
 @pytest.mark.parametrize(("name", "reference"), [("sgd", sgd), ("adam", adam), ("rmsprop", rmsprop)])
-def test_an_optimizer_takes_the_steps_of_its_formula(name, reference, scale):
+def test_an_optimizer_takes_the_steps_of_its_formula(
+    name: str, reference: Callable[[np.ndarray], np.ndarray], scale: float
+) -> None:
     variable = tf.Variable(tf.zeros([2]))
     optimizer = optimizers.make(name, RATE)
     for gradient in scale * GRADIENTS:
@@ -46,10 +48,10 @@ def test_an_optimizer_takes_the_steps_of_its_formula(name, reference, scale):
     np.testing.assert_allclose(variable.numpy(), reference(scale * GRADIENTS), rtol=tolerance, atol=1e-6)
 
 
-def test_every_optimizer_has_such_a_test():
+def test_every_optimizer_has_such_a_test() -> None:
     assert set(optimizers.OPTIMIZERS) == {"sgd", "adam", "rmsprop"}
 
 
-def test_an_unknown_optimizer_lists_the_known_ones():
+def test_an_unknown_optimizer_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="adam, rmsprop, sgd"):
         optimizers.make("adamant", 0.1)

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -8,7 +10,10 @@ from trainer.models import nets
 
 def dense(inputs: np.ndarray, layers: list[np.ndarray], activation: str) -> np.ndarray:
     """A dense network in NumPy: kernels and biases in turn, the activation on all but the last."""
-    functions = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
+    functions: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "relu": lambda x: np.maximum(x, 0),
+        "tanh": np.tanh,
+    }
     for kernel, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
         inputs = functions[activation](inputs @ kernel + bias)
     return inputs @ layers[-2] + layers[-1]

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -14,7 +16,7 @@ def some_images(count: int) -> tf.Tensor:
     return tf.random.stateless_uniform([count, SIDE, SIDE, 1], SEED)
 
 
-def one_by_one(model: object, images: tf.Tensor, hidden: int) -> np.ndarray:
+def one_by_one(model: Any, images: tf.Tensor, hidden: int) -> np.ndarray:
     """The logits, image after image, each through weights cut out of the output as the guide does it."""
     rows = []
     for image in images.numpy().reshape(-1, PIXELS):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from trainer import variants
 SEED = tf.constant([0, 1])
 
 
-def built(**values: int) -> object:
+def built(**values: int) -> Any:
     keras.utils.set_random_seed(0)
     model = variants.load("hypernet_scaled").build(values)
     model.logits(tf.zeros([1, SIDE, SIDE, 1]))

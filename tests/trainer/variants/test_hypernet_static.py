@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ SEED = tf.constant([0, 1])
 REPLACED = (PIXELS + 1) * 64 + 65 * CLASSES
 
 
-def built(**values: int) -> object:
+def built(**values: int) -> Any:
     keras.utils.set_random_seed(0)
     return variants.load("hypernet_static").build(values)
 

@@ -1,3 +1,5 @@
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ BATCH = Batch(
 )
 
 
-def reference(model: object, rate: float) -> tuple[np.ndarray, np.ndarray]:
+def reference(model: Any, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Cross-entropy and penalty of each image, [B] each, from the weights."""
     kernel1, bias1, kernel2, bias2 = (np.asarray(variable) for variable in model.learned())
     hidden = np.maximum(BATCH.images.numpy().reshape(6, -1) @ kernel1 + bias1, 0)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -30,7 +31,7 @@ def small(**config: object) -> VqVae:
     return model
 
 
-def gradient(model: VqVae, part: object) -> list[np.ndarray]:
+def gradient(model: VqVae, part: Callable[[], tf.Tensor]) -> list[np.ndarray]:
     """Of the batch mean of a value over the encoder's weights."""
     variables = [weight.value for weight in model.encoder.trainable_variables]
     with tf.GradientTape() as tape:
