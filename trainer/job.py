@@ -40,8 +40,8 @@ class Job:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Job":
-        """The job in `values`; ValueError for unknown keys."""
-        return strict.from_mapping(cls, values)
+        """Return the job in `values`. Raises ValueError for an unknown field or a wrong value."""
+        return strict.from_mapping(cls, values, "job")
 
     def to_dict(self) -> dict[str, Any]:
         """The job as JSON-serialisable values."""

@@ -1,7 +1,6 @@
 """How a variant is trained: optimizer, batch size, and a budget for each profile."""
 
 import dataclasses
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,8 @@ PROTOCOLS = {
     "dynamic": "a new Bernoulli sample every training step, a fixed one in evaluation",
     "grey": "no binarization",
 }
+
+OPTIMIZERS = ("adam", "rmsprop", "sgd")
 
 IMPORTANCE_SAMPLES = {"smoke": 2, "quick": 5, "full": 50}
 """K of the importance-weighted bound in evaluation, by profile."""
@@ -80,6 +81,12 @@ class Recipe:
     mixed_precision: bool = False
 
     def __post_init__(self) -> None:
+        for profile in PROFILES:
+            steps = self.steps.of(profile)
+            if steps < 1 or steps != int(steps):
+                raise ValueError(f"steps must be a whole number of at least 1, got {steps:g} for {profile}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.cores < 1:
@@ -92,15 +99,19 @@ class Recipe:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
-    def with_overrides(self, values: Mapping[str, Any]) -> "Recipe":
-        """This recipe with some fields replaced; `steps` or `floor` as a number holds for every profile."""
-        known = [field.name for field in dataclasses.fields(self)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(f"a recipe has no {', '.join(unknown)}; it takes {', '.join(known)}")
-        budgets = {k: Budget(v, v, v) for k, v in values.items() if k in ("steps", "floor")}
-        for name, budget in budgets.items():
-            if isinstance(budget.full, bool) or not isinstance(budget.full, int | float):
-                raise ValueError(f"{name} must be a number, got {reprlib.repr(budget.full)}")
-        strict.check_types(type(self), {k: v for k, v in values.items() if k not in budgets})
-        return dataclasses.replace(self, **{**values, **budgets})
+    def with_overrides(self, values: Mapping[str, Any], at: str = "recipe") -> "Recipe":
+        """Return this recipe with some fields replaced.
+
+        `steps` or `floor` as a number holds for every profile. at: path of `values`, for messages.
+        Raises ValueError for an unknown field or a wrong value.
+        """
+        fields = dict(values)
+        for name in ("steps", "floor"):
+            if name in fields and not isinstance(fields[name], Mapping | Budget):
+                number = strict.typed(float, fields[name], f"{at}.{name}")
+                fields[name] = Budget(number, number, number)
+        typed_fields = strict.typed_fields(type(self), fields, at)
+        try:
+            return dataclasses.replace(self, **typed_fields)
+        except ValueError as error:
+            raise ValueError(f"{at}: {error}") from error

@@ -4,18 +4,13 @@ Secrets are only ever named here, never written down.
 """
 
 import dataclasses
-import datetime
 import fnmatch
 import os
 import re
-import types
-import typing
 from collections.abc import Mapping
-from typing import Any
-
-import yaml
 
 from pipeline.config.errors import SettingsError
+from schemas import strict
 
 DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?")
@@ -377,14 +372,10 @@ class Cluster:
     def from_file(cls, path: str) -> "Cluster":
         """The cluster of a YAML file. Raises ClusterError."""
         try:
-            with open(path) as file:
-                values = yaml.safe_load(file)
-        except (OSError, yaml.YAMLError) as error:
-            words = " ".join(str(error).split())
-            raise ClusterError(f"cannot read the cluster file {path}: {words}") from error
-        try:
-            return typing.cast(Cluster, _typed(cls, values, ""))
-        except ClusterError as error:
+            return strict.from_file(cls, path)
+        except OSError as error:
+            raise ClusterError(f"cannot read the cluster file {path}: {error}") from error
+        except ValueError as error:
             raise ClusterError(f"{path}: {error}") from error
 
 
@@ -402,65 +393,3 @@ def check_cron(cron: str) -> None:
 def _check(pattern: re.Pattern[str], value: str, field: str, expected: str) -> None:
     if not pattern.fullmatch(value):
         raise ValueError(f"{field} must be {expected}, got {value!r}")
-
-
-def _typed(wanted: Any, value: Any, where: str) -> Any:
-    """`value` of a YAML file as the type `wanted`. Raises ClusterError that says where."""
-    origin = typing.get_origin(wanted)
-    if origin is types.UnionType:
-        [inner] = [kind for kind in typing.get_args(wanted) if kind is not types.NoneType]
-        return None if value is None else _typed(inner, value, where)
-    if dataclasses.is_dataclass(wanted):
-        return _dataclass(wanted, value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise _mismatch("a list", value, where)
-        inner = typing.get_args(wanted)[0]
-        return tuple(_typed(inner, item, f"{where}[{index}]") for index, item in enumerate(value))
-    if origin is Mapping:
-        if not isinstance(value, dict):
-            raise _mismatch("`key: value` lines", value, where)
-        inner = typing.get_args(wanted)[1]
-        return {str(key): _typed(inner, item, _join(where, str(key))) for key, item in value.items()}
-    if wanted is str and isinstance(value, int | float | datetime.date) and not isinstance(value, bool):
-        raise ClusterError(f'{where} must be text, got {value!r}; put it in quotes: "{value}"')
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        kinds = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise _mismatch(kinds[wanted], value, where)
-    return value
-
-
-def _dataclass(wanted: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise _mismatch("`key: value` lines", value, where)
-    fields = {field.name: field for field in dataclasses.fields(wanted)}
-    prefix = f"{where}: " if where else ""
-    unknown = sorted(str(key) for key in value if key not in fields)
-    if unknown:
-        raise ClusterError(f"{prefix}there is no {', '.join(unknown)}; it takes {', '.join(fields)}")
-    missing = [
-        name
-        for name, field in fields.items()
-        if name not in value
-        and field.default is dataclasses.MISSING
-        and field.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ClusterError(f"{prefix}{', '.join(missing)} is missing")
-    hints = typing.get_type_hints(wanted)
-    typed = {name: _typed(hints[name], item, _join(where, name)) for name, item in value.items()}
-    try:
-        return wanted(**typed)
-    except ValueError as error:
-        raise ClusterError(f"{prefix}{error}") from error
-
-
-def _mismatch(expected: str, value: Any, where: str) -> ClusterError:
-    found = "nothing" if value is None else f"{value!r}"
-    return ClusterError(f"{where or 'the file'} must be {expected}, got {found}")
-
-
-def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else name

@@ -8,8 +8,6 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
 from pipeline.config.errors import SettingsError
 from pipeline.config.notify import Notify
 from schemas import strict
@@ -19,6 +17,8 @@ from trainer.job import Job
 VARIABLE = "LATENTLINE_SETTINGS"
 """Environment variable that names a settings file, for runs through the tfx command."""
 DRIFT = ("stop", "warn")
+OVERRIDES = ("config", "recipe")
+"""What may be overridden of a variant."""
 MAX_GAIN = {"accuracy": 0.2, "elbo": 50.0}
 """A gain over the model in production that no night's data brings, as a fraction and in nats per image.
 
@@ -75,24 +75,34 @@ class Settings:
 
     def __post_init__(self) -> None:
         try:
-            strict.check_types(type(self), {f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
+            for name, value in strict.typed_fields(type(self), vars(self)).items():
+                object.__setattr__(self, name, value)
             object.__setattr__(self, "home", _resolved(self.home))
             object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
             self._check_operation()
             self._check_retraining()
             if len(set(self.variants)) < len(self.variants):
                 raise ValueError(f"a variant is named twice in {', '.join(self.variants)}")
-            strangers = sorted(set(self.overrides) - set(self.variants))
-            if strangers:
-                raise ValueError(f"overrides for {', '.join(strangers)}, which this run does not train")
-            for job in self.jobs(dataset=""):
-                variants.check_name(job.variant)
-                if job.variant in self.overrides:
-                    variant = variants.load(job.variant)
-                    variant.config(job.config)
-                    variant.recipe.with_overrides(job.recipe)
-        except (ValueError, TypeError) as error:
+            for name in self.variants:
+                variants.check_name(name)
+            self._check_overrides()
+            self.jobs(dataset="")
+        except ValueError as error:
             raise SettingsError(str(error)) from error
+
+    def _check_overrides(self) -> None:
+        for name, override in self.overrides.items():
+            at = f"overrides.{name}"
+            if name not in self.variants:
+                raise ValueError(
+                    f"{at}: this run does not train {name}; it trains {', '.join(self.variants)}"
+                )
+            for field in override:
+                if field not in OVERRIDES:
+                    raise ValueError(f"{at}.{field}: no such field; {strict.suggestion(field, OVERRIDES)}")
+            variant = variants.load(name)
+            variant.config(override.get("config", {}), f"{at}.config")
+            variant.recipe.with_overrides(override.get("recipe", {}), f"{at}.recipe")
 
     def _check_retraining(self) -> None:
         if self.spans < 0:
@@ -105,9 +115,11 @@ class Settings:
             raise ValueError(f"unknown drift {self.drift!r}; choose from {', '.join(DRIFT)}")
         for name, limit in self.max_gain.items():
             if name not in MAX_GAIN:
-                raise ValueError(f"max_gain has no {name}; it takes {', '.join(MAX_GAIN)}")
+                raise ValueError(
+                    f"max_gain.{name}: no such field; {strict.suggestion(name, tuple(MAX_GAIN))}"
+                )
             if not limit > 0:
-                raise ValueError(f"max_gain of {name} must be a number above 0, got {limit!r}")
+                raise ValueError(f"max_gain.{name} must be a number above 0, got {limit!r}")
 
     def _check_operation(self) -> None:
         if self.keep < 0:
@@ -124,36 +136,28 @@ class Settings:
         if self.mlflow and importlib.util.find_spec("mlflow") is None:
             install = "pip install mlflow-skinny==2.19.0"
             raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")
-        notify: object = self.notify
-        if isinstance(notify, Mapping):
-            object.__setattr__(self, "notify", strict.from_mapping(Notify, notify))
 
     def jobs(self, dataset: str) -> list[Job]:
         """What each trainer is asked to do."""
-        jobs = []
-        for name in self.variants:
-            override = dict(self.overrides.get(name, {}))
-            strangers = sorted(set(override) - {"config", "recipe"})
-            if strangers:
-                raise ValueError(
-                    f"overrides for {name} have no {', '.join(strangers)}; they take config, recipe"
-                )
-            values = {"variant": name, "dataset": dataset, "protocol": self.protocol}
-            jobs.append(Job.from_dict({**values, "profile": self.profile, "seed": self.seed, **override}))
-        return jobs
+        return [
+            Job(
+                variant=name,
+                dataset=dataset,
+                protocol=self.protocol,
+                profile=self.profile,
+                seed=self.seed,
+                **self.overrides.get(name, {}),
+            )
+            for name in self.variants
+        ]
 
     @classmethod
     def from_file(cls, path: str) -> "Settings":
         """Settings of a YAML file. Raises SettingsError."""
         try:
-            with open(path) as file:
-                values = yaml.safe_load(file) or {}
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            return strict.from_file(cls, path)
+        except OSError as error:
             raise SettingsError(f"cannot read the settings file {path}: {error}") from error
-        if not isinstance(values, dict):
-            raise SettingsError(f"{path} holds a {type(values).__name__}; expected `key: value` lines")
-        try:
-            return strict.from_mapping(cls, values)
         except ValueError as error:
             raise SettingsError(f"{path}: {error}") from error
 

@@ -112,7 +112,7 @@ def test_the_module_says_what_it_is(name: str) -> None:
     assert 20 < len(variant.summary) <= 110
     assert variant.family in variants.FAMILIES
     assert all(variant.recipe.steps.of(profile) >= 1 for profile in PROFILES)
-    with pytest.raises(ValueError, match="Config has no colour"):
+    with pytest.raises(ValueError, match="config.colour: no such field"):
         variant.config({"colour": 1})
 
 

@@ -16,7 +16,7 @@ def test_a_job_survives_the_trip_through_json() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epochs": 3}, "Job has no epochs; it takes variant, dataset"),
+        ({"epochs": 3}, "job.epochs: no such field; choose from variant, dataset"),
         ({"protocol": "hard"}, "unknown protocol 'hard'; choose from threshold"),
         ({"profile": "slow"}, "unknown profile 'slow'; choose from smoke"),
         ({"seed": -1}, "seed must be between 0 and"),

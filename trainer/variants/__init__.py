@@ -30,9 +30,9 @@ class Variant:
     config_type: type
     builder: Callable[[Any], Any]
 
-    def config(self, overrides: Mapping[str, Any]) -> Any:
-        """The variant's Config with `overrides`; ValueError for fields it does not have."""
-        return strict.from_mapping(self.config_type, overrides)
+    def config(self, overrides: Mapping[str, Any], at: str = "config") -> Any:
+        """Return the variant's Config with `overrides`, whose path is `at`. Raises ValueError."""
+        return strict.from_mapping(self.config_type, overrides, at)
 
     def build(self, overrides: Mapping[str, Any]) -> Any:
         """A new trainer.models.model.Model, its weights drawn from Keras's global seed."""

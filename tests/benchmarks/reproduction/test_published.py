@@ -68,9 +68,9 @@ def test_what_is_not_measured_is_a_variant_without_a_row() -> None:
 def test_a_training_that_no_variant_can_do_is_named() -> None:
     with pytest.raises(ValueError, match="row of absent cannot be trained: unknown variant.*cvae"):
         Training("absent").check()
-    with pytest.raises(ValueError, match="row of linear .*Config has no colour"):
+    with pytest.raises(ValueError, match="row of linear .*config.colour: no such field"):
         Training("linear", {"colour": 1}).check()
-    with pytest.raises(ValueError, match="row of linear .*a recipe has no colour"):
+    with pytest.raises(ValueError, match="row of linear .*recipe.colour: no such field"):
         Training("linear", {}, {"colour": 1}).check()
 
 

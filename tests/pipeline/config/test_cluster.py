@@ -70,8 +70,8 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "words"),
     [
         (_set("unpinned_image", False), r"image must be name@sha256:DIGEST.*'latentline:dev'"),
-        (_set("imagee", "x"), "there is no imagee; it takes image, root"),
-        (_set("pools.gpu.gpus", 1), "pools.gpu: there is no gpus"),
+        (_set("imagee", "x"), "imagee: no such field; did you mean image"),
+        (_set("pools.gpu.gpus", 1), "pools.gpu.gpus: no such field; "),
         (_set("pools.cpu.memory", "8 gigabytes"), "pools.cpu: memory must be a quantity"),
         (_set("pools.cpu.cpu", 2), "pools.cpu.cpu must be text, got 2; put it in quotes"),
         (_set("pools.gpu.accelerator.count", 0), "pools.gpu.accelerator: count must be at least 1"),

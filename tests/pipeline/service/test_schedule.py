@@ -252,7 +252,7 @@ def test_settings_that_became_wrong_are_critical_and_told(home: pathlib.Path, tm
         ended(process)
     event = json.loads(told.read_text())
     assert event["event"] == "failure"
-    assert "Settings has no variant" in event["text"]
+    assert "no such field" in event["text"]
     assert runs(home) == []
 
 
