@@ -50,6 +50,7 @@ def test_values_become_the_types_that_the_fields_declare() -> None:
     assert tree == Tree(
         "oak", Leaf(1, 2.0), (Leaf(3),), {"a": Leaf(4)}, (5, 6), (7,), Colour.BLUE, "x", {"deep": [1]}, True
     )
+    assert isinstance(tree.leaf, Leaf)
     assert type(tree.leaf.rate) is float
 
 
