@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="latentline",
-    version="0.1.0",
+    version="0.2.0",
     description="A TFX and Kubeflow production line for latent-variable models",
     python_requires="==3.11.*",
     packages=find_packages(include=["components*", "pipeline*", "schemas*", "trainer*"]),

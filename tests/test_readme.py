@@ -1,4 +1,4 @@
-"""The README's table of variants is the registry's, and its commands exist."""
+"""Documents agree with the code: the README's table, commands and links, the rooms, and the version."""
 
 import pathlib
 import re
@@ -25,3 +25,25 @@ def test_every_file_that_is_linked_exists() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_version_of_the_changelog_is_that_of_the_distribution() -> None:
+    [version] = re.findall(r'version="([^"]+)"', (ROOT / "setup.py").read_text())
+    newest = re.search(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest
+    assert newest[1] == version
+
+
+def test_every_path_that_contributors_are_sent_to_exists() -> None:
+    table = (ROOT / "CONTRIBUTING.md").read_text().split("## Glossary")[0]
+    paths = re.findall(r"`((?:components|pipeline|requirements|tests|trainer)/[^ `]*)`", table)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_map_names_every_room() -> None:
+    rooms = (ROOT / "ARCHITECTURE.md").read_text().split("## Rooms")[1].split("## The way")[0]
+    for package in ("components", "pipeline", "trainer"):
+        found = {path.stem for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+        missing = {name for name in found if not name.startswith("__") and f"`{name}`" not in rooms}
+        assert not missing, f"ARCHITECTURE.md does not name {sorted(missing)} of {package}"
