@@ -26,8 +26,10 @@ run: $(READY) ## train, evaluate, compare and push every variant (VARIANTS= PROF
 	  $(if $(VARIANTS),--variants $(VARIANTS))
 
 # Two processes: most tests wait for imports and child processes, which keep one core busy each.
-test: $(READY) ## unit, contract and end-to-end tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+# TEST_OPTIONS="--cov --durations=15" also measures coverage against its floor and lists the slowest tests.
+TEST_OPTIONS ?=
+test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
@@ -58,6 +60,9 @@ lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+hooks: $(READY) ## check every commit of this clone as `make lint` does
+	@$(BIN)/pre-commit install
+
 ONLY ?=
 reproduce: $(READY) ## train with the sources' recipes, compare with their figures: docs/REPRODUCTION.md (ONLY=a,b)
 	@$(BIN)/python -m benchmarks.reproduction.reproduce $(if $(ONLY),--only $(ONLY))
@@ -84,4 +89,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster faults nights fuzz lint reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults nights fuzz lint hooks reproduce bench compile image lock clean
