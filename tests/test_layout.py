@@ -158,3 +158,26 @@ def test_whoever_needs_a_path_of_a_home_builds_no_settings_for_it() -> None:
         for path in modules(f"pipeline/{room_name}"):
             calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
             assert "Settings" not in {getattr(call, "id", "") for call in calls}, path
+
+
+OPENERS = ("pipeline/home/metadata.py", "pipeline/execution/launch.py")
+"""Modules that may open ML Metadata: the door, and the launcher, to which TFX gives a connection."""
+
+
+def test_one_module_and_the_launcher_open_ml_metadata() -> None:
+    for package in ("components", "trainer", "pipeline", "kubeflow"):
+        for path in modules(package):
+            if str(path.relative_to(ROOT)) in OPENERS:
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call):
+                    name = ast.unparse(node.func)
+                    assert name not in ("metadata.Metadata", "Metadata"), path
+                    assert not name.endswith(("MetadataStore", "metadata_connection_config")), path
+
+
+def test_private_names_of_tfx_stand_in_one_module() -> None:
+    for package in ("components", "trainer", "pipeline"):
+        for path in modules(package):
+            if path != ROOT / "components" / "serving" / "pushed.py":
+                assert "_PUSHED" not in path.read_text(), path

@@ -13,7 +13,6 @@ import ml_metadata as mlmd
 import numpy as np
 from tfx import types
 from tfx.components.evaluator import constants as evaluator
-from tfx.components.pusher import executor as pusher
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.common.resolver import ResolverStrategy
@@ -25,7 +24,7 @@ from components.evaluation.metrics import UNITS
 from components.reporting import display, figures, gallery, model_card, report_page
 from components.reporting.display import count, interval, seconds
 from components.reporting.results import OVERALL, data_statistics, production_gain, sliced_metrics, why_not
-from components.serving import versions
+from components.serving import pushed, versions
 from components.validation import anomaly_gate as gate
 from components.validation.drift import descriptions
 from schemas import TRAINING_RECORD
@@ -155,14 +154,14 @@ def row(line: Line, metrics: dict[str, Any]) -> dict[str, Any]:
     """One variant's row; metrics as {value, lower, upper, unit}, ends of the 95 % confidence interval."""
     record = json.loads(read_text(os.path.join(line.run.uri, TRAINING_RECORD)))
     blessed = line.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-    version = line.push.get_string_custom_property(pusher._PUSHED_VERSION_KEY)  # TFX names it nowhere public
+    version = pushed.version(line.push)
     return {
         **{field: record[field] for field in TRAINED},
         **{field: record[field] for field in TOLD if field in record},
         "metrics": metrics,
         "blessed": blessed,
         "why_not": "" if blessed else why_not(line.evaluation.uri, record["variant"]),
-        "pushed_version": int(version) if version else None,
+        "pushed_version": version,
     }
 
 
@@ -178,7 +177,7 @@ def section(
     add_bars(shown, report, row["variant"], slices)
     write_card(card, os.path.join(report, "cards", row["variant"]))
     links = {"SavedModel": line.model.uri, "training run": line.run.uri, "evaluation": line.evaluation.uri}
-    destination = line.push.get_string_custom_property(pusher._PUSHED_DESTINATION_KEY)
+    destination = pushed.destination(line.push)
     if destination:
         links["pushed to"] = destination
         if fileio.exists(destination):
@@ -186,17 +185,17 @@ def section(
     return {"row": row, "gallery": shown, "by_label": slices, "card": card, "links": links}
 
 
-def against_production(line: Line, pushed: str) -> dict[str, Any] | None:
+def against_production(line: Line, folder: str) -> dict[str, Any] | None:
     """What the model gains over the one in production when it was judged; None where there was none.
 
     {metric, value, lower, upper, unit, model, version}: the paired difference with its 95 % interval; the
-    baseline's artifact, and its newest version in the folder `pushed`, None where it is no longer there.
+    baseline's artifact, and its newest version in `folder`, None where it is no longer there.
     """
     gain = production_gain(line.evaluation.uri)
     if gain is None:
         return None
     model = line.blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY)
-    known = [version for version in versions.published(pushed) if versions.source(pushed, version) == model]
+    known = [number for number in versions.published(folder) if versions.source(folder, number) == model]
     return {**gain, "model": model, "version": known[-1] if known else None}
 
 

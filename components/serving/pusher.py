@@ -15,6 +15,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, json_utils, proto_utils
 
+from components.serving.pushed import mark
 from components.serving.versions import SOURCE, published
 from components.serving.versions import source as source_of
 
@@ -47,9 +48,7 @@ class Executor(executor.Executor):
         version = push(self.GetModelPath(input_dict), destination.filesystem.base_directory, source=model.uri)
         retain(destination.filesystem.base_directory, _keep(exec_properties))
         io_utils.copy_dir(self.GetModelPath(input_dict), pushed.uri)
-        self._MarkPushed(
-            pushed, os.path.join(destination.filesystem.base_directory, str(version)), str(version)
-        )
+        mark(pushed, os.path.join(destination.filesystem.base_directory, str(version)), version)
         log.info("pushed version %d of %s", version, model.uri)
 
 

@@ -8,10 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ml_metadata import errors
-from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.dsl.compiler import constants
-from tfx.orchestration import metadata
 from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
@@ -20,8 +17,8 @@ from pipeline.config.errors import RunFailed
 from pipeline.dag import partial
 from pipeline.execution import diagnosis, outcome
 from pipeline.execution.launch import launch
-from pipeline.execution.node import mark_failed
-from pipeline.home import manifests
+from pipeline.home import manifests, metadata
+from pipeline.home.metadata import Artifacts
 
 log = logging.getLogger(__name__)
 OWN = ("components", "trainer")
@@ -95,18 +92,20 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             log.exception("%s failed", name)
             inputs = _inputs(connection, pipeline, name)
             # Where TFX fails before an executor starts, it leaves the execution as running.
-            with contextlib.suppress(RuntimeError, errors.StatusError):
-                mark_failed(connection, node)
+            with contextlib.suppress(*metadata.ERRORS), metadata.opened(connection) as store:
+                store.mark_unfinished_failed(node)
             home = os.path.dirname(connection.sqlite.filename_uri)
             return "", diagnosis.explain(error, home, inputs)
         found = outcome.read(connection, execution)
         if not found.good:
             return "", "its inputs could not be resolved; the log says which"
         if execution:
-            for uri in _artifacts(connection, execution, mlmd.Event.OUTPUT):
-                manifests.write(uri)
+            with metadata.opened(connection) as store:
+                given = _folders(store.outputs(execution))
+            for folder in given:
+                manifests.write(folder)
         self.executions[name] = execution
-        return (found.value if found is outcome.Outcome.CACHED else ""), ""
+        return (found.value if found is outcome.NodeOutcome.CACHED else ""), ""
 
 
 class Said(logging.Handler):
@@ -136,31 +135,29 @@ def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
 
 
 def _inputs(connection: Any, pipeline: pipeline_pb2.Pipeline, node: str) -> list[str]:
-    """Folders of the input artifacts of the node's newest execution; empty where there is no telling."""
+    """Return the folders of the inputs of the node's newest execution; empty if they cannot be known."""
     try:
-        with metadata.Metadata(connection) as handle:
-            name = f"{pipeline.pipeline_info.id}.{node}"
-            context = handle.store.get_context_by_type_and_name(constants.NODE_CONTEXT_TYPE_NAME, name)
-            executions = handle.store.get_executions_by_context(context.id) if context else []
-        newest = max((execution.id for execution in executions), default=0)
-        return _artifacts(connection, newest, mlmd.Event.INPUT) if newest else []
-    except (RuntimeError, errors.StatusError):  # the metadata store may be what is failing
+        with metadata.opened(connection) as store:
+            executions = store.executions_of_node(pipeline.pipeline_info.id, node)
+            return _folders(store.inputs(executions[-1].id)) if executions else []
+    except metadata.ERRORS:  # the metadata store may be what is failing
         log.exception("the inputs of %s cannot be listed", node)
         return []
 
 
 def _newest(connection: Any, executions: Mapping[str, int]) -> str:
-    """When the newest of the artifacts was made that the executions put out or took from the cache."""
-    with metadata.Metadata(connection) as handle:
-        events = handle.store.get_events_by_execution_ids(list(executions.values()))
-        made = [event.artifact_id for event in events if event.type == mlmd.Event.OUTPUT]
-        newest = max(artifact.create_time_since_epoch for artifact in handle.store.get_artifacts_by_id(made))
-    return datetime.datetime.fromtimestamp(newest / 1000).strftime("%Y-%m-%d %H:%M")
+    """Return when the newest of the artifacts was made that the executions gave or had from the cache."""
+    with metadata.opened(connection) as store:
+        made = [
+            artifact.made
+            for execution in executions.values()
+            if execution
+            for given in store.outputs(execution).values()
+            for artifact in given
+        ]
+    return datetime.datetime.fromtimestamp(max(made) / 1000).strftime("%Y-%m-%d %H:%M")
 
 
-def _artifacts(connection: Any, execution: int, kind: int) -> list[str]:
-    """Local folders of the artifacts that the execution took in or put out."""
-    with metadata.Metadata(connection) as handle:
-        events = handle.store.get_events_by_execution_ids([execution])
-        artifacts = handle.store.get_artifacts_by_id([e.artifact_id for e in events if e.type == kind])
-    return [artifact.uri for artifact in artifacts if "://" not in artifact.uri]
+def _folders(artifacts: Artifacts) -> list[str]:
+    """Return the folders of those artifacts that lie on this machine."""
+    return [each.uri for given in artifacts.values() for each in given if each.local]

@@ -104,6 +104,7 @@ def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str
     from pipeline.dag import ir
     from pipeline.execution import outcome
     from pipeline.execution.launch import launch
+    from pipeline.home import metadata
 
     pipeline = ir.unpack(ir.PackedIr(options.ir, options.ir_sha256))
     node = pipeline.nodes[0].pipeline_node
@@ -116,7 +117,8 @@ def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str
         execution = launch(pipeline, node, connection)
     except BaseException:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
-        mark_failed(connection, node)
+        with metadata.opened(connection) as store:
+            store.mark_unfinished_failed(node)
         raise
     return outcome.read(connection, execution).value
 
@@ -160,14 +162,13 @@ def parsed(parameter: str) -> tuple[str, Any]:
 
 def connect(environment: Mapping[str, str]) -> Any:
     """Connection of the metadata store, tried once. Raises BadRequest and MetadataUnusable."""
-    from ml_metadata import errors
-    from tfx.orchestration import metadata
+    from pipeline.home import metadata
 
     connection = connection_from(environment)
     try:
-        with metadata.Metadata(connection):
+        with metadata.opened(connection):
             return connection
-    except (RuntimeError, errors.StatusError) as error:
+    except metadata.ERRORS as error:
         raise MetadataUnusable(_why_unusable(connection, error)) from error
 
 
@@ -217,20 +218,6 @@ def init_metadata(environment: Mapping[str, str]) -> str:
     """Make the tables of the metadata store, or find them made. Raises BadRequest and MetadataUnusable."""
     connect(environment)
     return "ready"
-
-
-def mark_failed(connection: Any, node: Any) -> None:
-    """Record the execution of `node` that this process left unfinished, if any, as failed."""
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-    from tfx.orchestration import metadata
-    from tfx.orchestration.portable.mlmd import context_lib, execution_lib
-
-    with metadata.Metadata(connection) as handle:
-        contexts = context_lib.prepare_contexts(handle, node.contexts)
-        for execution in execution_lib.get_executions_associated_with_all_contexts(handle, contexts):
-            if execution_lib.is_execution_active(execution):
-                execution.last_known_state = mlmd.Execution.FAILED
-                handle.store.put_executions([execution])
 
 
 def _stop(number: int, frame: Any) -> None:

@@ -3,11 +3,11 @@
 import enum
 from typing import Any
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.orchestration import metadata
+from pipeline.home import metadata
+from pipeline.home.metadata import State
 
 
-class Outcome(enum.Enum):
+class NodeOutcome(enum.Enum):
     """How a node ended."""
 
     COMPLETE = "complete"
@@ -19,15 +19,16 @@ class Outcome(enum.Enum):
 
     @property
     def good(self) -> bool:
-        """Whether what comes after may run."""
-        return self is not Outcome.UNRESOLVED
+        """Return whether what comes after the node may run."""
+        return self is not NodeOutcome.UNRESOLVED
 
 
-def read(connection: Any, execution_id: int | None) -> Outcome:
-    """What the metadata store at `connection` says of the execution that the launcher returned."""
+def read(connection: Any, execution_id: int | None) -> NodeOutcome:
+    """Return what the store at `connection` says of the execution that the launcher returned."""
     if not execution_id:
-        return Outcome.SKIPPED
-    with metadata.Metadata(connection) as handle:
-        [execution] = handle.store.get_executions_by_id([execution_id])
-    known = {mlmd.Execution.COMPLETE: Outcome.COMPLETE, mlmd.Execution.CACHED: Outcome.CACHED}
-    return known.get(execution.last_known_state, Outcome.UNRESOLVED)
+        return NodeOutcome.SKIPPED
+    with metadata.opened(connection) as store:
+        state = store.execution(execution_id).state
+    return {State.COMPLETE: NodeOutcome.COMPLETE, State.CACHED: NodeOutcome.CACHED}.get(
+        state, NodeOutcome.UNRESOLVED
+    )

@@ -1,20 +1,53 @@
-"""The metadata store as a graph: artifacts, the executions that made them and those that used them."""
+"""The one door to ML Metadata, with typed answers; besides this module only the launcher opens the store."""
 
 import contextlib
+import dataclasses
 import datetime
-from collections.abc import Iterator
+import enum
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import ml_metadata
+from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx import types
+from tfx.components.evaluator import constants as evaluator
 from tfx.dsl.compiler import constants
 from tfx.orchestration import metadata
-from tfx.types import artifact_utils
+from tfx.orchestration.portable import execution_publish_utils
+from tfx.orchestration.portable.mlmd import context_lib, execution_lib
+from tfx.types import artifact_utils, standard_artifacts
 
+from components.serving import pushed
 from pipeline.home.layout import Home
 
-Artifacts = dict[str, list[types.Artifact]]
-"""Artifacts by the key under which an execution takes or gives them."""
+MODEL = standard_artifacts.Model.TYPE_NAME
+BLESSING = standard_artifacts.ModelBlessing.TYPE_NAME
+ERRORS = (RuntimeError, errors.StatusError)
+"""What a store that cannot be opened, read or written raises, whichever library notices it."""
+
+
+class State(enum.Enum):
+    """How far an execution has come."""
+
+    UNKNOWN = mlmd.Execution.UNKNOWN
+    NEW = mlmd.Execution.NEW
+    RUNNING = mlmd.Execution.RUNNING
+    COMPLETE = mlmd.Execution.COMPLETE
+    FAILED = mlmd.Execution.FAILED
+    CACHED = mlmd.Execution.CACHED
+    CANCELED = mlmd.Execution.CANCELED
+
+    @property
+    def active(self) -> bool:
+        """Return whether some process is, or was, at work on the execution."""
+        return self in (State.NEW, State.RUNNING)
+
+    @property
+    def succeeded(self) -> bool:
+        """Return whether the outputs of the execution may be used."""
+        return self in (State.COMPLETE, State.CACHED)
 
 
 class Node(NamedTuple):
@@ -24,100 +57,325 @@ class Node(NamedTuple):
     pipeline: str
     run: str
 
+    @property
+    def variant(self) -> str:
+        """Return the variant that the node is of; empty for a node of all variants."""
+        return self.name.partition(".")[2]
 
-class Graph:
-    """Walks along events. Executions and artifacts are those of the store."""
 
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self._types = {kind.id: kind for kind in store.get_artifact_types()}
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """One execution.
 
-    def at(self, uri: str, kind: str) -> types.Artifact | None:
-        """The newest artifact of the type named `kind` that lies at `uri`."""
-        found = [a for a in self._store.get_artifacts_by_uri(uri) if self._types[a.type_id].name == kind]
-        return self._typed(max(found, key=lambda artifact: artifact.id)) if found else None
+    Attributes:
+      id: its number in the store.
+      state: how far it has come.
+      made: when it was registered, in milliseconds since 1970.
+      properties: its execution properties by name.
+    """
 
-    def of_type(self, kind: str) -> list[types.Artifact]:
-        """All artifacts of a type that are there, oldest first."""
+    id: int
+    state: State
+    made: int
+    properties: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """One artifact.
+
+    Attributes:
+      id: its number in the store.
+      kind: name of its type.
+      uri: its folder.
+      live: whether the store still counts on its files.
+      made: when it was recorded, in milliseconds since 1970.
+      tfx: the artifact as TFX's own functions take it.
+    """
+
+    id: int
+    kind: str
+    uri: str
+    live: bool
+    made: int
+    tfx: types.Artifact = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def local(self) -> bool:
+        """Return whether the artifact lies on a file system of this machine."""
+        return "://" not in self.uri
+
+    def text(self, name: str) -> str:
+        """Return a custom property that is text; empty if the artifact has none of that name."""
+        return str(self.tfx.get_string_custom_property(name))
+
+
+class Model(Artifact):
+    """A trained model."""
+
+
+class Blessing(Artifact):
+    """A verdict on a model, by the gate or by a person."""
+
+    @property
+    def blessed(self) -> bool:
+        """Return whether the verdict allows a push."""
+        found = self.tfx.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY)
+        return bool(found == evaluator.BLESSED_VALUE)
+
+    @property
+    def model(self) -> int:
+        """Return the id of the model that the verdict is on."""
+        return int(self.tfx.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY))
+
+    @property
+    def model_uri(self) -> str:
+        """Return the folder of the model that the verdict is on."""
+        return self.text(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY)
+
+    @property
+    def baseline(self) -> int:
+        """Return the id of the model that the candidate was compared with; 0 for none."""
+        return int(self.tfx.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY) or 0)
+
+
+class Push(Artifact):
+    """What a push, promotion or rollback left: the version, or that there is none."""
+
+    @property
+    def version(self) -> int | None:
+        """Return the version that the model was pushed as; None if it was not pushed."""
+        return pushed.version(self.tfx)
+
+    @property
+    def destination(self) -> str:
+        """Return the folder of the version; empty if the model was not pushed."""
+        return pushed.destination(self.tfx)
+
+
+KINDS: Mapping[str, type[Artifact]] = {
+    MODEL: Model,
+    BLESSING: Blessing,
+    standard_artifacts.PushedModel.TYPE_NAME: Push,
+}
+Artifacts = dict[str, list[Artifact]]
+"""Artifacts by the key under which an execution takes or gives them."""
+
+
+class Decision(NamedTuple):
+    """An execution that records what a person decides, from its registration to its end."""
+
+    execution: int
+    contexts: Sequence[Any]
+
+
+class Store:
+    """The metadata store, open; lists are in the order in which their elements were recorded."""
+
+    def __init__(self, handle: metadata.Metadata) -> None:
+        self._handle = handle
+        self._store = handle.store
+        self._types: dict[int, Any] = {}
+
+    def at(self, uri: str, kind: str) -> Artifact | None:
+        """Return the newest artifact of the type named `kind` that lies at `uri`; None if there is none."""
+        found = [a for a in self._store.get_artifacts_by_uri(uri) if self._kind(a.type_id).name == kind]
+        return self._artifact(max(found, key=lambda artifact: artifact.id)) if found else None
+
+    def of_type(self, kind: str) -> list[Artifact]:
+        """Return all artifacts of a type that are not recorded as deleted."""
         found = [a for a in self._store.get_artifacts_by_type(kind) if a.state != mlmd.Artifact.DELETED]
-        return [self._typed(artifact) for artifact in sorted(found, key=lambda artifact: artifact.id)]
+        return [self._artifact(artifact) for artifact in _ascending(found)]
 
-    def of_node(self, pipeline: str, node: str, kind: str) -> list[types.Artifact]:
-        """The artifacts of a type that a node of a pipeline gave, oldest first, deleted ones too."""
-        context = self._store.get_context_by_type_and_name(
-            constants.NODE_CONTEXT_TYPE_NAME, f"{pipeline}.{node}"
-        )
-        if context is None:
-            return []
-        executions = [execution.id for execution in self._store.get_executions_by_context(context.id)]
-        events = self._store.get_events_by_execution_ids(executions) if executions else []
-        numbers = {event.artifact_id for event in events if event.type == event.OUTPUT}
-        found = [
-            a for a in self._store.get_artifacts_by_id(sorted(numbers)) if self._types[a.type_id].name == kind
-        ]
-        return [self._typed(artifact) for artifact in found]
+    def blessings(self) -> list[Blessing]:
+        """Return all verdicts on models, those whose files are gone as well."""
+        found = self._store.get_artifacts_by_type(BLESSING)
+        return [each for a in _ascending(found) if isinstance(each := self._artifact(a), Blessing)]
+
+    def of_node(self, pipeline: str, node: str, kind: str) -> list[Artifact]:
+        """Return the artifacts of a type that a node of a pipeline gave, deleted ones as well."""
+        executions = self._executions_of(constants.NODE_CONTEXT_TYPE_NAME, f"{pipeline}.{node}")
+        numbers = {e.artifact_id for e in self._events(e.id for e in executions) if e.type == e.OUTPUT}
+        found = self._store.get_artifacts_by_id(sorted(numbers))
+        return [self._artifact(a) for a in found if self._kind(a.type_id).name == kind]
+
+    def live_artifacts(self) -> list[Artifact]:
+        """Return all artifacts whose files the store counts on."""
+        options = ml_metadata.ListOptions(filter_query="state = LIVE")
+        return [self._artifact(a) for a in _ascending(self._store.get_artifacts(list_options=options))]
+
+    def artifacts_of(self, executions: Collection[int]) -> set[int]:
+        """Return the ids of the artifacts that the executions took, gave, or had from the cache."""
+        return {event.artifact_id for event in self._events(executions)}
 
     def pipelines(self) -> list[str]:
-        """The names of the pipelines that have run."""
+        """Return the names of the pipelines that have run."""
         contexts = self._store.get_contexts_by_type(constants.PIPELINE_CONTEXT_TYPE_NAME)
         return sorted(context.name for context in contexts)
 
-    def maker(self, artifact: types.Artifact) -> Any:
-        """The execution that made the artifact: the first that gave it, later ones took it from the cache."""
+    def maker(self, artifact: Artifact) -> Execution:
+        """Return the execution that made the artifact: the first that gave it; later ones had it cached."""
         events = self._store.get_events_by_artifact_ids([artifact.id])
-        [execution] = self._store.get_executions_by_id(
-            [min(event.execution_id for event in events if event.type == event.OUTPUT)]
-        )
-        return execution
+        first = min(event.execution_id for event in events if event.type == event.OUTPUT)
+        [execution] = self._store.get_executions_by_id([first])
+        return _execution(execution)
 
-    def users(self, artifact: types.Artifact) -> list[Any]:
-        """The executions that took the artifact, oldest first."""
+    def users(self, artifact: Artifact) -> list[Execution]:
+        """Return the executions that took the artifact."""
         events = self._store.get_events_by_artifact_ids([artifact.id])
         numbers = {event.execution_id for event in events if event.type == event.INPUT}
-        return list(self._store.get_executions_by_id(sorted(numbers))) if numbers else []
+        found = self._store.get_executions_by_id(sorted(numbers)) if numbers else []
+        return [_execution(execution) for execution in found]
 
-    def inputs(self, execution: Any) -> Artifacts:
-        """What the execution took."""
+    def inputs(self, execution: int) -> Artifacts:
+        """Return what an execution took, by input key."""
         return self._around(execution, mlmd.Event.INPUT)
 
-    def outputs(self, execution: Any) -> Artifacts:
-        """What the execution gave."""
+    def outputs(self, execution: int) -> Artifacts:
+        """Return what an execution gave, or what the original gave if it was cached, by output key."""
         return self._around(execution, mlmd.Event.OUTPUT)
 
-    def node(self, execution: Any) -> Node:
-        """Where the execution belongs."""
-        names = {c.type: c.name for c in self._store.get_contexts_by_execution(execution.id)}
+    def node(self, execution: int) -> Node:
+        """Return where an execution belongs."""
+        names = {c.type: c.name for c in self._store.get_contexts_by_execution(execution)}
         pipeline = names.get(constants.PIPELINE_CONTEXT_TYPE_NAME, "")
         node = names.get(constants.NODE_CONTEXT_TYPE_NAME, "").removeprefix(f"{pipeline}.")
         return Node(node, pipeline, names.get(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, ""))
 
-    def _around(self, execution: Any, direction: int) -> Artifacts:
-        events = [e for e in self._store.get_events_by_execution_ids([execution.id]) if e.type == direction]
-        if not events:
-            return {}
+    def execution(self, number: int) -> Execution:
+        """Return the execution of that id. Raises ValueError if there is none."""
+        [found] = self._store.get_executions_by_id([number])
+        return _execution(found)
+
+    def executions(self) -> list[Execution]:
+        """Return all executions."""
+        return [_execution(execution) for execution in _ascending(self._store.get_executions())]
+
+    def active_executions(self) -> list[Execution]:
+        """Return the executions that are recorded as under way."""
+        found = []
+        for state in ("NEW", "RUNNING"):
+            options = ml_metadata.ListOptions(filter_query=f"last_known_state = {state}")
+            found += self._store.get_executions(list_options=options)
+        return [_execution(execution) for execution in _ascending(found)]
+
+    def newest_execution(self) -> Execution | None:
+        """Return the newest execution; None if there is none."""
+        options = ml_metadata.ListOptions(limit=1, order_by=ml_metadata.OrderByField.ID, is_asc=False)
+        found = self._store.get_executions(list_options=options)
+        return _execution(found[0]) if found else None
+
+    def executions_of_node(self, pipeline: str, node: str) -> list[Execution]:
+        """Return the executions of a node of a pipeline."""
+        found = self._executions_of(constants.NODE_CONTEXT_TYPE_NAME, f"{pipeline}.{node}")
+        return [_execution(execution) for execution in _ascending(found)]
+
+    def executions_of_run(self, run: str) -> list[Execution]:
+        """Return the executions that belong to the run of that name."""
+        found = self._executions_of(constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run)
+        return [_execution(execution) for execution in _ascending(found)]
+
+    def mark_failed(self, execution: int) -> None:
+        """Record an execution as failed."""
+        [found] = self._store.get_executions_by_id([execution])
+        found.last_known_state = mlmd.Execution.FAILED
+        self._store.put_executions([found])
+
+    def mark_unfinished_failed(self, node: Any) -> None:
+        """Record the execution of `node`, a node of a pipeline's IR, that was left unfinished as failed."""
+        contexts = context_lib.prepare_contexts(self._handle, node.contexts)
+        for execution in execution_lib.get_executions_associated_with_all_contexts(self._handle, contexts):
+            if execution_lib.is_execution_active(execution):
+                self.mark_failed(execution.id)
+
+    def mark_deleted(self, artifact: Artifact) -> None:
+        """Record that the files of an artifact are gone, so that nothing is read from its folder again."""
+        [found] = self._store.get_artifacts_by_id([artifact.id])
+        found.state = mlmd.Artifact.DELETED
+        self._store.put_artifacts([found])
+
+    def begin_decision(
+        self, kind: str, pipeline: str, variant: str, model: Artifact, facts: Mapping[str, str | int]
+    ) -> Decision:
+        """Register the execution of a person's decision on `model`; kind: name of its execution type."""
+        register = context_lib.register_context_if_not_exists
+        parent = register(self._handle, constants.PIPELINE_CONTEXT_TYPE_NAME, pipeline)
+        run = f"{kind}-{time.time_ns()}"
+        contexts = [
+            parent,
+            register(self._handle, constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run, parent_contexts=[parent]),
+            register(self._handle, constants.NODE_CONTEXT_TYPE_NAME, f"{pipeline}.{kind}.{variant}"),
+        ]
+        execution = execution_publish_utils.register_execution(
+            self._handle,
+            mlmd.ExecutionType(name=kind),
+            contexts,
+            input_artifacts={"model": [model.tfx]},
+            exec_properties=dict(facts),
+        )
+        return Decision(execution.id, contexts)
+
+    def finish_decision(
+        self, decision: Decision, model: Artifact, blessing: str, push: str, destination: str, version: int
+    ) -> None:
+        """Record that a decision was carried out, with a blessing of `model` as the gate gives one.
+
+        blessing, push: folders of the two artifacts; destination: folder of the version.
+        """
+        blessed = standard_artifacts.ModelBlessing()
+        blessed.uri = blessing
+        blessed.set_string_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+        blessed.set_int_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+        blessed.set_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY, evaluator.BLESSED_VALUE)
+        made = standard_artifacts.PushedModel()
+        made.uri = push
+        pushed.mark(made, destination, version)
+        given = {"blessing": [blessed], "pushed_model": [made]}
+        execution_publish_utils.publish_succeeded_execution(
+            self._handle, decision.execution, decision.contexts, given
+        )
+
+    def fail_decision(self, decision: Decision) -> None:
+        """Record that a decision was not carried out."""
+        execution_publish_utils.publish_failed_execution(self._handle, decision.contexts, decision.execution)
+
+    def _executions_of(self, kind: str, name: str) -> Sequence[Any]:
+        context = self._store.get_context_by_type_and_name(kind, name)
+        return self._store.get_executions_by_context(context.id) if context else []
+
+    def _events(self, executions: Iterable[int]) -> Sequence[Any]:
+        numbers = sorted(executions)
+        return self._store.get_events_by_execution_ids(numbers) if numbers else []
+
+    def _around(self, execution: int, direction: int) -> Artifacts:
+        events = [e for e in self._events([execution]) if e.type == direction]
         artifacts = {a.id: a for a in self._store.get_artifacts_by_id([e.artifact_id for e in events])}
         found: Artifacts = {}
         for event in events:
-            found.setdefault(event.path.steps[0].key, []).append(self._typed(artifacts[event.artifact_id]))
+            key = event.path.steps[0].key
+            found.setdefault(key, []).append(self._artifact(artifacts[event.artifact_id]))
         return found
 
-    def _typed(self, artifact: Any) -> types.Artifact:
-        return artifact_utils.deserialize_artifact(self._types[artifact.type_id], artifact)
+    def _kind(self, number: int) -> Any:
+        if number not in self._types:
+            self._types = {kind.id: kind for kind in self._store.get_artifact_types()}
+        return self._types[number]
+
+    def _artifact(self, raw: Any) -> Artifact:
+        kind = self._kind(raw.type_id)
+        return KINDS.get(kind.name, Artifact)(
+            id=raw.id,
+            kind=kind.name,
+            uri=raw.uri,
+            live=raw.state != mlmd.Artifact.DELETED,
+            made=raw.create_time_since_epoch,
+            tfx=artifact_utils.deserialize_artifact(kind, raw),
+        )
 
 
-def value(execution: Any, name: str) -> Any:
-    """An execution property; None where the execution has none of that name."""
-    for properties in (execution.custom_properties, execution.properties):
-        if name in properties:
-            kind = properties[name].WhichOneof("value")
-            return getattr(properties[name], kind) if kind else None
-    return None
-
-
-def when(element: Any) -> str:
-    """When an execution or artifact of the store was made, ISO 8601 in the machine's time zone."""
-    moment = datetime.datetime.fromtimestamp(element.create_time_since_epoch / 1000).astimezone()
-    return moment.isoformat(timespec="seconds")
+def when(element: Execution | Artifact) -> str:
+    """Return when an execution or artifact was recorded, ISO 8601 in the time zone of the machine."""
+    return datetime.datetime.fromtimestamp(element.made / 1000).astimezone().isoformat(timespec="seconds")
 
 
 def connection(home: Home) -> Any:
@@ -126,7 +384,20 @@ def connection(home: Home) -> Any:
 
 
 @contextlib.contextmanager
-def opened(home: Home) -> Iterator[tuple[Any, Graph]]:
-    """The metadata store of a home: TFX's handle for writing, and the graph for reading."""
-    with metadata.Metadata(connection(home)) as handle:
-        yield handle, Graph(handle.store)
+def opened(where: Home | Any) -> Iterator[Store]:
+    """Open the metadata store of a home, or that of a connection. Raises what ERRORS lists."""
+    with metadata.Metadata(connection(where) if isinstance(where, Home) else where) as handle:
+        yield Store(handle)
+
+
+def _execution(raw: Any) -> Execution:
+    properties = {}
+    for values in (raw.properties, raw.custom_properties):
+        for name, value in values.items():
+            kind = value.WhichOneof("value")
+            properties[name] = getattr(value, kind) if kind else None
+    return Execution(raw.id, State(raw.last_known_state), raw.create_time_since_epoch, properties)
+
+
+def _ascending(elements: Iterable[Any]) -> list[Any]:
+    return sorted(elements, key=lambda element: element.id)

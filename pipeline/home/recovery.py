@@ -12,12 +12,12 @@ import re
 import shutil
 import sqlite3
 import urllib.parse
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 from pipeline.config.errors import MetadataDamaged
 from pipeline.home import manifests, metadata
 from pipeline.home.layout import Home
+from pipeline.home.metadata import State, Store
 
 DAMAGED = "damaged"
 UNKNOWN = "unknown"
@@ -38,8 +38,7 @@ def put_in_order(home: Home, say: Callable[[str], None]) -> None:
     remove_leftovers(home)
     if not home.database.exists():
         return
-    with metadata.opened(home) as (handle, _):
-        store = handle.store
+    with metadata.opened(home) as store:
         if ended := end_executions(store, home):
             say(f"! the run before was cut off in {', '.join(ended)}, which is done again")
         for folder in set_unknown_aside(store, home):
@@ -79,28 +78,23 @@ def check_database(home: Home) -> None:
         raise _damaged(home, f"is damaged ({' '.join(verdict.split())})")
 
 
-def end_executions(store: Any, home: Home) -> list[str]:
+def end_executions(store: Store, home: Home) -> list[str]:
     """Mark every execution that is recorded as under way as failed and remove its files; the nodes' names."""
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-
     ended = []
-    for execution in [*_executions(store, "RUNNING"), *_executions(store, "NEW")]:
+    for execution in store.active_executions():
         for folder in home.outputs_of(execution.id):
             shutil.rmtree(folder)
-        execution.last_known_state = mlmd.Execution.FAILED
-        store.put_executions([execution])
-        contexts = store.get_contexts_by_execution(execution.id)
-        nodes = {context.type: context.name.partition(".")[2] for context in contexts}
-        ended.append(nodes.get("node", f"execution {execution.id}"))
+        store.mark_failed(execution.id)
+        ended.append(store.node(execution.id).name or f"execution {execution.id}")
     return ended
 
 
-def set_unknown_aside(store: Any, home: Home) -> list[pathlib.Path]:
+def set_unknown_aside(store: Store, home: Home) -> list[pathlib.Path]:
     """Rename outputs of executions that are newer than any in the store, as after going back to its copy.
 
     Their numbers will be given out again, and TFX would write among the files that are there.
     """
-    execution = _newest_execution(store)
+    execution = store.newest_execution()
     newest = execution.id if execution else 0
     found = [path for path in home.outputs() if int(path.name) > newest]
     for folder in found:
@@ -108,18 +102,16 @@ def set_unknown_aside(store: Any, home: Home) -> list[pathlib.Path]:
     return found
 
 
-def delete_damaged(store: Any) -> list[str]:
+def delete_damaged(store: Store) -> list[str]:
     """Record artifacts whose folder is gone or damaged as deleted, the damaged set aside; a line for each.
 
     The newest of their kind, which the next run is most likely to read, and after a failure all, are compared
     byte for byte, the others by names and sizes.
     """
-    from ml_metadata.proto import metadata_store_pb2 as mlmd
-
-    live = [artifact for artifact in _artifacts(store) if "://" not in artifact.uri]
+    live = [artifact for artifact in store.live_artifacts() if artifact.local]
     newest = {os.path.dirname(artifact.uri): artifact.id for artifact in live}  # ids ascend
-    last = _newest_execution(store)
-    suspicious = last is not None and last.last_known_state == mlmd.Execution.FAILED
+    last = store.newest_execution()
+    suspicious = last is not None and last.state is State.FAILED
     told = []
     for artifact in live:
         folder = pathlib.Path(artifact.uri)
@@ -131,8 +123,7 @@ def delete_damaged(store: Any) -> list[str]:
             told.append(f"{folder} is damaged ({wrong}), and now called {set_aside(folder, DAMAGED).name}")
         else:
             told.append(f"{folder} is gone")
-        artifact.state = mlmd.Artifact.DELETED
-        store.put_artifacts([artifact])
+        store.mark_deleted(artifact)
     return told
 
 
@@ -166,26 +157,3 @@ def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
 
 def _connected(database: pathlib.Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{urllib.parse.quote(str(database))}?mode=rw", uri=True)
-
-
-def _executions(store: Any, state: str) -> Sequence[Any]:
-    import ml_metadata
-
-    options = ml_metadata.ListOptions(filter_query=f"last_known_state = {state}")
-    return list(store.get_executions(list_options=options))
-
-
-def _newest_execution(store: Any) -> Any:
-    """The newest execution, or None."""
-    import ml_metadata
-
-    options = ml_metadata.ListOptions(limit=1, order_by=ml_metadata.OrderByField.ID, is_asc=False)
-    return next(iter(store.get_executions(list_options=options)), None)
-
-
-def _artifacts(store: Any) -> Sequence[Any]:
-    """Artifacts that are live, ids ascending."""
-    import ml_metadata
-
-    options = ml_metadata.ListOptions(filter_query="state = LIVE")
-    return sorted(store.get_artifacts(list_options=options), key=lambda artifact: artifact.id)

@@ -6,18 +6,14 @@ import os
 import pathlib
 from typing import Any
 
-from tfx import types
-from tfx.components.evaluator import constants as evaluator
-from tfx.components.pusher import executor as pusher
-from tfx.types import standard_artifacts
 from tfx.utils import path_utils
 
 from components.ingest.example_gen import SEPARATOR, WINDOW
 from components.reporting.results import data_statistics, overall_metrics, why_not
 from components.serving.versions import SOURCE, published, source
-from pipeline.home import metadata as graph
+from pipeline.home import metadata
 from pipeline.home.layout import Home
-from pipeline.home.metadata import Graph
+from pipeline.home.metadata import Artifact, Blessing, Execution, Push, Store, when
 from pipeline.registry.production import TYPES
 from schemas import TRAINING_RECORD
 
@@ -39,14 +35,19 @@ def find(model: str, home: str | None) -> Facts:
     """
     place = _home(model, home)
     uri = _artifact_uri(model, place)
-    with graph.opened(place) as (_, found):
-        artifact = found.at(uri, standard_artifacts.Model.TYPE_NAME)
+    with metadata.opened(place) as found:
+        artifact = found.at(uri, metadata.MODEL)
         if artifact is None:
             raise LineageError(f"the metadata of {place} knows no model at {uri}")
         trainer = found.maker(artifact)
         evaluation = _evaluation(found, artifact)
         return {
-            "model": {"id": artifact.id, "path": uri, "node": found.node(trainer).name, "home": str(place)},
+            "model": {
+                "id": artifact.id,
+                "path": uri,
+                "node": found.node(trainer.id).name,
+                "home": str(place),
+            },
             "data": data(found, trainer),
             "training": training(found, trainer),
             "metrics": metrics(found, evaluation),
@@ -56,56 +57,56 @@ def find(model: str, home: str | None) -> Facts:
         }
 
 
-def data(found: Graph, trainer: Any) -> Facts:
+def data(found: Store, trainer: Execution) -> Facts:
     """The images that the trainer's examples were made of."""
-    [transformed] = found.inputs(trainer)["examples"]
-    [raw] = found.inputs(found.maker(transformed))["examples"]
+    [transformed] = found.inputs(trainer.id)["examples"]
+    [raw] = found.inputs(found.maker(transformed).id)["examples"]
     example_gen = found.maker(raw)
-    window = raw.get_string_custom_property(WINDOW)
-    files = graph.value(example_gen, "input_fingerprint")
+    window = raw.text(WINDOW)
+    files = example_gen.properties.get("input_fingerprint")
     counts = {}
     for user in found.users(raw):
-        for statistics in found.outputs(user).get("statistics", []):
+        for statistics in found.outputs(user.id).get("statistics", []):
             if os.path.isdir(statistics.uri):
-                counts = {split["split"]: split["examples"] for split in data_statistics(statistics)}
+                counts = {split["split"]: split["examples"] for split in data_statistics(statistics.tfx)}
     facts = {
-        "folder": graph.value(example_gen, "input_base"),
+        "folder": example_gen.properties.get("input_base"),
         "spans": window.split(SEPARATOR) if window else [],
         "fingerprint": hashlib.sha256(str(files).encode()).hexdigest()[:16],
         "files": files,
         "images": counts,
-        "read": graph.when(example_gen),
-        "code": graph.value(example_gen, "code"),
+        "read": when(example_gen),
+        "code": example_gen.properties.get("code"),
     }
     if window:  # without spans these are TFX's placeholders
-        facts |= {name: graph.value(example_gen, name) for name in ("span", "version")}
+        facts |= {name: example_gen.properties.get(name) for name in ("span", "version")}
     return facts
 
 
-def training(found: Graph, trainer: Any) -> Facts:
+def training(found: Store, trainer: Execution) -> Facts:
     """How the model was made."""
-    asked = json.loads(graph.value(trainer, "custom_config"))
-    facts = {**asked["job"], "code": asked["code"], "trained": graph.when(trainer)}
-    for run in found.outputs(trainer).get("model_run", []):
+    asked = json.loads(trainer.properties["custom_config"])
+    facts = {**asked["job"], "code": asked["code"], "trained": when(trainer)}
+    for run in found.outputs(trainer.id).get("model_run", []):
         path = pathlib.Path(run.uri, TRAINING_RECORD)
         if path.exists():
             record = json.loads(path.read_text())
             facts |= {name: record[name] for name in ("steps", "examples", "parameters", "train_seconds")}
-    started = found.inputs(trainer).get("base_model", [])
+    started = found.inputs(trainer.id).get("base_model", [])
     return {**facts, "started_from": started[0].id if started else None}
 
 
-def metrics(found: Graph, evaluation: Any) -> Facts:
+def metrics(found: Store, evaluation: Execution | None) -> Facts:
     """The metrics over the whole test split, {value, lower, upper, unit} by name."""
-    for artifact in found.outputs(evaluation).get("evaluation", []) if evaluation else []:
+    for artifact in found.outputs(evaluation.id).get("evaluation", []) if evaluation else []:
         if os.path.isdir(artifact.uri):
             return dict(overall_metrics(artifact.uri))
     return {}
 
 
-def compared_with(found: Graph, evaluation: Any) -> Facts | None:
+def compared_with(found: Store, evaluation: Execution | None) -> Facts | None:
     """The model in production then, which this one had to beat; None where there was none."""
-    baselines = found.inputs(evaluation).get("baseline_model", []) if evaluation else []
+    baselines = found.inputs(evaluation.id).get("baseline_model", []) if evaluation else []
     return (
         {"id": baselines[0].id, "path": baselines[0].uri, "versions": _numbers(found, baselines[0])}
         if baselines
@@ -113,32 +114,31 @@ def compared_with(found: Graph, evaluation: Any) -> Facts | None:
     )
 
 
-def verdicts(found: Graph, model: types.Artifact) -> list[Facts]:
+def verdicts(found: Store, model: Artifact) -> list[Facts]:
     """Who blessed the model or refused it, oldest first: the gate, or somebody with a reason."""
-    told, variant = [], found.node(found.maker(model)).name.partition(".")[2]
+    told, variant = [], found.node(found.maker(model).id).variant
     for execution, kind in _about(found, model):
-        for blessing in found.outputs(execution).get("blessing", []):
-            blessed = blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+        for blessing in found.outputs(execution.id).get("blessing", []):
+            assert isinstance(blessing, Blessing)
             why = _decision(execution)
-            if kind == GATE and not blessed:
-                folders = [a.uri for a in found.outputs(execution)["evaluation"] if os.path.isdir(a.uri)]
+            if kind == GATE and not blessing.blessed:
+                folders = [a.uri for a in found.outputs(execution.id)["evaluation"] if os.path.isdir(a.uri)]
                 why = {"reason": why_not(folders[0], variant) if folders else ""}
-            told.append({"by": kind, "blessed": blessed, "when": graph.when(execution), **why})
+            told.append({"by": kind, "blessed": blessing.blessed, "when": when(execution), **why})
     return told
 
 
-def versions(found: Graph, model: types.Artifact) -> list[Facts]:
+def versions(found: Store, model: Artifact) -> list[Facts]:
     """The versions that are copies of the model, oldest first."""
-    told: dict[str, Facts] = {}
+    told: dict[int, Facts] = {}
     for execution, kind in _about(found, model):
-        for pushed in found.outputs(execution).get("pushed_model", []):
-            number = pushed.get_string_custom_property(pusher._PUSHED_VERSION_KEY)
-            folder = pushed.get_string_custom_property(pusher._PUSHED_DESTINATION_KEY)
-            if number and number not in told:
-                there = published(os.path.dirname(folder))
-                told[number] = {
-                    "version": int(number), "folder": folder, "pushed": graph.when(execution), "by": kind,
-                    "exists": int(number) in there, "current": there[-1:] == [int(number)],
+        for push in found.outputs(execution.id).get("pushed_model", []):
+            assert isinstance(push, Push)
+            if push.version is not None and push.version not in told:
+                there = published(os.path.dirname(push.destination))
+                told[push.version] = {
+                    "version": push.version, "folder": push.destination, "pushed": when(execution),
+                    "by": kind, "exists": push.version in there, "current": there[-1:] == [push.version],
                     **_decision(execution),
                 }  # fmt: skip
     return list(told.values())
@@ -171,42 +171,42 @@ def text(facts: Facts) -> str:
     return "\n".join(shown)
 
 
-def _about(found: Graph, model: types.Artifact) -> list[tuple[Any, str]]:
+def _about(found: Store, model: Artifact) -> list[tuple[Execution, str]]:
     """The executions that decided on the model or pushed it, with the kind of each, oldest first."""
     kinds = {name: kind for kind, name in TYPES.items()}
     told = []
     for execution in found.users(model):
-        if any(artifact.id == model.id for artifact in found.inputs(execution).get("model", [])):
-            node = found.node(execution).name
+        if any(artifact.id == model.id for artifact in found.inputs(execution.id).get("model", [])):
+            node = found.node(execution.id).name
             told.append((execution, next((k for name, k in kinds.items() if node.startswith(name)), GATE)))
     return _without_repeats(found, told)
 
 
-def _without_repeats(found: Graph, told: list[tuple[Any, str]]) -> list[tuple[Any, str]]:
+def _without_repeats(found: Store, told: list[tuple[Execution, str]]) -> list[tuple[Execution, str]]:
     """Without executions whose outputs came from the cache, that is from one before them."""
     kept, seen = [], set()
     for execution, kind in told:
-        given = frozenset(a.id for artifacts in found.outputs(execution).values() for a in artifacts)
+        given = frozenset(a.id for artifacts in found.outputs(execution.id).values() for a in artifacts)
         if given and given not in seen:
             kept.append((execution, kind))
             seen.add(given)
     return kept
 
 
-def _evaluation(found: Graph, model: types.Artifact) -> Any:
+def _evaluation(found: Store, model: Artifact) -> Execution | None:
     """The newest execution that evaluated the model; None where there is none."""
-    told = [execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution)]
+    told = [execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution.id)]
     return told[-1] if told else None
 
 
-def _numbers(found: Graph, model: types.Artifact) -> list[int]:
+def _numbers(found: Store, model: Artifact) -> list[int]:
     return [version["version"] for version in versions(found, model)]
 
 
-def _decision(execution: Any) -> Facts:
+def _decision(execution: Execution) -> Facts:
     """Who decided, and why, where that was somebody."""
-    user = graph.value(execution, "user")
-    return {"user": user, "reason": graph.value(execution, "reason") or ""} if user else {}
+    user = execution.properties.get("user")
+    return {"user": user, "reason": execution.properties.get("reason") or ""} if user else {}
 
 
 def _home(model: str, home: str | None) -> Home:

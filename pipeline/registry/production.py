@@ -13,30 +13,22 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx import types
 from tfx.components.evaluator import constants as evaluator
-from tfx.components.pusher import executor as pusher
-from tfx.dsl.compiler import constants
-from tfx.orchestration.portable import execution_publish_utils
-from tfx.orchestration.portable.mlmd import context_lib
-from tfx.types import standard_artifacts
 from tfx.utils import io_utils, path_utils
 
 from components.reporting import model_card
 from components.reporting.leaderboard import write_card
 from components.serving.pusher import push
 from components.serving.versions import SOURCE, by_variant, published, source
-from pipeline.home import journal, recovery
-from pipeline.home import metadata as graph
+from pipeline.home import journal, metadata, recovery
 from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive
-from pipeline.home.metadata import Graph
+from pipeline.home.metadata import Artifact, Store, when
 
 TYPES = {journal.PROMOTE: "latentline.Promote", journal.ROLLBACK: "latentline.Rollback"}
 """Names of the execution types, and of their folders under the pipeline root."""
-MODEL, BLESSING, PUSHED = "model", "blessing", "pushed_model"
-"""Keys of what these executions take and give."""
+BLESSING, PUSHED = "blessing", "pushed_model"
+"""Keys of what these executions give."""
 
 Say = Callable[[str], None]
 
@@ -62,7 +54,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
     check_known(home)
     with exclusive(home):
         recovery.put_in_order(home, say)
-        with graph.opened(home) as (handle, found):
+        with metadata.opened(home) as found:
             name, models = _trained(found, variant)
             model = _chosen(found, models, variant, number)
             base = str(home.versions(variant))
@@ -73,7 +65,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             _check_files(files, f"model {model.id} of {variant}")
             card = _card_of_report(found, model, variant)
             work = _Work(journal.PROMOTE, home, variant, name, model, reason)
-            change = work.do(handle, files, card)
+            change = work.do(found, files, card)
         recovery.keep_copy(home)
     return change
 
@@ -87,7 +79,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
     with exclusive(home):
         base, versions = _pushed(home, variant)
         recovery.put_in_order(home, say)
-        with graph.opened(home) as (handle, found):
+        with metadata.opened(home) as found:
             name, models = _trained(found, variant)
             target_version = _earlier(base, versions, variant) if to is None else to
             if target_version not in versions:
@@ -109,7 +101,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
             if not os.path.isdir(model.uri):
                 say(f"! {model.uri} is gone, so that the next candidate has nothing to be compared with")
             work = _Work(journal.ROLLBACK, home, variant, name, model, reason)
-            change = work.do(handle, files, _card_in(files))
+            change = work.do(found, files, _card_in(files))
         recovery.keep_copy(home)
     return change
 
@@ -121,16 +113,16 @@ class _Work(NamedTuple):
     home: Home
     variant: str
     pipeline: str
-    model: types.Artifact
+    model: Artifact
     reason: str
 
-    def do(self, handle: Any, files: str, card: dict[str, Any] | None) -> Change:
+    def do(self, store: Store, files: str, card: dict[str, Any] | None) -> Change:
         """Do it and write it down: in the journal, and in the metadata as an execution."""
         home, user = self.home, _user()
         entry = journal.begin(home, self.kind, user=user, reason=self.reason)
         started = time.perf_counter()
         try:
-            change = self._execute(handle, files, card, user)
+            change = self._execute(store, files, card, user)
             entry.variants[self.variant] = journal.Outcome(journal.PUSHED, version=change.version)
         except BaseException as error:
             journal.end(home, entry, time.perf_counter() - started, error)
@@ -138,66 +130,30 @@ class _Work(NamedTuple):
         journal.end(home, entry, time.perf_counter() - started, None)
         return change
 
-    def _execute(self, handle: Any, files: str, card: dict[str, Any] | None, user: str) -> Change:
-        contexts = self._contexts(handle)
+    def _execute(self, store: Store, files: str, card: dict[str, Any] | None, user: str) -> Change:
         base = str(self.home.versions(self.variant))
         before = (published(base) or [0])[-1]
-        facts = {"variant": self.variant, "user": user, "reason": self.reason, "replaced_version": before}
-        execution = execution_publish_utils.register_execution(
-            handle,
-            mlmd.ExecutionType(name=TYPES[self.kind]),
-            contexts,
-            input_artifacts={MODEL: [self.model]},
-            exec_properties=facts,
-        )
+        facts: dict[str, str | int] = {
+            "variant": self.variant,
+            "user": user,
+            "reason": self.reason,
+            "replaced_version": before,
+        }
+        decision = store.begin_decision(TYPES[self.kind], self.pipeline, self.variant, self.model, facts)
         try:
             version = push(files, base, source=self.model.uri, again=True)
             if card is not None:
                 _write_card(card, os.path.join(base, str(version)), version)
-            given = {
-                BLESSING: [self._blessing(execution.id)],
-                PUSHED: [self._pushed_model(execution.id, base, version)],
-            }
+            blessing = self.home.output(TYPES[self.kind], BLESSING, decision.execution)
+            io_utils.write_string_file(str(blessing / evaluator.BLESSED_FILE_NAME), "")
+            pushed = self.home.output(TYPES[self.kind], PUSHED, decision.execution)
+            io_utils.write_string_file(str(pushed / SOURCE), self.model.uri)
         except BaseException:
-            execution_publish_utils.publish_failed_execution(handle, contexts, execution.id)
+            store.fail_decision(decision)
             raise
-        execution_publish_utils.publish_succeeded_execution(handle, execution.id, contexts, given)
+        destination = os.path.join(base, str(version))
+        store.finish_decision(decision, self.model, str(blessing), str(pushed), destination, version)
         return Change(self.variant, version, before, self.model.uri)
-
-    def _contexts(self, handle: Any) -> list[Any]:
-        register = context_lib.register_context_if_not_exists
-        pipeline = register(handle, constants.PIPELINE_CONTEXT_TYPE_NAME, self.pipeline)
-        run = f"{self.kind}-{time.time_ns()}"
-        return [
-            pipeline,
-            register(handle, constants.PIPELINE_RUN_CONTEXT_TYPE_NAME, run, parent_contexts=[pipeline]),
-            register(
-                handle, constants.NODE_CONTEXT_TYPE_NAME, f"{self.pipeline}.{TYPES[self.kind]}.{self.variant}"
-            ),
-        ]
-
-    def _blessing(self, execution: int) -> types.Artifact:
-        """As TFX's Evaluator gives it."""
-        blessing = standard_artifacts.ModelBlessing()
-        blessing.uri = self._folder(BLESSING, execution)
-        io_utils.write_string_file(os.path.join(blessing.uri, evaluator.BLESSED_FILE_NAME), "")
-        blessing.set_string_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, self.model.uri)
-        blessing.set_int_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, self.model.id)
-        blessing.set_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY, evaluator.BLESSED_VALUE)
-        return blessing
-
-    def _pushed_model(self, execution: int, base: str, version: int) -> types.Artifact:
-        """As components.serving.pusher gives it, but for the copy of the model, which the version is."""
-        pushed = standard_artifacts.PushedModel()
-        pushed.uri = self._folder(PUSHED, execution)
-        io_utils.write_string_file(os.path.join(pushed.uri, SOURCE), self.model.uri)
-        pushed.set_int_custom_property(pusher._PUSHED_KEY, 1)  # TFX names these nowhere public
-        pushed.set_string_custom_property(pusher._PUSHED_DESTINATION_KEY, os.path.join(base, str(version)))
-        pushed.set_string_custom_property(pusher._PUSHED_VERSION_KEY, str(version))
-        return pushed
-
-    def _folder(self, key: str, execution: int) -> str:
-        return str(self.home.output(TYPES[self.kind], key, execution))
 
 
 def check_known(home: Home) -> None:
@@ -233,12 +189,12 @@ def _earlier(base: str, versions: list[int], variant: str) -> int:
     return stack[-2][1]
 
 
-def _trained(found: Graph, variant: str) -> tuple[str, list[types.Artifact]]:
+def _trained(found: Store, variant: str) -> tuple[str, list[Artifact]]:
     """The pipeline that trains the variant, and the models it trained, oldest first."""
     models = {
         name: trained
         for name in found.pipelines()
-        if (trained := found.of_node(name, f"Trainer.{variant}", standard_artifacts.Model.TYPE_NAME))
+        if (trained := found.of_node(name, f"Trainer.{variant}", metadata.MODEL))
     }
     if not models:
         raise ProductionError(f"no model of {variant} was ever trained in this home; see `latentline list`")
@@ -247,34 +203,21 @@ def _trained(found: Graph, variant: str) -> tuple[str, list[types.Artifact]]:
     return name, models[name]
 
 
-def _chosen(found: Graph, models: list[types.Artifact], variant: str, number: int | None) -> types.Artifact:
+def _chosen(found: Store, models: list[Artifact], variant: str, number: int | None) -> Artifact:
     wanted = models[-1].id if number is None else number
-    there = {model.id: model for model in models if model.mlmd_artifact.state != mlmd.Artifact.DELETED}
+    there = {model.id: model for model in models if model.live}
     if wanted in there:
         return there[wanted]
-    listed = ", ".join(f"{i} ({graph.when(found.maker(model))})" for i, model in there.items()) or "none"
+    listed = ", ".join(f"{i} ({when(found.maker(model))})" for i, model in there.items()) or "none"
     if any(model.id == wanted for model in models):
         raise ProductionError(f"the files of model {wanted} of {variant} are gone; there are {listed}")
     raise ProductionError(f"{variant} has no model {wanted}; there are {listed}")
 
 
-def blessings(found: Graph) -> list[types.Artifact]:
-    """The blessings that say yes, oldest first; each names its model."""
-    return [
-        blessing
-        for blessing in found.of_type(standard_artifacts.ModelBlessing.TYPE_NAME)
-        if blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY)
-        == evaluator.BLESSED_VALUE
-    ]
-
-
-def _recorded(found: Graph, models: list[types.Artifact]) -> int:
+def _recorded(found: Store, models: list[Artifact]) -> int:
     """The model that the newest blessing of the variant names; 0 for none."""
     mine = {model.id for model in models}
-    named = [
-        blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY)
-        for blessing in blessings(found)
-    ]
+    named = [blessing.model for blessing in found.blessings() if blessing.blessed and blessing.live]
     return next((number for number in reversed(named) if number in mine), 0)
 
 
@@ -288,10 +231,10 @@ def _card_in(folder: str) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _card_of_report(found: Graph, model: types.Artifact, variant: str) -> dict[str, Any] | None:
+def _card_of_report(found: Store, model: Artifact, variant: str) -> dict[str, Any] | None:
     """The card of a model that was not pushed: from the newest report on it."""
     for execution in reversed(found.users(model)):
-        for report in found.outputs(execution).get("report", []):
+        for report in found.outputs(execution.id).get("report", []):
             if card := _card_in(os.path.join(report.uri, CARDS, variant)):
                 return card
     return None

@@ -2,12 +2,6 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
-
-from tfx.components.evaluator import constants as evaluator
-from tfx.components.pusher import executor as pusher
-from tfx.orchestration import metadata
-from tfx.types import artifact_utils
 
 from components.ingest.example_gen import SEPARATOR, WINDOW
 from components.reporting.results import why_not
@@ -16,10 +10,10 @@ from pipeline.config.settings import Settings
 from pipeline.dag.partial import variant
 from pipeline.execution import diagnosis
 from pipeline.execution.local import LocalRunner
+from pipeline.home import metadata
 from pipeline.home.journal import CACHED, FAILED, LEFT_OUT, PUSHED, REFUSED, Entry, Outcome
 from pipeline.home.layout import Home
-from pipeline.home.metadata import connection
-from pipeline.runs.report import outputs_in
+from pipeline.home.metadata import Artifact, Blessing, Push
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +33,15 @@ def settle(
     if not runner.executions and not runner.failures:
         return
     try:
-        with metadata.Metadata(connection(Home.of(settings.home))) as handle:
-            types = {kind.id: kind for kind in handle.store.get_artifact_types()}
+        with metadata.opened(Home.of(settings.home)) as store:
             outputs = {
-                name: {
-                    key: artifact_utils.deserialize_artifact(types[artifact.type_id], artifact)
-                    for key, artifact in outputs_in(handle.store, execution).items()
-                }
+                name: {key: given[0] for key, given in store.outputs(execution).items()}
                 for name, execution in runner.executions.items()
                 if execution
             }
         entry.spans = spans(outputs.get("IdxExampleGen", {}))
         if found := outputs.get("DriftValidator", {}).get("anomalies"):
-            entry.drift = drift.descriptions(found)
+            entry.drift = drift.descriptions(found.uri)
         for name in settings.variants:
             entry.variants[name] = outcome(name, outputs, runner.failures, before.get(name, ()))
     except Exception as error:
@@ -59,30 +49,32 @@ def settle(
         say(f"! what came of each variant cannot be found out: {diagnosis.explain(error, settings.home)}")
 
 
-def spans(outputs: Mapping[str, Any]) -> list[str]:
+def spans(outputs: Mapping[str, Artifact]) -> list[str]:
     """The folders of the data's spans, newest first, by IdxExampleGen's outputs; empty without spans."""
     examples = outputs.get("examples")
-    window = examples.get_string_custom_property(WINDOW) if examples else ""
+    window = examples.text(WINDOW) if examples else ""
     return window.split(SEPARATOR) if window else []
 
 
 def outcome(
-    name: str, outputs: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str], before: Collection[int]
+    name: str,
+    outputs: Mapping[str, Mapping[str, Artifact]],
+    failures: Mapping[str, str],
+    before: Collection[int],
 ) -> Outcome:
     """What came of the variant `name`. outputs: of each node, by key; before: versions there were."""
     push = outputs.get(f"Pusher.{name}", {}).get("pushed_model")
-    if push is None:
+    if not isinstance(push, Push):
         mine = [message for node, message in failures.items() if variant(node) == name and message]
         shared = [message for node, message in failures.items() if not variant(node) and message]
         if mine:
             return Outcome(FAILED, why=mine[0])
         return Outcome(LEFT_OUT, why=shared[0] if shared else "the run ended before")
-    version = push.get_string_custom_property(pusher._PUSHED_VERSION_KEY)  # TFX names it nowhere public
-    if version:
-        return Outcome(CACHED if int(version) in before else PUSHED, version=int(version))
+    if push.version is not None:
+        return Outcome(CACHED if push.version in before else PUSHED, version=push.version)
     evaluated = outputs.get(f"Evaluator.{name}", {})
     blessing = evaluated.get("blessing")
-    if blessing and blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY):
+    if isinstance(blessing, Blessing) and blessing.blessed:
         return Outcome(REFUSED, why="its model was blessed, but not pushed")
     return Outcome(
         REFUSED, why=why_not(evaluated["evaluation"].uri, name) if "evaluation" in evaluated else ""

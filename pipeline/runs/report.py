@@ -8,13 +8,12 @@ from typing import Any, NamedTuple
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from tfx.orchestration import metadata
 
 from components.reporting.display import count, gain, interval, seconds
 from components.reporting.leaderboard import FILE, SAME
 from components.reporting.report_page import SIGNS
+from pipeline.home import metadata
 from pipeline.home.layout import Home
-from pipeline.home.metadata import connection
 
 SHORT = {SAME: "noise"}
 """How the terminal says what the page has room for."""
@@ -39,26 +38,14 @@ COLUMNS = (
 
 def publish(home: Home, execution: int) -> str:
     """Put the report of the Leaderboard execution under `<home>/report`; the leaderboard as a table."""
-    source = outputs(home, execution)["report"].uri
+    with metadata.opened(home) as store:
+        [made] = store.outputs(execution)["report"]
     target, staging = home.report, home.report_staging
     shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(source, staging)
+    shutil.copytree(made.uri, staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
     return table(json.loads((target / FILE).read_text()))
-
-
-def outputs(home: Home, execution: int) -> dict[str, Any]:
-    """The artifacts that the execution put out or, where it was cached, its original did; by output key."""
-    with metadata.Metadata(connection(home)) as handle:
-        return outputs_in(handle.store, execution)
-
-
-def outputs_in(store: Any, execution: int) -> dict[str, Any]:
-    """The same, from a metadata store that is open."""
-    events = store.get_events_by_execution_ids([execution])
-    keys = {event.artifact_id: event.path.steps[0].key for event in events if event.type == event.OUTPUT}
-    return {keys[artifact.id]: artifact for artifact in store.get_artifacts_by_id(list(keys))}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

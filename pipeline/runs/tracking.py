@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 from components.reporting.leaderboard import FILE
 from pipeline.config.settings import Settings
 from pipeline.dag.fingerprint import trainer_code
+from pipeline.home import metadata
 from pipeline.home.layout import Home
-from pipeline.runs import report
 from schemas import TRAINING_RECORD
 from trainer import variants
 from trainer.recipe import Budget
@@ -90,16 +90,17 @@ def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Resul
     for row in json.loads((home.report / FILE).read_text()):
         if "failed" in row:
             continue
-        trained = report.outputs(home, executions[f"Trainer.{row['variant']}"])["model_run"]
-        evaluated = report.outputs(home, executions[f"Evaluator.{row['variant']}"])["evaluation"]
+        with metadata.opened(home) as store:
+            [trained] = store.outputs(executions[f"Trainer.{row['variant']}"])["model_run"]
+            [evaluated] = store.outputs(executions[f"Evaluator.{row['variant']}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
-        told = f"{evaluated.uri} {evaluated.create_time_since_epoch}"
+        told = f"{evaluated.uri} {evaluated.made}"
         yield Result(
             row,
             json.loads(pathlib.Path(trained.uri, TRAINING_RECORD).read_text()),
             hashlib.sha256(told.encode()).hexdigest()[:32],
-            trained.create_time_since_epoch - round(1000 * row["train_seconds"]),
-            evaluated.create_time_since_epoch,
+            trained.made - round(1000 * row["train_seconds"]),
+            evaluated.made,
         )
 
 

@@ -15,9 +15,9 @@ from components.validation.drift import descriptions
 from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
 from pipeline.execution.local import LocalRunner
+from pipeline.home import metadata
 from pipeline.home.layout import Home
 from pipeline.pipeline import create_pipeline
-from pipeline.runs.report import outputs
 from schemas import IMAGE, TRAIN_SPLIT
 
 DATA_SIDE = (
@@ -63,7 +63,9 @@ class Nights:
     def found(self) -> list[str]:
         """What the validator of the last run says."""
         execution = self.runner.executions["DriftValidator"]
-        return descriptions(outputs(Home(self.home), execution)["anomalies"].uri)
+        with metadata.opened(Home(self.home)) as store:
+            [anomalies] = store.outputs(execution)["anomalies"]
+        return descriptions(anomalies.uri)
 
 
 @pytest.fixture

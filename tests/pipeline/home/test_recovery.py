@@ -29,12 +29,13 @@ def execution(place: Home, node: str, state: int) -> int:
     """A new execution of `node` in that state; its id."""
     with store(place) as found:
         kind = found.put_execution_type(mlmd.ExecutionType(name=node))
-        context_kind = found.put_context_type(mlmd.ContextType(name="node"))
-        name = f"latentline.{node}"
-        known = found.get_context_by_type_and_name("node", name)
-        context = known or mlmd.Context(type_id=context_kind, name=name)
+        contexts = []
+        for of, name in (("pipeline", "latentline"), ("node", f"latentline.{node}")):
+            number = found.put_context_type(mlmd.ContextType(name=of))
+            known = found.get_context_by_type_and_name(of, name)
+            contexts.append(known or mlmd.Context(type_id=number, name=name))
         made = mlmd.Execution(type_id=kind, last_known_state=state)
-        return found.put_execution(made, [], [context])[0]
+        return int(found.put_execution(made, [], contexts)[0])
 
 
 def artifact(place: Home, node: str, number: int, content: bytes = b"content") -> pathlib.Path:
