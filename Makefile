@@ -56,7 +56,7 @@ fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the argumen
 	  wait $$! || failed=1; exit $$failed
 
 # PAGE=docs/GATE.md writes the tables and plots there.
-simulate-gate: $(READY) ## the gate over simulated years of nights, against what it promises (10 min)
+simulate-gate: $(READY) ## the gate over simulated years of nights, against what it promises
 	@$(BIN)/python -m benchmarks.gate_simulation $(if $(PAGE),--page $(PAGE))
 
 lint: $(READY) ## ruff (format, lint) and mypy
