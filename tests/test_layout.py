@@ -11,7 +11,6 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = {
     "schemas": [{"schemas"}],
     "components": [
-        {"components.gate"},
         {"components.ingest", "components.evaluation", "components.serving"},
         {"components.validation"},
         {"components.reporting"},

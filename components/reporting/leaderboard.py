@@ -1,6 +1,7 @@
-"""Leaderboard: one row a variant, from what its trainer, evaluator and pusher left behind; and the report."""
+"""Write the report of a run: a leaderboard with one row per variant, the page, pictures and model cards."""
 
 import csv
+import dataclasses
 import datetime
 import io
 import json
@@ -23,47 +24,46 @@ from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import UNITS
 from components.reporting import display, figures, gallery, model_card, report_page
 from components.reporting.display import count, interval, seconds
-from components.reporting.results import OVERALL, data_statistics, production_gain, sliced_metrics, why_not
+from components.reporting.results import (
+    OVERALL,
+    data_statistics,
+    floor,
+    production_gain,
+    sliced_metrics,
+    why_not,
+)
 from components.serving import pushed, versions
 from components.validation import anomaly_gate as gate
 from components.validation.drift import descriptions
 from schemas import TRAINING_RECORD
+from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
 FILE = "leaderboard.json"
 TABLE, SHEET = "leaderboard.md", "leaderboard.csv"
 PAGE = "index.html"
 
-TRAINED = (
-    "variant", "family", "dataset", "protocol", "profile", "seed", "steps", "batch_size", "parameters",
-    "examples", "importance_samples", "train_seconds", "step_seconds", "images_per_second",
-)  # fmt: skip
-"""Fields of a row that the training record gives."""
-TOLD = ("summary", "config", "recipe", "warm_start")
-"""Fields of a row that the training record may give."""
-
-BETTER, WORSE, SAME = "better", "worse", "within noise"
 RUNS = "runs"
 """Custom property of a Report: the ids of the training runs that it is about."""
 
 
 class Report(types.Artifact):
-    """What people look at after a run: index.html, and the leaderboard as JSON, CSV and Markdown."""
+    """The report of a run: index.html, the leaderboard in three formats, pictures and model cards."""
 
     TYPE_NAME = "LatentlineReport"
 
 
 class LatestOtherReport(ResolverStrategy):
-    """The newest report on other training runs than these.
+    """Find the newest report on other training runs than these.
 
-    Inputs: `runs`, `report`; the resolved `report` is empty where there is none. Reports on none but these
-    training runs are passed over, so that a second identical run finds the same report and is cached, and one
-    that mends what failed is compared with the run before the failure.
+    Inputs: `runs`, `report`; the resolved `report` is empty if there is none. Reports on these training runs
+    alone are skipped, so that a second identical run finds the same report and is cached, and a run that
+    fixes a failure is compared with the run before the failure.
     """
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Called by TFX; see the class."""
+        """Resolve the inputs; TFX calls this."""
         mine = {"", *identity(input_dict[RUNS]).split(",")}
         others = [
             report
@@ -73,7 +73,7 @@ class LatestOtherReport(ResolverStrategy):
         return {**input_dict, "report": sorted(others, key=lambda report: report.id)[-1:]}
 
 
-class Line(NamedTuple):
+class Artifacts(NamedTuple):
     """The artifacts of one variant."""
 
     run: Any
@@ -85,7 +85,7 @@ class Line(NamedTuple):
 
 
 def identity(runs: Iterable[types.Artifact]) -> str:
-    """The ids of training runs, as a Report carries them."""
+    """Return the ids of training runs as a Report carries them."""
     return ",".join(str(run.id) for run in sorted(runs, key=lambda run: run.id))
 
 
@@ -106,32 +106,35 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
-    """Inputs: of the variants, one artifact each in the same order; of the data; an earlier report; of drift.
+    """Write the report of a run.
 
-    `templates` is report_page.version(), which makes TFX's cache notice that the page looks different.
+    Inputs: one artifact per variant, in the same order; those of the data; an earlier report; drift.
+    `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
-    `failed` is JSON, variant -> why there is nothing of it among the inputs.
-    Output: `report`, a page, the leaderboard in three formats, pictures and model cards. A model card also
-    goes beside each pushed SavedModel, renamed into place.
+    `failed` is JSON, variant -> why its artifacts are not among the inputs.
+    Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
     before, before_uri = earlier_rows(previous)
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     sections = []
-    for artifacts in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
-        line = Line(*artifacts)
-        slices = sliced_metrics(line.evaluation.uri)
-        entry = row(line, slices.pop(OVERALL, {}))
-        entry |= {"span": statistics.span or None, "drift": drifted}
-        entry["comparison"] = comparison(entry, before)
-        entry["gain"] = against_production(line, os.path.join(serving, entry["variant"]))
-        sections.append(section(line, entry, slices, data, report.uri))
-    rows = [section["row"] for section in sections]
-    missing = [failed_row(variant, why) for variant, why in json.loads(failed).items()]
+    rows = []
+    for each in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
+        artifacts = Artifacts(*each)
+        slices = sliced_metrics(artifacts.evaluation.uri)
+        entry = row(artifacts, slices.pop(OVERALL, {}), serving)
+        entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
+        entry = compared(entry, before)
+        rows.append(entry)
+        sections.append(section(artifacts, entry, slices, data, report.uri))
+    missing = [
+        Row(variant, Status.FAILED, why_not=why, not_compared="it failed")
+        for variant, why in json.loads(failed).items()
+    ]
     page = {
         "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "sections": sections,
-        "failed": missing,
+        "failed": [entry.to_json() for entry in missing],
         "metrics": metric_names(rows),
         "units": UNITS,
         "data": data,
@@ -142,7 +145,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     }
     report.set_string_custom_property(RUNS, identity(runs))
     for name, text in (
-        (FILE, json.dumps([*rows, *missing], indent=1)),
+        (FILE, json.dumps([entry.to_json() for entry in (*rows, *missing)], indent=1)),
         (SHEET, comma_separated([*rows, *missing])),
         (TABLE, markdown([*rows, *missing])),
         (PAGE, report_page.render(page, report.uri)),
@@ -150,112 +153,127 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         write_text(os.path.join(report.uri, name), text)
 
 
-def row(line: Line, metrics: dict[str, Any]) -> dict[str, Any]:
-    """One variant's row; metrics as {value, lower, upper, unit}, ends of the 95 % confidence interval."""
-    record = json.loads(read_text(os.path.join(line.run.uri, TRAINING_RECORD)))
-    blessed = line.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-    version = pushed.version(line.push)
-    return {
-        **{field: record[field] for field in TRAINED},
-        **{field: record[field] for field in TOLD if field in record},
-        "metrics": metrics,
-        "blessed": blessed,
-        "why_not": "" if blessed else why_not(line.evaluation.uri, record["variant"]),
-        "pushed_version": version,
-    }
+def row(artifacts: Artifacts, metrics: Mapping[str, Mapping[str, Any]], serving: str) -> Row:
+    """Build the row of a variant from its artifacts.
+
+    metrics: over the whole test split. serving: the folder that models are pushed to.
+    """
+    record = json.loads(read_text(os.path.join(artifacts.run.uri, TRAINING_RECORD)))
+    names = [field.name for field in dataclasses.fields(Training)]
+    training = Training(**{name: record[name] for name in names if name in record})
+    blessed = artifacts.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+    version = pushed.version(artifacts.push)
+    status = (Status.PUSHED if version else Status.BLESSED) if blessed else Status.REFUSED
+    return Row(
+        variant=record["variant"],
+        status=status,
+        training=training,
+        metrics={name: Metric(**metric) for name, metric in metrics.items()},
+        why_not="" if blessed else why_not(artifacts.evaluation.uri, record["variant"]),
+        pushed_version=version,
+        gain=against_production(artifacts, os.path.join(serving, record["variant"])),
+        floor=floor(artifacts.evaluation.uri),
+    )
 
 
 def section(
-    line: Line, row: dict[str, Any], slices: dict[str, Any], data: list[dict[str, Any]], report: str
+    artifacts: Artifacts, row: Row, slices: dict[str, Any], data: list[dict[str, Any]], report: str
 ) -> dict[str, Any]:
-    """What the page shows of one variant; its pictures and model card are put into the folder `report`.
+    """Build what the page shows of one variant; write its pictures and model card into the folder `report`.
 
-    row: of the leaderboard. slices: metrics by label. The card goes beside a pushed model, too.
+    slices: metrics by label. A pushed model gets the card as well.
     """
-    card = model_card.card(row, slices, data, source=line.model.uri)
-    shown = copy_pictures(line.gallery.uri, report, row["variant"])
-    add_bars(shown, report, row["variant"], slices)
-    write_card(card, os.path.join(report, "cards", row["variant"]))
-    links = {"SavedModel": line.model.uri, "training run": line.run.uri, "evaluation": line.evaluation.uri}
-    destination = pushed.destination(line.push)
+    card = model_card.card(row, slices, data, source=artifacts.model.uri)
+    shown = copy_pictures(artifacts.gallery.uri, report, row.variant)
+    add_bars(shown, report, row.variant, slices)
+    write_card(card, os.path.join(report, "cards", row.variant))
+    links = {
+        "SavedModel": artifacts.model.uri,
+        "training run": artifacts.run.uri,
+        "evaluation": artifacts.evaluation.uri,
+    }
+    destination = pushed.destination(artifacts.push)
     if destination:
         links["pushed to"] = destination
         if fileio.exists(destination):
             write_card(card, destination)
-    return {"row": row, "gallery": shown, "by_label": slices, "card": card, "links": links}
+    return {"row": row.to_json(), "gallery": shown, "by_label": slices, "card": card, "links": links}
 
 
-def against_production(line: Line, folder: str) -> dict[str, Any] | None:
-    """What the model gains over the one in production when it was judged; None where there was none.
+def against_production(artifacts: Artifacts, folder: str) -> Gain | None:
+    """Return the gain over the model that was in production when the gate decided; None without one.
 
-    {metric, value, lower, upper, unit, model, version}: the paired difference with its 95 % interval; the
-    baseline's artifact, and its newest version in `folder`, None where it is no longer there.
+    folder: where versions of the variant are pushed, for the version of the baseline.
     """
-    gain = production_gain(line.evaluation.uri)
+    gain = production_gain(artifacts.evaluation.uri)
     if gain is None:
         return None
-    model = line.blessing.get_string_custom_property(evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY)
+    key = evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY
+    model = artifacts.blessing.get_string_custom_property(key)
     known = [number for number in versions.published(folder) if versions.source(folder, number) == model]
-    return {**gain, "model": model, "version": known[-1] if known else None}
+    return Gain(**gain, model=model, version=known[-1] if known else None)
 
 
-def failed_row(variant: str, why: str) -> dict[str, Any]:
-    """The row of a variant that failed: it has `failed`, and nothing was measured."""
-    return {
-        **dict.fromkeys(TRAINED),
-        "variant": variant,
-        "metrics": {},
-        "blessed": False,
-        "why_not": why,
-        "pushed_version": None,
-        "comparison": {"why_not": "it failed"},
-        "failed": why,
-    }
+def compared(row: Row, before: Iterable[Row]) -> Row:
+    """Return the row with the change since the same variant's row in `before`, or why there is none.
 
-
-def comparison(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """How the headline metric moved since the same variant's row in `before`.
-
-    {metric, before, change, margin, verdict} where the rows can be compared; else {why_not}. The margin is
-    half the 95 % interval of the change as if both were measured on separate images, which on the same test
-    images is more than it is: a verdict other than "within noise" is on the safe side.
+    The margin is half the 95 % interval of the change as if both were measured on separate images. On the
+    same test images that is too wide, so a verdict other than "within noise" is conservative.
     """
-    earlier = next((other for other in before if other["variant"] == row["variant"]), None)
-    if earlier is None:
-        return {"why_not": "no earlier run of this variant to compare with"}
-    for field in ("dataset", "protocol", "span"):
-        if earlier.get(field) != row.get(field):
-            return {"why_not": f"the earlier run had another {field}, {earlier.get(field) or 'none'}"}
-    name = HEADLINE["generative" if row["family"] == "both" else row["family"]]
-    if name not in row["metrics"] or name not in earlier["metrics"]:
-        return {"why_not": f"{name} was not measured in both runs"}
-    now, then = row["metrics"][name], earlier["metrics"][name]
-    change = now["value"] - then["value"]
-    if math.isnan(change):
-        return {"why_not": f"{name} is not a number in one of the runs"}
-    margin = math.hypot(*((m["upper"] - m["lower"]) / 2 for m in (now, then)))
-    return {
-        "metric": name,
-        "before": then["value"],
-        "before_profile": earlier["profile"],
-        "before_steps": earlier["steps"],
-        "change": change,
-        "margin": margin,
-        "verdict": SAME if abs(change) <= margin else BETTER if change > 0 else WORSE,
-    }
+    found = change(row, before)
+    if isinstance(found, Change):
+        return dataclasses.replace(row, change=found)
+    return dataclasses.replace(row, not_compared=found)
 
 
-def earlier_rows(previous: Any) -> tuple[list[dict[str, Any]], str]:
-    """The leaderboard of the earlier report, if one was found, without what failed; and where it lies."""
+def change(row: Row, before: Iterable[Row]) -> Change | str:
+    """Return the change of the headline metric, or the reason why the rows cannot be compared."""
+    earlier = next((other for other in before if other.variant == row.variant), None)
+    if earlier is None or earlier.training is None or row.training is None:
+        return "no earlier run of this variant to compare with"
+    for field, now, then in (
+        ("dataset", row.training.dataset, earlier.training.dataset),
+        ("protocol", row.training.protocol, earlier.training.protocol),
+        ("span", row.span, earlier.span),
+    ):
+        if now != then:
+            return f"the earlier run had another {field}, {then or 'none'}"
+    name = headline(row.training.family)
+    if name not in row.metrics or name not in earlier.metrics:
+        return f"{name} was not measured in both runs"
+    after, past = row.metrics[name], earlier.metrics[name]
+    difference = after.value - past.value
+    if math.isnan(difference):
+        return f"{name} is not a number in one of the runs"
+    margin = math.hypot(after.half, past.half)
+    verdict = Verdict.BETTER if difference > 0 else Verdict.WORSE
+    return Change(
+        metric=name,
+        before=past.value,
+        before_profile=earlier.training.profile,
+        before_steps=earlier.training.steps,
+        change=difference,
+        margin=margin,
+        verdict=Verdict.SAME if abs(difference) <= margin else verdict,
+    )
+
+
+def headline(family: str) -> str:
+    """Return the metric that gate and ranking use for a family."""
+    return HEADLINE["generative" if family == "both" else family]
+
+
+def earlier_rows(previous: Any) -> tuple[list[Row], str]:
+    """Return the rows of an earlier report, without failed ones, and its folder; nothing if it is gone."""
     [report] = previous or [None]
     if report is None or not fileio.exists(os.path.join(report.uri, FILE)):
         return [], ""
-    rows = json.loads(read_text(os.path.join(report.uri, FILE)))
-    return [row for row in rows if "failed" not in row], report.uri
+    rows = [Row.from_json(values) for values in json.loads(read_text(os.path.join(report.uri, FILE)))]
+    return [row for row in rows if row.status is not Status.FAILED], report.uri
 
 
 def found_anomalies(anomalies: Any) -> str:
-    """What ExampleValidator had against the data; empty for nothing, without which a run goes no further."""
+    """Return the anomalies that ExampleValidator found, as a sentence; empty if there are none."""
     try:
         gate.check(anomalies)
     except gate.DataAnomaly as error:
@@ -264,7 +282,7 @@ def found_anomalies(anomalies: Any) -> str:
 
 
 def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
-    """The gallery's index, its pictures copied into the report; files are relative to the report."""
+    """Copy a gallery's pictures into the report; return its index, with files relative to the report."""
     index = json.loads(read_text(os.path.join(source, gallery.INDEX)))
     if index["variant"] != variant:
         raise ValueError(f"the gallery at {source} shows {index['variant']}; expected {variant}'s")
@@ -279,7 +297,7 @@ def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
 
 
 def add_bars(shown: dict[str, Any], report: str, variant: str, slices: Mapping[str, Any]) -> None:
-    """Add the picture of distortion and rate by label, where the model has them, to the pictures shown."""
+    """Draw distortion and rate by label, if the model has them, and add the picture to those shown."""
     wanted = ("elbo", "distortion", "rate")
     if not slices or any(
         name not in metrics or not math.isfinite(metrics[name]["value"])
@@ -298,65 +316,78 @@ def add_bars(shown: dict[str, Any], report: str, variant: str, slices: Mapping[s
     shown["pictures"].append({"file": place, "title": "ELBO by label", "caption": caption})
 
 
-def metric_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Every metric that some row has: those that models are judged by, then as metrics are declared."""
-    names = dict.fromkeys([*HEADLINE.values(), *UNITS])
-    return [name for name in names if any(name in row["metrics"] for row in rows)]
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Return every metric that some row has: headline metrics first, then as metrics are declared."""
+    measured = {name for row in rows for name in row.metrics}
+    return [name for name in dict.fromkeys([*HEADLINE.values(), *UNITS]) if name in measured]
 
 
-def comma_separated(rows: list[dict[str, Any]]) -> str:
-    """The leaderboard as CSV: a metric takes three columns, its value and the ends of its interval."""
-    metrics = metric_names(rows)
+PLAIN = (
+    "variant", "family", "dataset", "protocol", "profile", "seed", "steps", "batch_size", "parameters",
+    "examples", "importance_samples", "train_seconds", "step_seconds", "images_per_second", "status",
+    "blessed", "why_not", "pushed_version",
+)  # fmt: skip
+"""Columns of the CSV that hold one value each."""
+
+
+def comma_separated(rows: Iterable[Row]) -> str:
+    """Return the leaderboard as CSV; a metric takes three columns, its value and the ends of its interval."""
+    rows = list(rows)
+    differences = ("value", "lower", "upper", "version")
+    ends = [(name, end) for name in metric_names(rows) for end in ("value", "lower", "upper")]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    plain = [*TRAINED, "blessed", "why_not", "pushed_version"]
-    differences = ("value", "lower", "upper", "version")
-    ends = [(name, end) for name in metrics for end in ("value", "lower", "upper")]
     writer.writerow(
         [
-            *plain,
+            *PLAIN,
             *("gain" if part == "value" else f"gain_{part}" for part in differences),
             *(name if end == "value" else f"{name}_{end}" for name, end in ends),
         ]
     )
     for row in rows:
-        measured = (row["metrics"].get(name, {}).get(end, "") for name, end in ends)
-        gain = row.get("gain") or {}
+        values = row.to_json()
+        measured = (values["metrics"].get(name, {}).get(end, "") for name, end in ends)
+        gain = values["gain"] or {}
         writer.writerow(
-            [*(row[field] for field in plain), *(gain.get(part, "") for part in differences), *measured]
+            [*(values[field] for field in PLAIN), *(gain.get(part, "") for part in differences), *measured]
         )
     return text.getvalue()
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The leaderboard as a Markdown table, metrics with half their 95 % interval."""
+def markdown(rows: Iterable[Row]) -> str:
+    """Return the leaderboard as a Markdown table; metrics have half their 95 % interval."""
+    rows = list(rows)
     metrics = metric_names(rows)
     units = [f"{name}<br>{UNITS[name]}" for name in metrics]
-    compared = any(row.get("gain") for row in rows)
+    gains = any(row.gain for row in rows)
     header = [
         "variant", "dataset", "protocol", "profile", "steps", "training", "parameters", *units,
-        *(["against production"] if compared else []), "blessed",
+        *(["against production"] if gains else []), "blessed",
     ]  # fmt: skip
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in rows:
-        if "failed" in row:
-            cells = [row["variant"], *[""] * (len(header) - 2), row["failed"] or "failed"]
+        if row.training is None:
+            cells = [row.variant, *[""] * (len(header) - 2), row.why_not or "failed"]
         else:
+            training = row.training
             cells = [
-                *(row[field] for field in ("variant", "dataset", "protocol", "profile")),
-                f"{row['steps']:,}",
-                seconds(row["train_seconds"]),
-                count(row["parameters"]),
-                *(interval(row["metrics"][name]) if name in row["metrics"] else "" for name in metrics),
-                *([display.against(row["gain"]) if row.get("gain") else ""] if compared else []),
-                "yes" if row["blessed"] else f"no: {row['why_not']}",
+                row.variant,
+                training.dataset,
+                training.protocol,
+                training.profile,
+                f"{training.steps:,}",
+                seconds(training.train_seconds),
+                count(training.parameters),
+                *(interval(row.metrics[name]) if name in row.metrics else "" for name in metrics),
+                *([display.against(row.gain) if row.gain else ""] if gains else []),
+                "yes" if row.blessed else f"no: {row.why_not}",
             ]
         lines.append(f"| {' | '.join(model_card.cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def write_card(card: Mapping[str, Any], folder: str) -> None:
-    """Write the model card as JSON and Markdown into `folder`; each appears whole or not at all."""
+    """Write the model card as JSON and Markdown into `folder`; each file appears whole or not at all."""
     fileio.makedirs(folder)
     for name, text in (
         (model_card.CARD, json.dumps(card, indent=1)),
@@ -368,7 +399,7 @@ def write_card(card: Mapping[str, Any], folder: str) -> None:
 
 
 def read_text(path: str) -> str:
-    """The text of a file, local or remote."""
+    """Read a text file, local or remote."""
     with fileio.open(path) as file:
         return str(file.read())
 

@@ -1,4 +1,4 @@
-"""The model card: what a pushed model is, what it was trained on, how good it is, and where it ends."""
+"""Write model cards: what a model is, what it was trained on, what it reaches, and where its limits are."""
 
 import html
 import json
@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from components.reporting.display import interval
+from schemas.records import Metric, Row, Training
 
 CARD = "model_card.json"
 TEXT = "model_card.md"
-"""Files beside a pushed SavedModel: the card as data, and for people."""
+"""Files beside a pushed SavedModel: the card as JSON and as Markdown."""
 
 MEASURED = {
     "generative": "how well the model explains images (bounds on log p(x)) and rebuilds them",
@@ -19,61 +20,64 @@ MEASURED = {
 
 
 def card(
-    row: Mapping[str, Any],
+    row: Row,
     slices: Mapping[str, Mapping[str, Any]],
     data: list[dict[str, Any]],
     source: str,
 ) -> dict[str, Any]:
-    """The card of one variant.
+    """Return the card of one variant.
 
-    row: of the leaderboard. slices: label -> metrics. data: the splits' statistics. source: the folder of the
-    model artifact.
+    row: of the leaderboard, of a variant that did not fail. slices: label -> metrics. data: the splits'
+    statistics. source: the folder of the model artifact.
     """
     keep = ("protocol", "profile", "seed", "steps", "batch_size", "train_seconds", "config", "recipe")
+    training = row.trained
     return {
         "model": {
-            "variant": row["variant"],
-            "summary": row.get("summary", ""),
-            "family": row["family"],
-            "parameters": row["parameters"],
-            "version": row["pushed_version"],
+            "variant": row.variant,
+            "summary": training.summary,
+            "family": training.family,
+            "parameters": training.parameters,
+            "version": row.pushed_version,
             "source": source,
         },
         "data": {
-            "dataset": row["dataset"],
+            "dataset": training.dataset,
             "splits": {split["split"]: split["examples"] for split in data},
         },
-        "training": {name: row[name] for name in keep if name in row},
-        "blessed": row["blessed"],
-        "metrics": row["metrics"],
+        "training": {name: getattr(training, name) for name in keep},
+        "blessed": row.blessed,
+        "metrics": row.to_json()["metrics"],
         "metrics_by_label": slices,
-        "limits": limits(row),
+        "limits": limits(training),
     }
 
 
-def limits(row: Mapping[str, Any]) -> list[str]:
-    """What the figures do not say, as sentences."""
+def limits(training: Training) -> list[str]:
+    """Return what the figures do not say, as sentences."""
     found = [
-        f"Measured on the test split of {row['dataset']} alone; nothing is known of other images.",
-        f"Images are prepared by the protocol {row['protocol']!r}; figures of other protocols are not "
+        f"Measured on the test split of {training.dataset} only; other images were not tried.",
+        f"Images are prepared by the protocol {training.protocol!r}; figures of other protocols are not "
         "comparable.",
-        "Intervals are over test images (95 %, jackknife); another seed can differ by more than they say.",
-        f"One training run, seed {row['seed']}, profile {row['profile']!r}"
-        + ("." if row["profile"] == "full" else ", which is shorter than the source's own budget."),
+        "Intervals are over test images (95 %, jackknife); another seed can differ by more than that.",
+        f"One training run, seed {training.seed}, profile {training.profile!r}"
+        + ("." if training.profile == "full" else ", which is shorter than the source's own budget."),
     ]
-    if row["family"] in ("generative", "both"):
+    if training.family in ("generative", "both"):
         found += [
-            f"elbo and iwelbo ({row['importance_samples']} importance samples) are lower bounds on log p(x); "
-            "`latentline evaluate` gives a tighter one.",
-            "A likelihood is no detector of unusual images, and samples may repeat what the data holds.",
+            f"elbo and iwelbo ({training.importance_samples} importance samples) are lower bounds on "
+            "log p(x); `latentline evaluate` gives a tighter one.",
+            "A high likelihood does not mean that an image is typical; samples may repeat training images.",
         ]
-    if row["family"] in ("classifier", "both"):
-        found.append("Probabilities are not calibrated; an image of no class gets one all the same.")
+    if training.family in ("classifier", "both"):
+        found.append(
+            "Probabilities are not calibrated; an image that shows no class is assigned one as well."
+        )
     return found
 
 
 def markdown(card: Mapping[str, Any]) -> str:
-    """The card as Markdown."""
+    """Return the card as Markdown."""
     model, training = card["model"], card["training"]
     splits = ", ".join(f"{count:,} {split}" for split, count in card["data"]["splits"].items())
     lines = [
@@ -111,7 +115,7 @@ def markdown(card: Mapping[str, Any]) -> str:
 
 
 def by_label(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A table with a row a label and a column a metric, values with half their interval."""
+    """Return a table with one row per label and one column per metric, values with half their interval."""
     if not slices:
         return []
     names = list(next(iter(slices.values())))
@@ -121,7 +125,7 @@ def by_label(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
         f"| label | {' | '.join(names)} |",
         f"|---|{'---:|' * len(names)}",
         *(
-            f"| {label} | {' | '.join(interval(metrics[name]) for name in names)} |"
+            f"| {label} | {' | '.join(interval(Metric(**metrics[name])) for name in names)} |"
             for label, metrics in slices.items()
         ),
         "",
@@ -129,5 +133,5 @@ def by_label(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Text that stays text within Markdown, also within a table."""
+    """Escape text so that it stays text within Markdown, also within a table."""
     return html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")

@@ -16,6 +16,7 @@ from tfx.dsl.io import fileio
 
 from components.evaluation.eval_config import HEADLINE
 from components.reporting import display
+from schemas.records import Gain, Metric
 
 TEMPLATES = pathlib.Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
@@ -48,9 +49,9 @@ def render(page: Mapping[str, Any], folder: str) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        interval=display.interval,
-        gain=display.gain,
-        against=display.against,
+        interval=lambda metric: display.interval(Metric(**metric)),
+        gain=lambda gain: display.gain(Gain(**gain)),
+        against=lambda gain: display.against(Gain(**gain)),
         count=display.count,
         seconds=display.seconds,
         words=lambda name: name.replace("_", " "),

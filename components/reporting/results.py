@@ -1,5 +1,6 @@
-"""What the artifacts of a run say: metrics with intervals, the gate's verdict, and the data's statistics."""
+"""Read the artifacts of a run: metrics with intervals, the gate's verdict, and the data's statistics."""
 
+import json
 import math
 import os
 from typing import Any
@@ -7,31 +8,36 @@ from typing import Any
 import tensorflow_model_analysis as tfma
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx.components.statistics_gen import executor as statistics_gen
+from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
+from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
 from components.reporting import display
 from schemas import LABEL
+from schemas.records import Gain
 
+EVAL_CONFIG = "eval_config.json"
+"""File in an evaluation artifact; TFMA writes it."""
 OVERALL = ""
-"""The slice of all examples; the others are named by their label."""
+"""Name of the slice of all examples; the others are named by their label."""
 
 Metric = dict[str, Any]
-"""{value, lower, upper, unit}; lower and upper are the ends of the 95 % confidence interval."""
+"""The fields of a schemas.records.Metric."""
 
 
 def overall_metrics(evaluation: str) -> dict[str, Metric]:
-    """The candidate's metrics over the whole split, by name."""
+    """Return the candidate's metrics over the whole split, by name."""
     return sliced_metrics(evaluation).get(OVERALL, {})
 
 
 def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
-    """The candidate's metrics, slice -> name -> {value, lower, upper, unit}; labels in order."""
+    """Return the candidate's metrics, slice -> name -> {value, lower, upper, unit}; labels in order."""
     found: dict[str, dict[str, Metric]] = {}
     for slice_metrics in tfma.load_metrics(evaluation):
         keys = slice_metrics.slice_key.single_slice_keys
-        place = str(keys[0].int64_value) if keys else OVERALL
+        name_of_slice = str(keys[0].int64_value) if keys else OVERALL
         for item in slice_metrics.metric_keys_and_values:
             name = item.key.name
             if name in UNITS and item.key.model_name != "baseline" and not item.key.is_diff:
@@ -41,16 +47,17 @@ def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
                     bound.double_value.value if interval.HasField("standard_error") else value
                     for bound in (interval.lower_bound, interval.upper_bound)
                 )
-                found.setdefault(place, {})[name] = {
+                found.setdefault(name_of_slice, {})[name] = {
                     "value": value, "lower": lower, "upper": upper, "unit": UNITS[name],
                 }  # fmt: skip
     return dict(sorted(found.items(), key=lambda entry: (len(entry[0]), entry[0])))
 
 
 def production_gain(evaluation: str) -> Metric | None:
-    """What the candidate gains over the model in production, paired, over the whole split; None without one.
+    """Return the paired gain over the model in production, over the whole split; None without such a model.
 
-    {metric, value, lower, upper, unit}: the mean difference of the headline metric, its 95 % interval's ends.
+    {metric, value, lower, upper, unit}: the mean difference of the headline metric and the ends of its 95 %
+    interval.
     """
     found: Metric = {}
     for slice_metrics in tfma.load_metrics(evaluation):
@@ -65,8 +72,24 @@ def production_gain(evaluation: str) -> Metric | None:
     return found or None
 
 
+def floor(evaluation: str) -> float | None:
+    """Return the least headline metric that this evaluation's gate accepts; None if it has no floor."""
+    path = os.path.join(evaluation, EVAL_CONFIG)
+    if not fileio.exists(path):
+        return None
+    with fileio.open(path) as file:
+        specs = json.loads(file.read())["evalConfig"].get("metricsSpecs", [])
+    for spec in specs:
+        for name, thresholds in spec.get("perSliceThresholds", {}).items():
+            for each in thresholds.get("thresholds", []):
+                bound = each.get("threshold", {}).get("valueThreshold", {}).get("lowerBound")
+                if name in HEADLINE.values() and bound is not None:
+                    return float(bound)
+    return None
+
+
 def why_not(evaluation: str, variant: str) -> str:
-    """Which gates were closed to a model of `variant`, as a sentence; empty where it passed all."""
+    """Return why the gate refused a model of `variant`, as a sentence; empty if it did not."""
     gain = production_gain(evaluation)
     result = tfma.load_validation_result(evaluation)
     reasons = []
@@ -84,20 +107,20 @@ def why_not(evaluation: str, variant: str) -> str:
             elif name.endswith(f"_{GAIN_UPPER}"):
                 reasons.append(
                     f"{gain['metric']} is worse than the model in production by at least {-value:.4g}: "
-                    f"{display.gain(gain)}"
+                    f"{display.gain(Gain(**gain))}"
                 )
             else:
                 limit = failure.metric_threshold.change_threshold.absolute.value
                 reasons.append(
-                    f"too good to be true: {display.gain(gain)} {gain['metric']} against the model in "
-                    f"production, expected at most {limit:+.4g}; look at the span's labels, then "
+                    f"too good to be true: {display.gain(Gain(**gain))} {gain['metric']} against the model "
+                    f"in production, expected at most {limit:+.4g}; look at the span's labels, then "
                     f"`latentline promote {variant}`"
                 )
     return "; ".join(reasons)
 
 
 def data_statistics(statistics: Any) -> list[dict[str, Any]]:
-    """Of StatisticsGen's artifact, a split each: its name, examples, examples by label, and features."""
+    """Describe each split of StatisticsGen's artifact: name, examples, examples by label, and features."""
     splits = []
     for split in artifact_utils.decode_split_names(statistics.split_names):
         folder = artifact_utils.get_split_uri([statistics], split)
@@ -122,7 +145,7 @@ def data_statistics(statistics: Any) -> list[dict[str, Any]]:
 
 
 def feature_statistics(feature: Any) -> dict[str, Any]:
-    """One feature: name, type, how many examples have none, and for categories how often each occurs."""
+    """Describe a feature: name, type, number of examples without it, and counts of its categories."""
     kind = feature.WhichOneof("stats")
     found = {
         "name": feature.path.step[0],

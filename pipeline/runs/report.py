@@ -1,24 +1,20 @@
-"""Copies a run's report out of the artifacts and renders its leaderboard for the terminal."""
+"""Copy a run's report out of the artifacts, and format its leaderboard for the terminal."""
 
-import io
 import json
 import shutil
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-
-from components.reporting.display import count, gain, interval, seconds
-from components.reporting.leaderboard import FILE, SAME
+from components.reporting.display import count, interval, seconds, short_gain
+from components.reporting.leaderboard import FILE
 from components.reporting.report_page import SIGNS
 from pipeline.home import metadata
 from pipeline.home.layout import Home
+from schemas.records import Row
 
-SHORT = {SAME: "noise"}
-"""How the terminal says what the page has room for."""
-UNLIMITED = 10_000
-"""Columns of the terminal as far as the table is concerned, which then cuts no name short."""
+WIDTH = 80
+"""Columns of a terminal that the tables fit."""
+GAP = "  "
 
 
 class Column(NamedTuple):
@@ -26,18 +22,21 @@ class Column(NamedTuple):
 
     metric: str
     header: str
-    unit: str
 
 
-COLUMNS = (
-    Column("elbo", "elbo", "elbo and iwelbo in nats per image"),
-    Column("iwelbo", "iwelbo", "elbo and iwelbo in nats per image"),
-    Column("accuracy", "accuracy", "accuracy as a fraction"),
-)
+FAMILIES = {
+    "Generative models, nats per image": (Column("elbo", "elbo"), Column("iwelbo", "iwelbo")),
+    "Classifiers, accuracy as a fraction": (Column("accuracy", "accuracy"),),
+}
+"""Headings of the tables, and their metrics; a row is in each table whose first metric it has."""
+LEAST_FIRST = ("steps", "iwelbo", "train", "change")
+"""Columns that a table can do without, in the order in which they go when it is too wide."""
+LEFT = ("variant", "change", "pushed")
+"""Columns of text; numbers are aligned to the right."""
 
 
 def publish(home: Home, execution: int) -> str:
-    """Put the report of the Leaderboard execution under `<home>/report`; the leaderboard as a table."""
+    """Copy the report of the Leaderboard execution to `<home>/report`; return the leaderboard as text."""
     with metadata.opened(home) as store:
         [made] = store.outputs(execution)["report"]
     target, staging = home.report, home.report_staging
@@ -45,51 +44,59 @@ def publish(home: Home, execution: int) -> str:
     shutil.copytree(made.uri, staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
-    return table(json.loads((target / FILE).read_text()))
+    return table([Row.from_json(values) for values in json.loads((target / FILE).read_text())])
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The leaderboard as text: names whole, and no column that no row has a value for."""
-    shown = [column for column in COLUMNS if any(column.metric in row["metrics"] for row in rows)]
-    compared = any("verdict" in row["comparison"] for row in rows)
-    baselines = any(row.get("gain") for row in rows)
-    grid = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    grid.add_column("variant", no_wrap=True)
-    for header in (*(column.header for column in shown), "steps", "train"):
-        grid.add_column(header, no_wrap=True, justify="right")
-    for header in (*["against production"] * baselines, *["change"] * compared, "pushed"):
-        grid.add_column(header, no_wrap=True)
-    for row in rows:
-        if "failed" in row:
-            grid.add_row(row["variant"], *[""] * (len(grid.columns) - 2), "failed")
-            continue
-        metrics = row["metrics"]
-        verdict = row["comparison"].get("verdict")
-        grid.add_row(
-            row["variant"],
-            *(interval(metrics[column.metric]) if column.metric in metrics else "" for column in shown),
-            count(row["steps"]),
-            seconds(row["train_seconds"]),
-            *([gain(row["gain"]) if row.get("gain") else ""] if baselines else []),
-            *([f"{SIGNS[verdict]} {SHORT.get(verdict, verdict)}" if verdict else ""] if compared else []),
-            str(row["pushed_version"] or "no"),
-        )
-    text = io.StringIO()
-    Console(file=text, width=UNLIMITED).print(grid)
-    lines = [line.rstrip() for line in text.getvalue().rstrip().split("\n") if line.strip()]
-    first = next(row for row in rows if "failed" not in row)
-    units = ", ".join(dict.fromkeys(column.unit for column in shown))
-    return "\n".join(
-        [
-            f"dataset {first['dataset']} | protocol {first['protocol']} | profile {first['profile']} | "
-            f"seed {first['seed']}",
-            f"test split, ± half the 95 % interval; {units}",
-            "",
-            *lines,
-            *(
-                f"{row['variant']} is not blessed: {row['why_not']}"
-                for row in rows
-                if not row["blessed"] and "failed" not in row
-            ),
-        ]
-    )
+def table(rows: Sequence[Row]) -> str:
+    """Format the leaderboard for a terminal: one table per family, WIDTH columns at most if names allow it.
+
+    Columns that no row has a value for are left out; then those of least interest, until the table fits.
+    """
+    measured = [row for row in rows if row.training is not None]
+    first = measured[0].trained
+    parts = [
+        f"dataset {first.dataset} | protocol {first.protocol} | profile {first.profile} | seed {first.seed}"
+    ]
+    for title, shown in FAMILIES.items():
+        mine = [row for row in measured if shown[0].metric in row.metrics]
+        if mine:
+            parts += ["", f"{title}; ± half the 95 % interval over test images", *grid(mine, shown)]
+    unmeasured = [row for row in measured if not any(s[0].metric in row.metrics for s in FAMILIES.values())]
+    refused = [f"{row.variant} is not blessed: {row.why_not}" for row in measured if not row.blessed]
+    failed = [
+        f"{row.variant} failed: {row.why_not or 'the log says why'}" for row in rows if row.training is None
+    ]
+    missing = [f"{row.variant} has no metrics" for row in unmeasured]
+    notes = [*missing, *failed, *refused]
+    return "\n".join([*parts, *([""] if notes else []), *notes])
+
+
+def grid(rows: Sequence[Row], shown: Sequence[Column]) -> list[str]:
+    """Return the lines of a table of these rows, with the metrics `shown`."""
+    columns = {"variant": [row.variant for row in rows]}
+    for column in shown:
+        found = [row.metrics.get(column.metric) for row in rows]
+        columns[column.header] = [interval(metric) if metric else "" for metric in found]
+    columns["gain"] = [short_gain(row.gain) if row.gain else "" for row in rows]
+    # The gain is the verdict where there is one; a second comparison would only contradict it.
+    columns["change"] = [
+        f"{SIGNS[row.change.verdict]} {row.change.verdict}" if row.change and not row.gain else ""
+        for row in rows
+    ]
+    columns["steps"] = [count(row.trained.steps) for row in rows]
+    columns["train"] = [seconds(row.trained.train_seconds) for row in rows]
+    columns["pushed"] = [str(row.pushed_version or "no") for row in rows]
+    columns = {header: cells for header, cells in columns.items() if any(cells)}
+    widths = {header: max(map(len, (header, *cells))) for header, cells in columns.items()}
+    for header in LEAST_FIRST:
+        if sum(widths.values()) + len(GAP) * (len(widths) - 1) > WIDTH:
+            widths.pop(header, None)
+    lines = [list(widths), ["─" * width for width in widths.values()]]
+    lines += [[columns[header][place] for header in widths] for place in range(len(rows))]
+    return [
+        GAP.join(
+            f"{cell:<{width}}" if header in LEFT else f"{cell:>{width}}"
+            for cell, (header, width) in zip(line, widths.items(), strict=True)
+        ).rstrip()
+        for line in lines
+    ]

@@ -20,6 +20,7 @@ from pipeline.dag.fingerprint import trainer_code
 from pipeline.home import metadata
 from pipeline.home.layout import Home
 from schemas import TRAINING_RECORD
+from schemas.records import Metric, Row
 from trainer import variants
 from trainer.recipe import Budget
 
@@ -36,7 +37,7 @@ METRICS, PARAMS = 1000, 100
 class Result(NamedTuple):
     """What is logged of one variant; times in milliseconds since 1970."""
 
-    row: Mapping[str, Any]  # of the leaderboard
+    row: Row
     record: Mapping[str, Any]  # of the training
     id: str
     started: int
@@ -87,19 +88,19 @@ def address(place: str) -> str:
 def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Result]:
     """The variants of the published report that did not fail."""
     home = Home.of(settings.home)
-    for row in json.loads((home.report / FILE).read_text()):
-        if "failed" in row:
+    for row in [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]:
+        if row.training is None:
             continue
         with metadata.opened(home) as store:
-            [trained] = store.outputs(executions[f"Trainer.{row['variant']}"])["model_run"]
-            [evaluated] = store.outputs(executions[f"Evaluator.{row['variant']}"])["evaluation"]
+            [trained] = store.outputs(executions[f"Trainer.{row.variant}"])["model_run"]
+            [evaluated] = store.outputs(executions[f"Evaluator.{row.variant}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
         told = f"{evaluated.uri} {evaluated.made}"
         yield Result(
             row,
             json.loads(pathlib.Path(trained.uri, TRAINING_RECORD).read_text()),
             hashlib.sha256(told.encode()).hexdigest()[:32],
-            trained.made - round(1000 * row["train_seconds"]),
+            trained.made - round(1000 * row.training.train_seconds),
             evaluated.made,
         )
 
@@ -117,7 +118,7 @@ def _publish_one(client: Any, experiment: str, result: Result, settings: Setting
     known = f"attributes.status = 'FINISHED' and tags.`{ID}` = '{result.id}'"
     if client.search_runs([experiment], known, max_results=1):
         return False
-    name = result.row["variant"]
+    name = result.row.variant
     made = client.create_run(experiment, start_time=result.started, run_name=name, tags=tags(result, run))
     number = made.info.run_id
     for some in _batches((Param(key, str(value)) for key, value in params(result.row).items()), PARAMS):
@@ -137,39 +138,31 @@ def tags(result: Result, run: str) -> dict[str, str]:
     return {
         ID: result.id,
         "latentline.run": run,
-        "blessed": "yes" if row["blessed"] else "no",
-        "why_not_blessed": row["why_not"],
-        "pushed_version": str(row["pushed_version"] or ""),
-        "mlflow.note.content": row.get("summary", ""),
+        "blessed": "yes" if row.blessed else "no",
+        "why_not_blessed": row.why_not,
+        "pushed_version": str(row.pushed_version or ""),
+        "mlflow.note.content": row.trained.summary,
         "mlflow.source.name": "latentline",
     }
 
 
-def params(row: Mapping[str, Any]) -> dict[str, Any]:
+def params(row: Row) -> dict[str, Any]:
     """What the model was trained with: every field of its Config and its recipe, and the code's version."""
-    variant = variants.load(row["variant"])
-    config = dataclasses.asdict(variant.config(row["config"]))
-    recipe = vars(variant.recipe.with_overrides(row["recipe"]))
-    kept = (
-        "variant",
-        "family",
-        "dataset",
-        "protocol",
-        "profile",
-        "seed",
-        "batch_size",
-        "examples",
-        "parameters",
-    )
+    variant, training = variants.load(row.variant), row.trained
+    config = dataclasses.asdict(variant.config(training.config))
+    recipe = vars(variant.recipe.with_overrides(training.recipe))
+    kept = ("family", "dataset", "protocol", "profile", "seed", "batch_size", "examples", "parameters")
     return {
-        **{name: row[name] for name in kept},
-        **{name: row[name] for name in ("span", "warm_start") if row.get(name)},
+        "variant": row.variant,
+        **{name: getattr(training, name) for name in kept},
+        **({"span": row.span} if row.span else {}),
+        **({"warm_start": training.warm_start} if training.warm_start else {}),
         **{f"config.{name}": value for name, value in config.items()},
         **{
-            f"recipe.{name}": value.of(row["profile"]) if isinstance(value, Budget) else value
+            f"recipe.{name}": value.of(training.profile) if isinstance(value, Budget) else value
             for name, value in recipe.items()
         },
-        "code": trainer_code(row["variant"]),
+        "code": trainer_code(row.variant),
     }
 
 
@@ -178,13 +171,13 @@ def metrics(result: Result) -> list[tuple[str, float, int]]:
 
     Values that are not finite are left out: not every MLflow server takes them.
     """
-    row = result.row
-    found = [(name, row[name], row["steps"]) for name in ("train_seconds", "images_per_second")]
-    gain = {"gain_over_production": row["gain"]} if row.get("gain") else {}
-    for name, measured in {**row["metrics"], **gain}.items():
-        for end in ("value", "lower", "upper"):
-            key = f"test/{name}" if end == "value" else f"test/{name}_{end}"
-            found.append((key, measured[end], row["steps"]))
+    row, training = result.row, result.row.trained
+    steps = training.steps
+    found = [(name, getattr(training, name), steps) for name in ("train_seconds", "images_per_second")]
+    gain: dict[str, Metric] = {"gain_over_production": row.gain} if row.gain else {}
+    for name, measured in {**row.metrics, **gain}.items():
+        found.append((f"test/{name}", measured.value, steps))
+        found += [(f"test/{name}_{end}", getattr(measured, end), steps) for end in ("lower", "upper")]
     for curve, shown in (("curve", "train"), ("held_out", "held_out")):
         for point in result.record.get(curve) or ():
             found += [(f"{shown}/{term}", value, point["step"]) for term, value in point["values"].items()]

@@ -11,6 +11,7 @@ from PIL import Image
 from components.evaluation.metrics import UNITS
 from components.reporting import figures, leaderboard, model_card, report_page
 from schemas import SIDE
+from schemas.records import Row
 
 DESKTOP, PHONE = (1280, 900), (360, 780)
 LABELS = [str(label) for label in range(10)]
@@ -59,7 +60,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     sections = []
     for entry in rows:
         before = generative(entry["variant"], -160.0)
-        entry["comparison"] = leaderboard.comparison(entry, [before])
+        typed = leaderboard.compared(Row.from_json(entry), [Row.from_json(before)])
+        entry = typed.to_json()
         shown = [
             {"file": name, "title": name, "caption": "What it shows, in a sentence."} for name in pictures
         ]
@@ -68,7 +70,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
                 "row": entry,
                 "gallery": {"pictures": shown, "left_out": {}},
                 "by_label": dict.fromkeys(LABELS, entry["metrics"]),
-                "card": model_card.card(entry, {}, [], source="/" + "a_long_folder/" * 20),
+                "card": model_card.card(typed, {}, [], source="/" + "a_long_folder/" * 20),
                 "links": {"SavedModel": "/" + "a_long_folder/" * 20},
             }
         )
@@ -76,7 +78,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     labels = {label: 100 + 10 * int(label) for label in LABELS}
     page = {
         "made": "2026-01-01 00:00 UTC", "sections": sections, "failed": [],
-        "metrics": leaderboard.metric_names(rows), "units": UNITS, "anomalies": "", "drift": None,
+        "metrics": leaderboard.metric_names(map(Row.from_json, rows)), "units": UNITS, "anomalies": "",
+        "drift": None,
         "links": {"statistics": "/a/statistics"}, "previous": "",
         "data": [{"split": "train", "examples": 1450, "labels": labels, "features": features}],
     }  # fmt: skip

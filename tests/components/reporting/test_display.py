@@ -1,10 +1,13 @@
+import dataclasses
+
 import pytest
 
 from components.reporting import display
+from schemas.records import Gain, Metric
 
 
-def metric(value: float, half: float) -> dict[str, float]:
-    return {"value": value, "lower": value - half, "upper": value + half}
+def metric(value: float, half: float) -> Metric:
+    return Metric(value, value - half, value + half, "nats per image")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,19 @@ def test_durations_have_their_unit(duration: float, shown: str) -> None:
 def test_a_gain_has_its_sign_and_the_digits_of_its_interval(
     ends: tuple[float, float, float], text: str
 ) -> None:
-    difference = dict(zip(("lower", "value", "upper"), ends, strict=True))
+    lower, value, upper = ends
+    difference = Gain(value, lower, upper, "nats per image", "elbo", version=17)
     assert display.gain(difference) == text
-    assert display.against({**difference, "version": 17}) == f"{text} against version 17"
-    assert display.against({**difference, "version": None}) == f"{text} against an earlier model"
+    assert display.against(difference) == f"{text} against version 17"
+    assert (
+        display.against(dataclasses.replace(difference, version=None)) == f"{text} against an earlier model"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [((0.8, 1.2, 1.6), "+1.2 ±0.4"), ((-0.04, -0.03, -0.02), "-0.030 ±0.010"), ((0, 0, 0), "+0.000 ±0.000")],
+)
+def test_a_short_gain_has_half_its_interval(ends: tuple[float, float, float], text: str) -> None:
+    lower, value, upper = ends
+    assert display.short_gain(Metric(value, lower, upper, "nats per image")) == text

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -11,20 +12,39 @@ from tfx.types import standard_artifacts
 from components.reporting import figures, gallery, leaderboard, model_card
 from components.serving import versions
 from schemas import SIDE
+from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
 
-def metric(value: float, half: float, unit: str = "nats per image") -> dict[str, Any]:
-    return {"value": value, "lower": value - half, "upper": value + half, "unit": unit}
+def metric(value: float, half: float, unit: str = "nats per image") -> Metric:
+    return Metric(value, value - half, value + half, unit)
 
 
-def row(variant: str = "cvae", elbo: float = -160.0, half: float = 1.0, **changes: Any) -> dict[str, Any]:
-    return {
-        "variant": variant, "family": "generative", "dataset": "mnist", "protocol": "threshold",
-        "profile": "quick", "seed": 0, "steps": 2000, "batch_size": 32, "parameters": 69_989,
-        "examples": 60_000, "importance_samples": 5, "train_seconds": 12.5, "step_seconds": 10.0,
-        "images_per_second": 2_000.0, "metrics": {"elbo": metric(elbo, half)}, "blessed": True, "why_not": "",
-        "pushed_version": 17, **changes,
-    }  # fmt: skip
+TRAINING = Training(
+    family="generative", dataset="mnist", protocol="threshold", profile="quick", seed=0, steps=2000,
+    batch_size=32, parameters=69_989, examples=60_000, importance_samples=5, train_seconds=12.5,
+    step_seconds=10.0, images_per_second=2_000.0,
+)  # fmt: skip
+
+
+def row(variant: str = "cvae", elbo: float = -160.0, half: float = 1.0, **changes: Any) -> Row:
+    known = {field.name for field in dataclasses.fields(Training)}
+    training = {name: value for name, value in changes.items() if name in known}
+    others = {name: value for name, value in changes.items() if name not in known}
+    values = {"metrics": {"elbo": metric(elbo, half)}, "pushed_version": 17, **others}
+    return Row(
+        variant, values.pop("status", Status.PUSHED), dataclasses.replace(TRAINING, **training), **values
+    )
+
+
+def refused(variant: str, why: str) -> Row:
+    accuracy = {"accuracy": metric(0.9, 0.01)}
+    return row(variant, metrics=accuracy, status=Status.REFUSED, why_not=why, pushed_version=None)
+
+
+def changed(now: Row, before: list[Row]) -> Change:
+    found = leaderboard.change(now, before)
+    assert isinstance(found, Change)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -32,10 +52,10 @@ def row(variant: str = "cvae", elbo: float = -160.0, half: float = 1.0, **change
     [(-158.0, "better"), (-162.0, "worse"), (-159.0, "within noise")],
 )
 def test_a_change_counts_when_it_exceeds_both_intervals(now: float, verdict: str) -> None:
-    found = leaderboard.comparison(row(elbo=now), [row("other", -1.0), row(elbo=-160.0)])
-    assert found["verdict"] == verdict
-    assert found["margin"] == pytest.approx(2**0.5)
-    assert found["before"] == -160.0
+    found = changed(row(elbo=now), [row("other", -1.0), row(elbo=-160.0)])
+    assert found.verdict == verdict
+    assert found.margin == pytest.approx(2**0.5)
+    assert found.before == -160.0
 
 
 @pytest.mark.parametrize(
@@ -45,13 +65,15 @@ def test_a_change_counts_when_it_exceeds_both_intervals(now: float, verdict: str
         ([row("mlp")], "no earlier run"),
         ([row(protocol="dynamic")], "another protocol, dynamic"),
         ([row(dataset="digits")], "another dataset, digits"),
-        ([row() | {"span": 3}], "another span, 3"),
+        ([row(span=3)], "another span, 3"),
         ([row(metrics={})], "not measured in both"),
         ([row(elbo=float("nan"))], "not a number"),
     ],
 )
-def test_what_cannot_be_compared_is_not(before: list[dict[str, Any]], words: str) -> None:
-    assert words in leaderboard.comparison(row(), before)["why_not"]
+def test_what_cannot_be_compared_is_not(before: list[Row], words: str) -> None:
+    found = leaderboard.compared(row(), before)
+    assert found.change is None
+    assert words in found.not_compared
 
 
 def test_models_that_also_classify_are_compared_by_their_bound() -> None:
@@ -59,19 +81,19 @@ def test_models_that_also_classify_are_compared_by_their_bound() -> None:
         row(family="both", elbo=elbo, metrics={"elbo": metric(elbo, 1), "accuracy": metric(0.9, 0.1)})
         for elbo in (-150.0, -160.0)
     )
-    assert leaderboard.comparison(now, [before])["metric"] == "elbo"
+    assert changed(now, [before]).metric == "elbo"
 
 
 def test_classifiers_are_compared_by_accuracy() -> None:
     now, before = (
         row(family="classifier", metrics={"accuracy": metric(value, 0.01)}) for value in (0.9, 0.95)
     )
-    assert leaderboard.comparison(now, [before])["verdict"] == "worse"
+    assert changed(now, [before]).verdict is Verdict.WORSE
 
 
 def test_the_csv_has_a_value_and_an_interval_for_each_metric() -> None:
-    classifier = row("mlp", metrics={"accuracy": metric(0.9, 0.01)}, blessed=False, why_not="a, b")
-    read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated([row(), classifier]))))
+    both = [row(), refused("mlp", "a, b")]
+    read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated(both))))
     assert [line["variant"] for line in read] == ["cvae", "mlp"]
     assert float(read[0]["elbo"]) == -160.0
     assert (float(read[0]["elbo_lower"]), float(read[0]["elbo_upper"])) == (-161.0, -159.0)
@@ -80,8 +102,7 @@ def test_the_csv_has_a_value_and_an_interval_for_each_metric() -> None:
 
 
 def test_the_markdown_table_is_whole() -> None:
-    refused = row("mlp", metrics={"accuracy": metric(0.9, 0.01)}, blessed=False, why_not="a|b <i>")
-    lines = leaderboard.markdown([row(), refused]).strip().split("\n")
+    lines = leaderboard.markdown([row(), refused("mlp", "a|b <i>")]).strip().split("\n")
     assert len(lines) == 4
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
     assert "-160.0 ±1.0" in lines[2]
@@ -89,7 +110,7 @@ def test_the_markdown_table_is_whole() -> None:
 
 
 def test_what_failed_has_a_row_of_every_format_and_nothing_to_compare_with(tmp_path: pathlib.Path) -> None:
-    rows = [row(), leaderboard.failed_row("mlp", "Trainer.mlp failed: a|b")]
+    rows = [row(), Row("mlp", Status.FAILED, why_not="Trainer.mlp failed: a|b")]
     *_, line = leaderboard.markdown(rows).strip().split("\n")
     assert line.startswith("| mlp |")
     assert line.endswith("| Trainer.mlp failed: a\\|b |")
@@ -99,8 +120,8 @@ def test_what_failed_has_a_row_of_every_format_and_nothing_to_compare_with(tmp_p
     assert leaderboard.metric_names(rows) == ["elbo"]
     made = leaderboard.Report()
     made.uri = str(tmp_path)
-    (tmp_path / leaderboard.FILE).write_text(json.dumps(rows))
-    assert [earlier["variant"] for earlier in leaderboard.earlier_rows([made])[0]] == ["cvae"]
+    (tmp_path / leaderboard.FILE).write_text(json.dumps([each.to_json() for each in rows]))
+    assert [earlier.variant for earlier in leaderboard.earlier_rows([made])[0]] == ["cvae"]
 
 
 def test_the_metrics_that_models_are_judged_by_come_first() -> None:
@@ -149,7 +170,7 @@ def test_a_report_that_was_deleted_is_no_earlier_run(tmp_path: pathlib.Path) -> 
     assert leaderboard.earlier_rows([]) == ([], "")
     kept = leaderboard.Report()
     kept.uri = str(tmp_path)
-    (tmp_path / leaderboard.FILE).write_text(json.dumps([row()]))
+    (tmp_path / leaderboard.FILE).write_text(json.dumps([row().to_json()]))
     assert leaderboard.earlier_rows([kept]) == ([row()], str(tmp_path))
 
 
@@ -173,10 +194,8 @@ def test_pictures_move_into_the_report_with_a_folder_a_variant(tmp_path: pathlib
         leaderboard.copy_pictures(str(source), str(target), "mlp")
     shown = leaderboard.copy_pictures(str(source), str(target), "cvae")
     assert (target / shown["pictures"][0]["file"]).read_bytes() == content
-    slices = {
-        label: {"elbo": metric(-9.0, 1.0), "distortion": metric(7.0, 1.0), "rate": metric(2.0, 0.1)}
-        for label in ("0", "1")
-    }
+    values = {"elbo": metric(-9.0, 1.0), "distortion": metric(7.0, 1.0), "rate": metric(2.0, 0.1)}
+    slices = {label: {name: dataclasses.asdict(m) for name, m in values.items()} for label in "01"}
     leaderboard.add_bars(shown, str(target), "cvae", slices)
     assert (target / "pictures" / "cvae" / "labels.png").exists()
     assert shown["pictures"][-1]["title"] == "ELBO by label"
@@ -188,28 +207,55 @@ def test_slices_without_a_bound_get_no_bars(value: float | None, tmp_path: pathl
     if value is not None:
         metrics |= {name: metric(value, 1.0) for name in ("elbo", "distortion", "rate")}
     shown: dict[str, Any] = {"pictures": []}
-    leaderboard.add_bars(shown, str(tmp_path), "cvae", {"0": metrics})
+    stored = {name: dataclasses.asdict(value) for name, value in metrics.items()}
+    leaderboard.add_bars(shown, str(tmp_path), "cvae", {"0": stored})
     assert shown == {"pictures": []}
 
 
 def test_the_gain_names_the_version_in_production(tmp_path: pathlib.Path, monkeypatch: Any) -> None:
-    gain = {"metric": "elbo", "unit": "nats per image", "value": 1.2, "lower": 0.8, "upper": 1.6}
+    gain: dict[str, Any] = {
+        "metric": "elbo",
+        "unit": "nats per image",
+        "value": 1.2,
+        "lower": 0.8,
+        "upper": 1.6,
+    }
     monkeypatch.setattr(leaderboard, "production_gain", lambda uri: gain if uri else None)
     for version, source in ((3, "/a/model/7"), (5, "/a/model/9"), (6, "/a/model/7"), (8, "/a/model/11")):
         (tmp_path / str(version)).mkdir()
         (tmp_path / str(version) / versions.SOURCE).write_text(source)
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
-    line = leaderboard.Line(None, None, evaluation, blessing, None, None)
-    assert leaderboard.against_production(line, str(tmp_path)) is None
+    artifacts = leaderboard.Artifacts(None, None, evaluation, blessing, None, None)
+    assert leaderboard.against_production(artifacts, str(tmp_path)) is None
     evaluation.uri = "/a/evaluation"
     blessing.set_string_custom_property("baseline_model", "/a/model/7")
-    found = leaderboard.against_production(line, str(tmp_path))
-    assert found == {**gain, "model": "/a/model/7", "version": 6}
+    found = leaderboard.against_production(artifacts, str(tmp_path))
+    assert found == Gain(**gain, model="/a/model/7", version=6)
     blessing.set_string_custom_property("baseline_model", "/a/model/1")
-    unserved = leaderboard.against_production(line, str(tmp_path))
-    assert unserved == {**gain, "model": "/a/model/1", "version": None}
+    unserved = leaderboard.against_production(artifacts, str(tmp_path))
+    assert unserved == Gain(**gain, model="/a/model/1")
     table = leaderboard.markdown([row(gain=found), row("mlp", gain=None)])
     assert "| +1.2 [+0.8, +1.6] against version 6 | yes |" in table
     read = list(csv.DictReader(io.StringIO(leaderboard.comma_separated([row(gain=found), row("mlp")]))))
     assert (read[0]["gain"], read[0]["gain_lower"], read[0]["gain_version"]) == ("1.2", "0.8", "6")
     assert read[1]["gain"] == ""
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        row(),
+        refused("mlp", "it is worse"),
+        Row("aae", Status.FAILED, why_not="not finite", not_compared="it failed"),
+        leaderboard.compared(row(elbo=-150.0, span=3, drift=("a",), floor=-200.0), [row(span=3)]),
+        row(gain=Gain(1.0, 0.5, 1.5, "nats per image", "elbo", "/a/model/7", 6)),
+    ],
+)
+def test_a_row_reads_back_as_it_was_written(written: Row) -> None:
+    assert Row.from_json(json.loads(json.dumps(written.to_json()))) == written
+
+
+def test_a_row_of_0_1_has_the_status_that_follows_from_it() -> None:
+    for now in (row(), refused("mlp", "it is worse"), row(pushed_version=None, status=Status.BLESSED)):
+        old = {name: value for name, value in now.to_json().items() if name not in ("status", "floor")}
+        assert Row.from_json(old) == now

@@ -4,18 +4,21 @@ from typing import Any
 import pytest
 
 from components.reporting import model_card
+from schemas.records import Row
 
 METRIC = {"value": -155.93, "lower": -156.5, "upper": -155.3, "unit": "nats per image"}
 DATA = [{"split": "train", "examples": 60_000}, {"split": "eval", "examples": 10_000}]
 
 
-def row(**changes: Any) -> dict[str, Any]:
-    return {
+def row(**changes: Any) -> Row:
+    values = {
         "variant": "cvae", "family": "generative", "dataset": "mnist", "protocol": "threshold",
         "profile": "quick", "seed": 3, "steps": 2000, "batch_size": 32, "parameters": 69_989,
         "importance_samples": 5, "train_seconds": 12.5, "recipe": {"learning_rate": 0.001}, "config": {},
-        "metrics": {"elbo": METRIC}, "blessed": True, "why_not": "", "pushed_version": 17, **changes,
+        "metrics": {"elbo": METRIC}, "blessed": True, "why_not": "", "pushed_version": 17,
+        "examples": 60_000, "step_seconds": 9.0, "images_per_second": 2_000.0, **changes,
     }  # fmt: skip
+    return Row.from_json(values)
 
 
 def card(**changes: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from components.evaluation.metrics import UNITS
 from components.reporting import figures, model_card, report_page
 from schemas import SIDE
+from schemas.records import Row
 
 ELBO = {"value": -155.93, "lower": -156.5, "upper": -155.3, "unit": "nats per image"}
 BETTER = {
@@ -38,7 +39,7 @@ def section(variant: str = "cvae", **changes: Any) -> dict[str, Any]:
         "row": row,
         "gallery": {"pictures": [picture], "left_out": left_out},
         "by_label": {"0": {"elbo": ELBO}},
-        "card": model_card.card(row, {}, DATA, source="/a/model/1"),
+        "card": model_card.card(Row.from_json({**row, "step_seconds": 9.0}), {}, DATA, source="/a/model/1"),
         "links": {"SavedModel": "/a/model 1", "evaluation": "gs://bucket/evaluation"},
     }
 

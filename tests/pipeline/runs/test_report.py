@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 from typing import Any
@@ -10,35 +11,50 @@ from components.evaluation.metrics import UNITS
 from components.reporting import leaderboard
 from pipeline.home.layout import Home
 from pipeline.runs import report
+from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
-BETTER = {"verdict": "better", "change": 4.0}
+BETTER = Change("elbo", -160.0, "smoke", 60, 4.0, 0.8, Verdict.BETTER)
+TRAINING = Training(
+    family="generative", dataset="mnist", protocol="threshold", profile="quick", seed=0, steps=3_000,
+    batch_size=32, parameters=69_989, examples=60_000, importance_samples=5, train_seconds=41.2,
+    step_seconds=40.0, images_per_second=2_000.0,
+)  # fmt: skip
 
 
-def row(variant: str, values: dict[str, float], **changes: Any) -> dict[str, Any]:
-    metrics = {
-        name: {"value": value, "lower": value - 0.6, "upper": value + 0.6, "unit": UNITS[name]}
-        for name, value in values.items()
-    }
-    return {
-        "variant": variant, "dataset": "mnist", "protocol": "threshold", "profile": "quick", "seed": 0,
-        "steps": 3_000, "train_seconds": 41.2, "metrics": metrics, "blessed": True, "why_not": "",
-        "pushed_version": 1_795_226_544, "comparison": {"why_not": "none"}, **changes,
-    }  # fmt: skip
+def row(variant: str, values: dict[str, float], **changes: Any) -> Row:
+    metrics = {name: Metric(value, value - 0.6, value + 0.6, UNITS[name]) for name, value in values.items()}
+    facts = {"status": Status.PUSHED, "pushed_version": 1_795_226_544, "training": TRAINING, **changes}
+    return Row(variant=variant, metrics=metrics, **facts)
 
 
 GENERATIVE = {"elbo": -155.93, "iwelbo": -153.2, "rate": 5.3, "distortion": 150.0, "active_units": 2}
 BOTH = {**GENERATIVE, "accuracy": 0.97, "cross_entropy": 0.1}
+GAIN = Gain(1.2, 0.8, 1.6, "nats per image", "elbo", "/a/model/3", 17)
 
 
-def test_names_are_whole_and_lines_fit_a_terminal() -> None:
+def cells(text: str, variant: str) -> list[list[str]]:
+    """The rows of the table that begin with the variant's name."""
+    return [
+        line.split() for line in text.split("\n") if line.split()[:1] == [variant] and "is not" not in line
+    ]
+
+
+@pytest.mark.parametrize("gain", [None, GAIN])
+@pytest.mark.parametrize("change", [None, BETTER])
+@pytest.mark.parametrize("seconds", [0.5, 11_345.0])
+def test_names_are_whole_and_tables_fit_80_columns(
+    gain: Gain | None, change: Change | None, seconds: float
+) -> None:
     name = "hypernet_scaled_2"
-    text = report.table(
-        [row("cvae", GENERATIVE, comparison=BETTER), row(name, BOTH), row("mlp", {"accuracy": 0.9})]
-    )
-    assert name in text
+    slow = dataclasses.replace(TRAINING, train_seconds=seconds, steps=123_456)
+    facts = {"gain": gain, "change": change, "training": slow}
+    rows = [row("cvae", GENERATIVE, **facts), row(name, BOTH, **facts), row("mlp", {"accuracy": 0.9})]
+    text = report.table(rows)
     assert "-155.9 ±0.6" in text
-    assert max(map(len, text.split("\n"))) <= 100
-    assert len([line for line in text.split("\n") if "cvae" in line]) == 1  # a row is a line
+    assert max(map(len, text.split("\n"))) <= report.WIDTH
+    assert len(cells(text, "cvae")) == 1
+    assert len(cells(text, name)) == 2  # a model of both families is a row of each table
+    assert len(cells(text, "mlp")) == 1
 
 
 def test_columns_that_no_row_has_are_left_out() -> None:
@@ -46,28 +62,30 @@ def test_columns_that_no_row_has_are_left_out() -> None:
     assert "accuracy" in classifiers
     assert "elbo" not in classifiers
     assert "change" not in classifiers
+    assert "gain" not in classifiers
     assert "accuracy" not in report.table([row("cvae", GENERATIVE)])
-    assert "▲ better" in report.table([row("cvae", GENERATIVE, comparison=BETTER)])
+    assert "▲ better" in report.table([row("cvae", GENERATIVE, change=BETTER)])
+
+
+def test_a_row_has_one_verdict() -> None:
+    text = report.table([row("cvae", GENERATIVE, change=BETTER, gain=GAIN)])
+    assert "+1.2 ±0.4" in text
+    assert "better" not in text
 
 
 def test_what_is_not_blessed_is_not_pushed_and_says_why_below() -> None:
-    refused = {"blessed": False, "pushed_version": None, "why_not": "elbo -300 is below the floor -205"}
-    text = report.table([row("mlp", {"accuracy": 0.9}), row("cvae", GENERATIVE, **refused)])
-    [first, second] = [
-        line.split() for line in text.split("\n") if line.lstrip().startswith(("mlp", "cvae "))
-    ][:2]
-    assert first[-1] == "1795226544"
-    assert second[-1] == "no"
-    assert text.split("\n")[-1] == "cvae is not blessed: elbo -300 is below the floor -205"
+    why = "elbo -300 is below the floor -205"
+    refused = row("cvae", GENERATIVE, status=Status.REFUSED, pushed_version=None, why_not=why)
+    text = report.table([row("mlp", {"accuracy": 0.9}), refused])
+    assert cells(text, "mlp")[0][-1] == "1795226544"
+    assert cells(text, "cvae")[0][-1] == "no"
+    assert text.split("\n")[-1] == f"cvae is not blessed: {why}"
 
 
-def test_a_variant_that_failed_is_a_line_of_the_table() -> None:
-    failed = {**row("aae", {}), "steps": None, "train_seconds": None, "dataset": None, "failed": "not finite"}
-    text = report.table([failed, row("mlp", {"accuracy": 0.9})])
+def test_a_variant_that_failed_is_a_line_below_the_tables() -> None:
+    text = report.table([Row("aae", Status.FAILED, why_not="not finite"), row("mlp", {"accuracy": 0.9})])
     assert text.startswith("dataset mnist ")
-    [line] = [line for line in text.split("\n") if "aae" in line]
-    assert line.split() == ["aae", "failed"]
-    assert len(line) <= max(len(other) for other in text.split("\n") if "mlp" in other)  # in its own column
+    assert text.split("\n")[-1] == "aae failed: not finite"
     assert "not blessed" not in text
 
 
@@ -76,11 +94,11 @@ def home(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "home"
 
 
-def executed(home: pathlib.Path, rows: list[dict[str, Any]], number: int) -> int:
+def executed(home: pathlib.Path, rows: list[Row], number: int) -> int:
     """The id of an execution whose output is a report on `rows`."""
     folder = home / "artifacts" / str(number)
     folder.mkdir(parents=True)
-    (folder / leaderboard.FILE).write_text(json.dumps(rows))
+    (folder / leaderboard.FILE).write_text(json.dumps([each.to_json() for each in rows]))
     (folder / f"only-in-{number}").touch()
     config = metadata.sqlite_metadata_connection_config(str(home / "metadata.db"))
     with metadata.Metadata(config) as handle:

@@ -10,23 +10,28 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from mlflow import MlflowClient
 from tfx.orchestration import metadata
 
-from components.reporting.leaderboard import failed_row
 from pipeline.commands import run
 from pipeline.config.errors import SettingsError
 from pipeline.config.settings import Settings
 from pipeline.dag.fingerprint import trainer_code
 from pipeline.runs import tracking
 from schemas import TRAINING_RECORD
+from schemas.records import Gain, Metric, Row, Status, Training
 
-METRIC = {"value": 0.93, "lower": 0.9, "upper": 0.96, "unit": "fraction"}
-ROW = {
-    "variant": "mlp", "family": "classifier", "summary": "A classifier.", "dataset": "digits", "seed": 3,
-    "protocol": "threshold", "profile": "smoke", "steps": 60, "batch_size": 64, "parameters": 26_506,
-    "examples": 1433, "train_seconds": 2.5, "images_per_second": 900.0, "config": {"hidden": [16]},
-    "recipe": {"learning_rate": 0.01}, "metrics": {"accuracy": METRIC}, "blessed": True, "why_not": "",
-    "pushed_version": 17, "span": 4,
-    "gain": {"metric": "accuracy", "value": 0.01, "lower": -0.02, "upper": 0.04},
-}  # fmt: skip
+ROW = Row(
+    variant="mlp",
+    status=Status.PUSHED,
+    training=Training(
+        family="classifier", summary="A classifier.", dataset="digits", seed=3, protocol="threshold",
+        profile="smoke", steps=60, batch_size=64, parameters=26_506, examples=1433, importance_samples=5,
+        train_seconds=2.5, step_seconds=2.0, images_per_second=900.0, config={"hidden": [16]},
+        recipe={"learning_rate": 0.01},
+    ),
+    metrics={"accuracy": Metric(0.93, 0.9, 0.96, "fraction")},
+    pushed_version=17,
+    span=4,
+    gain=Gain(0.01, -0.02, 0.04, "fraction", "accuracy"),
+)  # fmt: skip
 RECORD: dict[str, Any] = {
     "curve": [{"step": step, "values": {"loss": 1 / step}} for step in range(1, 1501)],
     "held_out": [{"step": 30, "values": {"loss": float("nan")}}, {"step": 60, "values": {"loss": 0.5}}],
@@ -41,7 +46,7 @@ class Home:
         for part in ("pictures", "cards"):
             (folder / "report" / part / "mlp").mkdir(parents=True)
             (folder / "report" / part / "mlp" / f"{part}.txt").write_text(part)
-        rows = [ROW, failed_row("aae", "no disk")]
+        rows = [ROW.to_json(), Row("aae", Status.FAILED, why_not="no disk").to_json()]
         (folder / "report" / "leaderboard.json").write_text(json.dumps(rows))
         self.settings = Settings(variants=("mlp", "aae"), home=str(folder), mlflow=str(folder / "mlruns"))
         self.executions = {
