@@ -13,7 +13,7 @@ READY := .venv/.ready
 BIN := .venv/bin
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv (Python 3.11) from the lock and install the project into it
 
@@ -55,6 +55,10 @@ fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the argumen
 	  $(BIN)/python -m pytest -m fuzz tests/fuzz --ignore tests/fuzz/test_idx.py; failed=$$?; \
 	  wait $$! || failed=1; exit $$failed
 
+# PAGE=docs/GATE.md writes the tables and plots there.
+simulate-gate: $(READY) ## the gate over simulated years of nights, against what it promises
+	@$(BIN)/python -m benchmarks.gate_simulation $(if $(PAGE),--page $(PAGE))
+
 lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -89,4 +93,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster faults nights fuzz lint hooks reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults nights fuzz simulate-gate lint hooks reproduce bench compile image lock clean

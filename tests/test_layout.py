@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = {
     "schemas": [{"schemas"}],
     "components": [
+        {"components.gate"},
         {"components.ingest", "components.evaluation", "components.serving"},
         {"components.validation"},
         {"components.reporting"},

@@ -1,0 +1,1 @@
+"""Decides over a year of nights whether a candidate may replace production, and raises alarms."""
