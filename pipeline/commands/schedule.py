@@ -1,20 +1,12 @@
 """latentline schedule: the service that retrains when a crontab expression says so."""
 
 import argparse
-import os
-import pathlib
-import subprocess
 from typing import Any
-
-import yaml
 
 from pipeline import commands
 from pipeline.commands import run
 from pipeline.config.errors import HomeNotWritable, ScheduleInUse, SettingsError
-from pipeline.config.notify import Notify
 from pipeline.home.layout import Home
-from pipeline.home.process import command, environment
-from schemas import strict
 
 EXAMPLES = """examples:
   latentline schedule --cron "0 3 * * *" --settings nightly.yaml     every night at 3:00
@@ -52,35 +44,13 @@ def execute(options: argparse.Namespace) -> int:
     from pipeline.service import cron
     from pipeline.service.schedule import Service
 
-    arguments = run.arguments_of(options)
     try:
         cron.trigger(options.cron)
-        checked = _check(arguments)
-        notify = run.with_hooks(_notify(options.settings), options)
-        Service(Home.of(checked["home"]), options.cron, arguments, notify).run()
+        settings = run.settings_of(options)
+        arguments = run.arguments_of(options)
+        Service(Home.of(settings.home), options.cron, arguments, settings.notify).run()
     except (cron.CronError, SettingsError) as error:
         return commands.fail(error, commands.BAD_REQUEST)
     except (ScheduleInUse, HomeNotWritable, ValueError) as error:
         return commands.fail(error, commands.FAILED)
     return commands.OK
-
-
-def _check(arguments: list[str]) -> dict[str, Any]:
-    """The settings of the runs, as another process reads them: that may import TensorFlow, this must not."""
-    checked = subprocess.run(
-        command("run", *arguments, "--check"),
-        env=environment(os.environ),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if checked.returncode:
-        raise SettingsError(checked.stderr.strip().removeprefix("latentline: error: "))
-    values: dict[str, Any] = yaml.safe_load(checked.stdout)
-    return values
-
-
-def _notify(path: str | None) -> Notify:
-    """The hooks of a settings file that was checked."""
-    values = yaml.safe_load(pathlib.Path(path).read_text()) if path else None
-    return strict.from_mapping(Notify, (values or {}).get("notify") or {})

@@ -4,7 +4,10 @@ from collections.abc import Collection
 from typing import Any
 
 OBJECTIVES = ("elbo", "source")
-"""Training objectives of variants whose published one is fixed: the bound, or the published one."""
+"""Training objectives of variants that correct their source: the bound, or the published objective."""
+
+ESTIMATORS = ("analytic", "sampled")
+"""Estimators of a Gaussian rate: the exact KL, or one sample of it."""
 
 
 def one_of(field: str, value: Any, choices: Collection[Any]) -> None:

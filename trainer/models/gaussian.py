@@ -8,8 +8,6 @@ from trainer.devices.cores import side_by_side
 from trainer.models import checks, objectives
 from trainer.models.model import Batch, GenerativeModel, Terms
 
-ESTIMATORS = ("analytic", "sampled")
-
 
 class GaussianVae(GenerativeModel):
     """q(z|x) = N(mean(x), exp(log_var(x))), p(z) = N(0, I), p(x|z) = Bernoulli(sigmoid(decoder(z))).
@@ -22,7 +20,7 @@ class GaussianVae(GenerativeModel):
 
     def __init__(self, encoder: Any, decoder: Any, latent: int, estimator: str = "analytic") -> None:
         super().__init__()
-        checks.one_of("estimator", estimator, ESTIMATORS)
+        checks.one_of("estimator", estimator, checks.ESTIMATORS)
         self.encoder = encoder
         self.decoder = decoder
         self.latent = latent

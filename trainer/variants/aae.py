@@ -1,23 +1,22 @@
 """Adversarial autoencoder (Makhzani et al. 2016): a discriminator pulls the aggregate posterior to the prior.
 
-784-512-512(relu) to an 8-dimensional latent with a stochastic Gaussian encoder, and its mirror image; the
-discriminator is 8-256-256-1. A step is three updates on the same batch, each with an optimizer of its own:
-reconstruction (encoder and decoder, -log p(x|z)); discriminator (prior samples against encoded ones); encoder
-(to be taken for the prior). None of them is the bound; because the encoder is stochastic, the bound exists
-and is what is reported, as for every other variant. Nothing adversarial keeps the noise of a single image's
-code from vanishing, and with it the bound from falling without end, so the log-variance has a floor.
+The encoder is 784-512-512 (relu) to an 8-dimensional latent vector with Gaussian noise, and the decoder is
+its mirror image; the discriminator is 8-256-256-1. A step makes three updates on the same batch, each with
+its own optimizer: encoder and decoder on the reconstruction, -log p(x|z); the discriminator on prior samples
+against encoded ones; and the encoder, whose samples should pass for prior samples.
 
-Measured: test ELBO -137.6 +- 1.0 nats (threshold, quick).
+None of these objectives is the bound. Because the encoder is stochastic, the bound exists, and it is reported
+as for every other variant. The discriminator sees the aggregate posterior only, so nothing would keep the
+noise of a single image's code from vanishing and the bound from falling without limit; therefore the
+log-variance has a lower limit.
+
+Measured: test ELBO -137.6 ± 1.0 nats (threshold, quick).
 Run: latentline run --variants aae --profile full
 """
 
 import dataclasses
 
-import tensorflow as tf
-
-from trainer.models import checks, nets, noise, objectives
-from trainer.models.gaussian import GaussianVae
-from trainer.models.model import Batch, Objective, Phase
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"
@@ -37,10 +36,13 @@ FRESH = 1
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The networks and the least noise of the encoder.
+    """The networks, and the least noise of the encoder.
 
-    latent: dimensions of z; hidden: widths of encoder and decoder; discriminator: widths of its layers;
-    least_log_var: the log-variance of q(z|x) stays above it.
+    Attributes:
+      latent: dimensions of z.
+      hidden: widths of the encoder's layers; the decoder's are the same in reverse.
+      discriminator: widths of the discriminator's layers.
+      least_log_var: lower limit of the log-variance of q(z|x).
     """
 
     latent: int = 8
@@ -54,8 +56,16 @@ class Config:
         checks.widths("discriminator", self.discriminator)
 
 
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+
+from trainer.models import nets, noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective, Phase
+
+
 class AdversarialAutoencoder(GaussianVae):
-    """Encoder and decoder that reconstruct, and a discriminator in place of the KL."""
+    """An encoder and a decoder that reconstruct, with a discriminator in place of the KL."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(
@@ -78,11 +88,11 @@ class AdversarialAutoencoder(GaussianVae):
         ]
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """-log p(x|z), nats."""
+        """Return -log p(x|z), in nats."""
         return Objective(self.distortion(batch.images, self.encoded(batch, seed)), {})
 
     def discriminate(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """Cross-entropy, nats, of telling prior samples from encoded ones (mean of the two)."""
+        """Return the cross-entropy, in nats, of telling prior samples from encoded ones (mean of the two)."""
         encoded = tf.stop_gradient(self.encoded(batch, seed))
         prior = noise.normal(tf.shape(encoded), seed + tf.constant([0, FRESH]))
         real, false = self.discriminator(prior)[:, 0], self.discriminator(encoded)[:, 0]
@@ -90,11 +100,11 @@ class AdversarialAutoencoder(GaussianVae):
         return Objective(loss, {"found": 0.5 * (_positive(real) + _positive(-false))})
 
     def deceive(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """Cross-entropy, nats, of encoded samples being taken for prior samples."""
+        """Return the cross-entropy, in nats, of encoded samples that should pass for prior samples."""
         return Objective(tf.nn.softplus(-self.discriminator(self.encoded(batch, seed))[:, 0]), {})
 
     def encoded(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """A sample of q(z|x), [B, D]."""
+        """Return a sample of q(z|x), [B, D]."""
         return objectives.reparameterise(*self.posterior(batch.images), seed)
 
 
@@ -107,5 +117,5 @@ def _positive(logits: tf.Tensor) -> tf.Tensor:
 
 
 def build(config: Config) -> AdversarialAutoencoder:
-    """The networks, with fresh weights."""
+    """Build the networks, with fresh weights."""
     return AdversarialAutoencoder(config)

@@ -1,15 +1,16 @@
 """Hierarchical VAE with two stochastic layers, 8 and 2 wide, sampled from the top down.
 
-q(z1|x) q(z2|z1) against p(z2) p(z1|z2) p(x|z1): 784-512-z1, z1-256-z2, and back. The bound is
-E[log p(x|z1)] - E[log q(z1|x) - log p(z1|z2)] - KL(q(z2|z1) || N(0, I)), the middle term estimated at the
-sampled z1, because z2 was drawn from that very z1. Free bits (Kingma et al. 2016) in training only: a layer's
-first nats cost nothing, so that the upper one is not switched off before the lower one needs it.
+The posterior q(z1|x) q(z2|z1) is 784-512-z1 and z1-256-z2; the model p(z2) p(z1|z2) p(x|z1) mirrors it. The
+bound is E[log p(x|z1)] - E[log q(z1|x) - log p(z1|z2)] - KL(q(z2|z1) || N(0, I)). The middle term is
+estimated at the sampled z1, because z2 was drawn from that very z1. In training only, each layer has free
+bits (Kingma et al. 2016): its first nats cost nothing, so that the upper layer is not switched off before the
+lower one needs it.
 
-Objectives: `elbo` as above. `source` is the published code's: x is decoded from z2 alone, through a fresh
-sample of p(z1|z2), and both layers pay a KL to N(0, I). That is a bound too (the encoder's z1 is an auxiliary
-variable with a standard normal reverse model), but its whole z1 rate buys nothing.
+Objectives: `elbo` is the bound above. `source` is the published code's: x is decoded from z2 alone, through a
+fresh sample of p(z1|z2), and both layers pay a KL to N(0, I). That is a bound as well (the encoder's z1 is an
+auxiliary variable with a standard normal reverse model), but its whole z1 rate buys nothing.
 
-Measured: test ELBO -102.4 +- 0.8 nats (threshold, quick).
+Measured: test ELBO -102.4 ± 0.8 nats (threshold, quick).
 Run: latentline run --variants hvae --profile full
 Source: a Keras two-layer VAE without published figures; Sonderby et al. 2016 for the bound.
 """
@@ -17,10 +18,7 @@ Source: a Keras two-layer VAE without published figures; Sonderby et al. 2016 fo
 import dataclasses
 from typing import NamedTuple
 
-import tensorflow as tf
-
-from trainer.models import checks, nets, objectives
-from trainer.models.model import Batch, GenerativeModel, Objective, Terms
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"
@@ -39,8 +37,11 @@ RECIPE = Recipe(
 class Config:
     """The widths of the layers and the training objective.
 
-    latents: widths of z1 and z2; hidden: units of the nets x to z1 and z1 to z2; free_nats: what a layer's
-    rate costs at least in training; objective: elbo or source.
+    Attributes:
+      latents: dimensions of z1 and of z2.
+      hidden: units of the networks between x and z1, and between z1 and z2.
+      free_nats: least cost of a layer's rate in training, in nats; 0 for none.
+      objective: `elbo` or `source`.
     """
 
     latents: tuple[int, int] = (8, 2)
@@ -54,6 +55,13 @@ class Config:
             checks.one_of(f"length of {field}", len(getattr(self, field)), (2,))
         checks.at_least(0, free_nats=self.free_nats)
         checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+
+from trainer.models import nets, objectives
+from trainer.models.model import Batch, GenerativeModel, Objective, Terms
 
 
 class Path(NamedTuple):
@@ -82,7 +90,7 @@ class HierarchicalVae(GenerativeModel):
         self.free_nats = 0.0 if self.source else config.free_nats
 
     def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
-        """-log p(x|z1) in nats; [B, SIDE, SIDE, 1], [B, D1] -> [B]."""
+        """Return -log p(x|z1) in nats; [B, SIDE, SIDE, 1], [B, D1] -> [B]."""
         return objectives.bernoulli_distortion(images, self.decoder(latents))
 
     def path(self, images: tf.Tensor, seed: tf.Tensor) -> Path:
@@ -110,7 +118,7 @@ class HierarchicalVae(GenerativeModel):
         return Objective(distortion + paid, terms)
 
     def charged(self, rate: tf.Tensor) -> tf.Tensor:
-        """What training pays for a layer's rate, [B], nats."""
+        """Return what training pays for a layer's rate, [B], in nats."""
         # z1's sampled rate may fall below zero: without free nats it is charged as it is.
         return objectives.free_bits(rate, self.free_nats) if self.free_nats else rate
 
@@ -129,31 +137,31 @@ class HierarchicalVae(GenerativeModel):
         return _halves(self.bottom_prior(self.top_mean(mean)))[0] if self.source else mean
 
     def top_mean(self, bottom: tf.Tensor) -> tf.Tensor:
-        """The mean of q(z2|z1); [B, D1] -> [B, D2]."""
+        """Return the mean of q(z2|z1); [B, D1] -> [B, D2]."""
         return _halves(self.top_posterior(bottom))[0]
 
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(self.decoder(latents))
 
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Ancestral: z2 from N(0, I), z1 from p(z1|z2), the mean of p(x|z1)."""
+        """Sample ancestrally: z2 from N(0, I), z1 from p(z1|z2), then the mean of p(x|z1)."""
         top = tf.random.stateless_normal([count, self.top], seed)
         mean, log_var = _halves(self.bottom_prior(top))
         return self.decode(objectives.reparameterise(mean, log_var, seed + tf.constant([0, 1])))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """As for every generative model; `latent_mean` holds both layers, [B, D1 + D2]."""
+        """Return the metrics of a generative model; `latent_mean` holds both layers, [B, D1 + D2]."""
         mean = _halves(self.bottom_posterior(batch.images))[0]
         both = tf.concat([mean, self.top_mean(mean)], axis=-1)
         return {**super().metrics_per_example(batch, seed, samples), "latent_mean": both}
 
 
 def _halves(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and log-variance out of the output of a net, [B, 2 D] -> [B, D] each."""
+    """Split the output of a network into mean and log-variance, [B, 2 D] -> [B, D] each."""
     mean, log_var = tf.split(parameters, 2, axis=-1)
     return mean, log_var
 
 
 def build(config: Config) -> HierarchicalVae:
-    """The four nets, with fresh weights."""
+    """Build the four networks, with fresh weights."""
     return HierarchicalVae(config)

@@ -1,23 +1,20 @@
 """The guide's hypernetwork: a small network makes the weights of a 784-64-10 classifier, anew for each image.
 
 Run: latentline run --variants hypernet --profile full
-Measured: mean loss over the 1,000 steps 1.54 +- 0.06 nats (published 1.54, 1.62), test accuracy 65 % (grey).
+Measured: mean loss over the 1,000 steps 1.54 ± 0.06 nats (published 1.54, 1.62), test accuracy 65 % (grey).
 Source: the Keras guide for researchers, "End-to-end experiment example 2: hypernetworks": 784-16(relu)-50890
 (sigmoid), Adam 1e-4, batches of one image, 1,000 steps.
 
-As published, with its flaw: the sigmoid makes every generated weight positive, so that the relu of the hidden
-layer never gates and the classifier is linear in its hidden layer. hypernet_scaled is the fixed form.
+This variant is kept as published, with its flaw: the sigmoid makes every generated weight positive, so that
+the relu of the hidden layer never gates and the classifier is linear in its hidden layer. hypernet_scaled is
+the fixed form.
 """
 
 import dataclasses
 import math
 
-import tensorflow as tf
-from keras import Sequential, layers
-
 from schemas import CLASSES, PIXELS
 from trainer.models import checks
-from trainer.models.model import Hypernetwork
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "classifier"
@@ -37,7 +34,12 @@ EVALUATED_AT_ONCE = 64
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """embedding: width of the generator's hidden layer; hidden: units of the generated classifier's."""
+    """The generator and the classifier that it generates.
+
+    Attributes:
+      embedding: units of the generator's hidden layer.
+      hidden: units of the generated classifier's hidden layer.
+    """
 
     embedding: int = 16
     hidden: int = 64
@@ -47,8 +49,15 @@ class Config:
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Of the generated tensors, in the order in which the generator puts them out."""
+        """The shapes of the generated tensors, in the order in which the generator puts them out."""
         return ((PIXELS, self.hidden), (self.hidden,), (self.hidden, CLASSES), (CLASSES,))
+
+
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+from keras import Sequential, layers
+
+from trainer.models.model import Hypernetwork
 
 
 class Hypernet(Hypernetwork):
@@ -65,7 +74,7 @@ class Hypernet(Hypernetwork):
         )
 
     def generated(self, flat: tf.Tensor) -> list[tf.Tensor]:
-        """The weights of each image's own classifier: [B, PIXELS] -> a [B, *shape] for each of the shapes."""
+        """Return each image's own weights: [B, PIXELS] -> [B, *shape] for each of the shapes."""
         sizes = [math.prod(shape) for shape in self.config.shapes]
         parts = tf.split(self.generator(flat), sizes, axis=-1)
         return [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.config.shapes, strict=True)]
@@ -74,7 +83,7 @@ class Hypernet(Hypernetwork):
         return self.generated(tf.reshape(images, [-1, PIXELS]))[0]
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """As Classifier's; without a seed (evaluation), EVALUATED_AT_ONCE images at a time."""
+        """Return the logits; without a seed (evaluation) for EVALUATED_AT_ONCE images at a time."""
         flat = tf.reshape(images, [-1, PIXELS])
         if seed is not None:
             return self._classify(flat)
@@ -92,12 +101,12 @@ class Hypernet(Hypernetwork):
         return tf.reshape(logits, [-1, CLASSES])[:count]
 
     def _classify(self, flat: tf.Tensor) -> tf.Tensor:
-        """[B, PIXELS] -> [B, CLASSES], each image through its own weights in batched matrix products."""
+        """Classify each image with its own weights in batched products, [B, PIXELS] -> [B, CLASSES]."""
         kernel1, bias1, kernel2, bias2 = self.generated(flat)
         hidden = tf.nn.relu(tf.linalg.matvec(kernel1, flat, transpose_a=True) + bias1)
         return tf.linalg.matvec(kernel2, hidden, transpose_a=True) + bias2
 
 
 def build(config: Config) -> Hypernet:
-    """The hypernetwork; its layers make their weights at their first call."""
+    """Build the hypernetwork; its layers create their weights at their first call."""
     return Hypernet(config)

@@ -1,16 +1,16 @@
 """Importance-weighted autoencoder (Burda et al. 2016): a K-sample bound on log p(x).
 
-784-200-200(tanh) to a 50-dimensional latent, and its mirror image. Every image is encoded once and its
-posterior sampled K times; the loss is -(logsumexp_k log w_k - log K).
+The encoder is 784-200-200 (tanh) to a 50-dimensional latent vector, and the decoder is its mirror image.
+Every image is encoded once and its posterior is sampled K times; the loss is -(logsumexp_k log w_k - log K).
 
-Estimators of the encoder's gradient: `dreg`, the doubly reparameterised one (Tucker et al. 2019), unbiased
-with a variance that does not grow with K; `plain`, automatic differentiation of the bound.
+Estimators of the encoder's gradient: `dreg` is the doubly reparameterised one (Tucker et al. 2019), unbiased
+with a variance that does not grow with K; `plain` is automatic differentiation of the bound.
 
 Objectives: `elbo` is that bound. `source` is the published code's: the batch reshaped into groups of K
 different images, an analytic KL inside the weights, and softmax weights that are differentiated. It is not a
 bound on anything and is kept for comparison only.
 
-Measured: test ELBO -116.0 +- 0.7, K-sample bound -111.1 +- 0.7 nats (threshold, quick).
+Measured: test ELBO -116.0 ± 0.7, K-sample bound -111.1 ± 0.7 nats (threshold, quick).
 Run: latentline run --variants iwae --protocol dynamic --profile full
 Published: test NLL 86.76 (K=1), 85.54 (K=5), 84.78 (K=50) nats with dynamic binarization and 5,000 samples,
 after 3,280 epochs of batch 20; `full` here is 100 epochs of batch 128.
@@ -18,11 +18,7 @@ after 3,280 epochs of batch 20; `full` here is 100 epochs of batch 128.
 
 import dataclasses
 
-import tensorflow as tf
-
-from trainer.models import checks, nets, objectives
-from trainer.models.gaussian import GaussianVae
-from trainer.models.model import Batch, Objective
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"
@@ -41,7 +37,15 @@ GRADIENTS = ("dreg", "plain")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """samples: K; gradient: dreg or plain; hidden: widths; latent: width of z; objective: elbo, source."""
+    """The networks and the bound.
+
+    Attributes:
+      samples: K, samples of q(z|x) per image.
+      gradient: estimator of the encoder's gradient: `dreg` or `plain`.
+      hidden: widths of the encoder's layers; the decoder's are the same in reverse.
+      latent: dimensions of z.
+      objective: `elbo` or `source`.
+    """
 
     samples: int = 5
     gradient: str = "dreg"
@@ -54,6 +58,14 @@ class Config:
         checks.one_of("gradient", self.gradient, GRADIENTS)
         checks.widths("hidden", self.hidden)
         checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+
+from trainer.models import nets, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
 
 
 class Iwae(GaussianVae):
@@ -73,15 +85,15 @@ class Iwae(GaussianVae):
         return Objective(self.loss(batch, seed), {})
 
     def plain_loss(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """The negative bound, [B], nats."""
+        """Return the negative bound, [B], in nats."""
         return -self.importance_weighted(batch, seed, self.samples)
 
     def dreg_loss(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """The negative bound, [B], nats, whose gradient is Tucker et al.'s (2019, eq. 8).
+        """Return the negative bound, [B], in nats, with the gradient of Tucker et al. (2019, eq. 8).
 
-        With v_k the normalised weights: the decoder's gradient is that of sum_k v_k log w_k at fixed samples;
+        With v_k the normalised weights, the decoder's gradient is that of sum_k v_k log w_k at fixed samples;
         the encoder's is sum_k v_k^2 (d log w_k / d z_k) (d z_k / d encoder). The path through the parameters
-        of q has been reparameterised a second time, which is what turns v_k into v_k^2.
+        of q has been reparameterised a second time, which turns v_k into v_k^2.
         """
         images = objectives.repeated(batch.images, self.samples)
         mean, log_var = (objectives.repeated(part, self.samples) for part in self.posterior(batch.images))
@@ -100,7 +112,7 @@ class Iwae(GaussianVae):
         return surrogate + tf.stop_gradient(-bound - surrogate)
 
     def source_loss(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """-sum_k softmax(log w)_k log w_k over groups of K images, log w from the analytic KL; [B // K]."""
+        """Return -sum_k softmax(log w)_k log w_k over groups of K images, with the analytic KL; [B // K]."""
         terms = self.terms(batch, seed)
         groups = tf.shape(terms.rate)[0] // self.samples
         log_weights = -(terms.distortion + terms.rate)[: groups * self.samples]
@@ -109,5 +121,5 @@ class Iwae(GaussianVae):
 
 
 def build(config: Config) -> Iwae:
-    """The networks, with fresh weights."""
+    """Build the networks, with fresh weights."""
     return Iwae(config)

@@ -1,19 +1,19 @@
 """Semi-supervised VAE M2 (Kingma et al. 2014): a class and a latent vector, most labels unseen.
 
-p(y) uniform, p(z) = N(0, I), p(x|y,z); q(y|x), q(z|x,y). The two nets of z have one hidden layer of softplus
-units as in the paper; q(y|x) is two convolutions with pooling, where the paper has dense layers. A few labels
-(100 by default, the same number of each class, drawn with the run's seed) are used; all other images are
-unlabelled, and their bound sums over the 10 classes exactly:
+The model is p(y) uniform, p(z) = N(0, I) and p(x|y,z); the posterior is q(y|x) q(z|x,y). The two networks of
+z have one hidden layer of softplus units, as in the paper; q(y|x) is two convolutions with pooling, where the
+paper has dense layers. Only a few labels are used (100 by default, the same number of each class, drawn with
+the run's seed). All other images are unlabelled, and their bound is summed exactly over the 10 classes:
 U(x) = sum_y q(y|x) (L(x, y) + log q(y|x)), with L(x, y) = distortion + KL(q(z|x,y) || p(z)) - log p(y).
-The loss of an image is U(x) + labelled_weight mean L(x', y') - alpha mean log q(y'|x'), means over labelled
-images.
+The loss of an image is U(x) + labelled_weight mean L(x', y') - alpha mean log q(y'|x'), with means over
+labelled images.
 
 The rate of the reported bound is sum_y q(y|x) KL(q(z|x,y) || p(z)) + KL(q(y|x) || p(y)).
 
 Measured: error 10.0 % with 100 labels after 30,000 steps of 100 images, 13.2 % in quick; test ELBO -131.5
-+- 0.9 nats in quick (threshold).
+± 0.9 nats in quick (threshold).
 Run: latentline run --variants m2 --profile full
-Published: error 11.97 +- 1.71 % with 100 labels.
+Published: error 11.97 ± 1.71 % with 100 labels.
 """
 
 import dataclasses
@@ -21,16 +21,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
-from keras import Sequential, layers
-
-from schemas import CLASSES, PIXELS, SIDE
-from trainer.devices import shares
-from trainer.models import checks, noise, objectives
-from trainer.models.dense import Dense
-from trainer.models.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
+from schemas import CLASSES
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "both"
@@ -47,12 +39,17 @@ RECIPE = Recipe(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The networks, the labels and what they weigh.
+    """The networks, the labels and their weights in the loss.
 
-    labels: labelled images, the same number of each class; labelled_batch: of them, drawn each step; alpha:
-    weight of their cross-entropy; labelled_weight: of their bound; latent: dimensions of z; hidden: units of
-    the hidden layers; dropout: of the classifier's features in training, without which a hundred labels are
-    learned by heart.
+    Attributes:
+      labels: labelled images, the same number of each class.
+      labelled_batch: labelled images drawn per step.
+      alpha: weight of the labelled images' cross-entropy.
+      labelled_weight: weight of the labelled images' bound.
+      latent: dimensions of z.
+      hidden: units of the hidden layers.
+      dropout: rate at which the classifier's features are dropped in training; without it, a hundred labels
+        are learned by heart.
     """
 
     labels: int = 100
@@ -70,6 +67,20 @@ class Config:
             raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout}")
         if self.labels < CLASSES or self.labels % CLASSES:
             raise ValueError(f"labels must be a multiple of {CLASSES}, and not 0, got {self.labels}")
+
+
+# The model: only a process that builds it runs the file from here on.
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from keras import Sequential, layers
+
+from schemas import PIXELS, SIDE
+from trainer.devices import shares
+from trainer.models import noise, objectives
+from trainer.models.dense import Dense
+from trainer.models.layers import Dropout
+from trainer.models.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
 
 
 class Given(NamedTuple):
@@ -94,6 +105,7 @@ class M2(GenerativeModel, Classifier):
                 layers.Flatten(),
             ]
         )
+        self.dropout = Dropout(config.dropout)
         self.classifier_out = Dense(CLASSES)
         self.image_to_hidden = Sequential([layers.Flatten(), Dense(config.hidden)])
         self.class_to_hidden = Dense(config.hidden, use_bias=False)
@@ -109,7 +121,7 @@ class M2(GenerativeModel, Classifier):
         )
 
     def initialise(self, draw: Callable[[Any], Batch], labels: npt.NDArray[np.int64], seed: int) -> None:
-        """Keep the labelled images; ValueError if a class has too few."""
+        """Keep the labelled images. Raises ValueError if a class has too few."""
         batch = draw(balanced(labels, self.config.labels, seed))
         self.labelled_images.assign(batch.images)
         self.labelled_classes.assign(batch.labels)
@@ -125,7 +137,7 @@ class M2(GenerativeModel, Classifier):
         return Objective(loss, {**terms._asdict(), **shared})
 
     def labelled(self, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Negative bound and cross-entropy of labelled images drawn for the step, means over them, nats."""
+        """Return bound (negative) and cross-entropy of the step's labelled images, as means in nats."""
         count = self.config.labelled_batch
         chosen = tf.random.stateless_uniform(
             [count], seed + tf.constant([0, 1]), 0, self.config.labels, tf.int32
@@ -138,9 +150,9 @@ class M2(GenerativeModel, Classifier):
         return bound, cost
 
     def given(self, images: tf.Tensor, classes: tf.Tensor, seed: tf.Tensor) -> Given:
-        """Terms for images [B, SIDE, SIDE, 1] and class weights [B, CLASSES] or [B, C, CLASSES].
+        """Return the terms for images [B, SIDE, SIDE, 1] and class weights [B, CLASSES] or [B, C, CLASSES].
 
-        All classes of an image share its noise, so that what differs between them is not the noise.
+        All classes of an image share its noise, so that noise is not what differs between them.
         """
         hidden, target = self.image_to_hidden(images), tf.reshape(images, [-1, PIXELS])
         if len(classes.shape) == 3:
@@ -153,22 +165,22 @@ class M2(GenerativeModel, Classifier):
         return Given(distortion, objectives.standard_kl(mean, log_var))
 
     def latent_posterior(self, hidden: tf.Tensor, classes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and log-variance of q(z|x,y) from the image's part of the hidden layer, [..., D] each."""
+        """Return mean and log-variance of q(z|x,y), [..., D] each; hidden: the image's part of the layer."""
         joined = tf.nn.softplus(hidden + self.class_to_hidden(classes))
         mean, log_var = tf.split(self.hidden_to_latent(joined), 2, axis=-1)
         return mean, log_var
 
     def pixel_logits(self, latents: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-        """Of p(x|y,z); [..., D], [..., CLASSES] -> [..., PIXELS]."""
+        """Return the logits of p(x|y,z); [..., D], [..., CLASSES] -> [..., PIXELS]."""
         joined = self.latent_to_decoder(latents) + self.class_to_decoder(classes)
         return self.decoder_to_pixels(tf.nn.softplus(joined))
 
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
-        """The labels unseen."""
+        """Return distortion and rate with the labels unseen."""
         return self.summed(batch.images, self.logits(batch.images), seed)
 
     def summed(self, images: tf.Tensor, logits: tf.Tensor, seed: tf.Tensor) -> Terms:
-        """Summed over the classes with the weights q(y|x) = softmax(logits), [B, CLASSES]."""
+        """Sum the terms over the classes with the weights q(y|x) = softmax(logits), [B, CLASSES]."""
         given = self.given(images, every_class(tf.shape(images)[0]), seed)  # [B, CLASSES]
         log_q = tf.nn.log_softmax(logits)
         share = tf.exp(log_q)
@@ -176,7 +188,7 @@ class M2(GenerativeModel, Classifier):
         return Terms(tf.reduce_sum(share * given.distortion, axis=-1), rate)
 
     def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """log p(x, y, z) - log q(y, z|x) with one sample of both, [B]."""
+        """Return log p(x, y, z) - log q(y, z|x) with one sample of both, [B]."""
         log_q = tf.nn.log_softmax(self.logits(batch.images))
         drawn = tf.random.stateless_categorical(log_q, 1, seed + tf.constant([0, 3]))[:, 0]
         classes = tf.one_hot(drawn, CLASSES)
@@ -191,34 +203,28 @@ class M2(GenerativeModel, Classifier):
 
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
         features = self.features(images)
-        return self.classifier_out(features if seed is None else self.dropped(features, seed))
-
-    def dropped(self, values: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Dropout (Srivastava et al. 2014): some values zero, the others scaled to keep the mean."""
-        rate = self.config.dropout
-        kept = noise.uniform(tf.shape(values), seed) >= rate
-        return tf.where(kept, values / (1.0 - rate), 0.0)
+        return self.classifier_out(self.dropout(features, seed))
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """q(y|x) and the mean of q(z|x), [B, CLASSES + D]."""
+        """Return q(y|x) and the mean of q(z|x), [B, CLASSES + D]."""
         share = tf.nn.softmax(self.logits(images))
         hidden = self.image_to_hidden(images)[:, None]
         means = self.latent_posterior(hidden, every_class(tf.shape(images)[0]))[0]  # [B, CLASSES, D]
         return tf.concat([share, tf.einsum("by,byd->bd", share, means)], axis=-1)
 
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
-        """Weights of the classes, then z, [B, CLASSES + D] -> mean images."""
+        """Return mean images from weights of the classes followed by z, [B, CLASSES + D]."""
         logits = self.pixel_logits(latents[:, CLASSES:], latents[:, :CLASSES])
         return tf.reshape(tf.sigmoid(logits), [-1, SIDE, SIDE, 1])
 
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Image i is of class i modulo CLASSES, with z from N(0, I)."""
+        """Return images, the i-th of class i modulo CLASSES, with z from N(0, I)."""
         classes = tf.one_hot(tf.range(count) % CLASSES, CLASSES)
         latents = tf.random.stateless_normal([count, self.config.latent], seed)
         return self.decode(tf.concat([classes, latents], axis=-1))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """Those of both families; `latent_mean` is of z alone, [B, D]."""
+        """Return the metrics of both families; `latent_mean` is of z alone, [B, D]."""
         found = GenerativeModel.metrics_per_example(self, batch, seed, samples)
         logits = self.logits(batch.images)
         return {
@@ -230,12 +236,12 @@ class M2(GenerativeModel, Classifier):
 
 
 def every_class(count: tf.Tensor) -> tf.Tensor:
-    """All classes for each of `count` images, one-hot, [count, CLASSES, CLASSES]."""
+    """Return all classes for each of `count` images, one-hot, [count, CLASSES, CLASSES]."""
     return tf.tile(tf.eye(CLASSES)[None], [count, 1, 1])
 
 
 def balanced(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Indices of `count` examples, the same number of each class; ValueError if a class has too few."""
+    """Return indices of `count` examples, the same number of each class; ValueError if one has too few."""
     generator, each = np.random.default_rng(seed), count // CLASSES
     found = [np.flatnonzero(labels == digit) for digit in range(CLASSES)]
     least = min(len(indices) for indices in found)
@@ -248,5 +254,5 @@ def balanced(labels: npt.NDArray[np.int64], count: int, seed: int) -> npt.NDArra
 
 
 def build(config: Config) -> M2:
-    """The networks, with fresh weights; training fills in the labelled images."""
+    """Build the networks, with fresh weights; training fills in the labelled images."""
     return M2(config)

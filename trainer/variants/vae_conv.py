@@ -1,16 +1,18 @@
-"""Convolutional VAE on a 14x14 grid with a two-dimensional latent (Chollet's book).
+"""Convolutional VAE on a 14x14 grid with a two-dimensional latent space (Chollet's book).
 
-Four 3x3 convolutions (32, then 64 with stride 2, 64, 64), a dense layer of 32, latent 2; dense 14x14x64, one
-transposed convolution back to 28x28, one convolution to a pixel.
+The encoder is four 3x3 convolutions (32, then 64 with stride 2, 64, 64) and a dense layer of 32 to 2 latent
+dimensions; the decoder is a dense layer of 14x14x64, one transposed convolution back to 28x28 and one
+convolution to the pixel.
 
 Objectives: `elbo` is the bound. `source` is the book's: binary cross-entropy averaged over the pixels plus
 5e-4 mean_d(mean^2 + exp(log_var) - 1 - log_var), which for two latents is 784 * 5e-4 = 0.392 times the KL
 summed over latents against the cross-entropy summed over pixels (a beta-VAE with beta 0.392). The book also
 samples with exp(log_var) as the standard deviation while its KL takes exp(log_var) for the variance; the
-bounds reported for a model so trained are those of the posterior it sampled from, N(mean, exp(2 log_var)).
+bounds reported for a model trained that way are those of the posterior it sampled from,
+N(mean, exp(2 log_var)).
 
-Measured: test ELBO -168.0 +- 0.7 nats (threshold, quick); val_loss of `source` 0.200 after epoch 1, 0.181
-+- 0.002 after epoch 10, three seeds (grey).
+Measured: test ELBO -168.0 ± 0.7 nats (threshold, quick); val_loss of `source` 0.200 after epoch 1, 0.181
+± 0.002 after epoch 10, three seeds (grey).
 Run: latentline run --variants vae_conv --profile full
 Reproduce: --protocol grey, config objective=source: val_loss 0.1985 after epoch 1, at best 0.1801 in 10
 epochs (measured with the source's code, and by a third party).
@@ -19,13 +21,7 @@ Source: F. Chollet, "Deep Learning with Python" (2017), section 8.4.
 
 import dataclasses
 
-import tensorflow as tf
-from keras import Sequential, layers
-
-from schemas import PIXELS, SIDE
-from trainer.models import checks, objectives
-from trainer.models.gaussian import GaussianVae
-from trainer.models.model import Batch, Objective
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"
@@ -45,7 +41,12 @@ KL_WEIGHT = 5e-4
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """latent: dimensions of z; objective: elbo or source."""
+    """The latent space and the training objective.
+
+    Attributes:
+      latent: dimensions of z.
+      objective: `elbo` or `source`.
+    """
 
     latent: int = 2
     objective: str = "elbo"
@@ -53,6 +54,16 @@ class Config:
     def __post_init__(self) -> None:
         checks.at_least(1, latent=self.latent)
         checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+from keras import Sequential, layers
+
+from schemas import PIXELS, SIDE
+from trainer.models import objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
 
 
 class ConvVae(GaussianVae):
@@ -78,7 +89,7 @@ class ConvVae(GaussianVae):
 
 
 def encoder(latent: int) -> Sequential:
-    """Images -> [B, 2 latent]."""
+    """Return the network from images to [B, 2 latent]."""
     return Sequential(
         [
             layers.Conv2D(32, 3, padding="same", activation="relu"),
@@ -93,7 +104,7 @@ def encoder(latent: int) -> Sequential:
 
 
 def decoder() -> Sequential:
-    """Latents [B, D] -> logits of the pixels."""
+    """Return the network from latents [B, D] to the logits of the pixels."""
     grid = SIDE // 2
     return Sequential(
         [
@@ -106,5 +117,5 @@ def decoder() -> Sequential:
 
 
 def build(config: Config) -> ConvVae:
-    """The networks, with fresh weights."""
+    """Build the networks, with fresh weights."""
     return ConvVae(config)

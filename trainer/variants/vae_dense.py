@@ -1,14 +1,14 @@
 """Dense VAE from nested layers that add their own KL loss (Keras subclassing guide).
 
-784-64(relu) to a 32-dimensional latent, and its mirror image: a Sampling layer inside an Encoder inside the
-model, whose call adds the KL with `add_loss`.
+The encoder is 784-64 (relu) to a 32-dimensional latent vector, and the decoder is its mirror image: a
+Sampling layer inside an Encoder inside the model, whose call adds the KL with `add_loss`.
 
 Objectives: `elbo` sums the Bernoulli cross-entropy over the pixels and the KL over the latents. `source` is
 the guide's: squared error averaged over the pixels plus KL averaged over the latents, on grey pixels. Those
 averages are a Gaussian decoder of variance 12.25 (784 / 2 / 32), under which the posterior collapses onto the
 prior and every image decodes to the mean digit.
 
-Measured: test ELBO -99.8 +- 0.5 nats (threshold, quick), 105.8 above `source` at equal steps; mean loss of
+Measured: test ELBO -99.8 ± 0.5 nats (threshold, quick), 105.8 above `source` at equal steps; mean loss of
 `source` over 1,000 steps 0.0746 (grey).
 Run: latentline run --variants vae_dense --profile full
 Reproduce: --protocol grey, config objective=source: running mean of the loss at step 1,000 is 0.0749
@@ -16,17 +16,8 @@ Reproduce: --protocol grey, config objective=source: running mean of the loss at
 Source: the Keras guide "Making new layers and models via subclassing".
 """
 
-import dataclasses
-
-import tensorflow as tf
-from keras import layers
-
-from schemas import PIXELS, SIDE
-from trainer.models import checks, noise, objectives
-from trainer.models.gaussian import GaussianVae
-from trainer.models.model import Batch, Objective
-from trainer.models.nets import Sampling
 from trainer.recipe import Budget, Recipe
+from trainer.variants._dense_vae import Config
 
 FAMILY = "generative"
 
@@ -39,21 +30,19 @@ RECIPE = Recipe(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """hidden: units of the layer between image and latent; latent: width of z; objective: elbo, source."""
+# The model: only a process that builds it runs the file from here on.
+import tensorflow as tf
+from keras import layers
 
-    hidden: int = 64
-    latent: int = 32
-    objective: str = "elbo"
-
-    def __post_init__(self) -> None:
-        checks.at_least(1, hidden=self.hidden, latent=self.latent)
-        checks.one_of("objective", self.objective, checks.OBJECTIVES)
+from schemas import PIXELS, SIDE
+from trainer.models import noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective
+from trainer.models.nets import Sampling
 
 
 class Encoder(layers.Layer):
-    """Images [B, SIDE, SIDE, 1] -> mean and log-variance of q(z|x), [B, D] each."""
+    """The network from images [B, SIDE, SIDE, 1] to mean and log-variance of q(z|x), [B, D] each."""
 
     def __init__(self, hidden: int, latent: int) -> None:
         super().__init__()
@@ -68,7 +57,7 @@ class Encoder(layers.Layer):
 
 
 class Decoder(layers.Layer):
-    """Latents [B, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    """The network from latents [B, D] to the logits of the pixels, [B, SIDE, SIDE, 1]."""
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -89,7 +78,7 @@ class DenseVae(GaussianVae):
         self.source = config.objective == "source"
 
     def call(self, images: tf.Tensor, standard: tf.Tensor) -> tf.Tensor:
-        """Logits of the pixels, [B, SIDE, SIDE, 1]; standard: normal numbers, [B, D]."""
+        """Return the logits of the pixels, [B, SIDE, SIDE, 1]; standard: standard normal numbers, [B, D]."""
         mean, log_var = self.encoder(images)
         scale = 1.0 / self.latent if self.source else 1.0
         self.add_loss(scale * tf.reduce_mean(objectives.standard_kl(mean, log_var)))
@@ -112,5 +101,5 @@ class DenseVae(GaussianVae):
 
 
 def build(config: Config) -> DenseVae:
-    """The nested layers, with fresh weights."""
+    """Build the nested layers, with fresh weights."""
     return DenseVae(config)

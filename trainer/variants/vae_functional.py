@@ -1,29 +1,19 @@
 """Dense VAE as functional graphs of encoder, decoder and the whole (Keras functional API).
 
-The network of vae_dense, 784-64(relu)-32 and back, as three keras.Model graphs that share their layers. The
-noise of the sample is an input of the graph. Keras 3 has no symbolic `add_loss`, so the KL is part of the
-objective.
+The network is that of vae_dense, 784-64 (relu)-32 and back, as three keras.Model graphs that share their
+layers. The noise of the sample is an input of the graph. Keras 3 has no symbolic `add_loss`, so the KL is
+part of the objective.
 
 Objectives: `elbo` and `source` as in vae_dense, with the same collapse under `source`.
 
-Measured: test ELBO -100.4 +- 0.5 nats (threshold, quick); loss of the one epoch of `source` 0.0714 (grey).
+Measured: test ELBO -100.4 ± 0.5 nats (threshold, quick); loss of the one epoch of `source` 0.0714 (grey).
 Run: latentline run --variants vae_functional --profile full
 Reproduce: --protocol grey, config objective=source: loss of the one epoch is 0.0713 (published).
 Source: the Keras guide "Making new layers and models via subclassing", its functional counterpart.
 """
 
-import dataclasses
-
-import keras
-import tensorflow as tf
-from keras import layers
-
-from schemas import PIXELS, SIDE
-from trainer.models import checks, noise, objectives
-from trainer.models.gaussian import GaussianVae
-from trainer.models.model import Batch, Objective, Terms
-from trainer.models.nets import Sampling
 from trainer.recipe import Budget, Recipe
+from trainer.variants._dense_vae import Config
 
 FAMILY = "generative"
 
@@ -36,28 +26,27 @@ RECIPE = Recipe(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """hidden: units of the layer between image and latent; latent: width of z; objective: elbo, source."""
+# The model: only a process that builds it runs the file from here on.
+import keras
+import tensorflow as tf
+from keras import layers
 
-    hidden: int = 64
-    latent: int = 32
-    objective: str = "elbo"
-
-    def __post_init__(self) -> None:
-        checks.at_least(1, hidden=self.hidden, latent=self.latent)
-        checks.one_of("objective", self.objective, checks.OBJECTIVES)
+from schemas import PIXELS, SIDE
+from trainer.models import noise, objectives
+from trainer.models.gaussian import GaussianVae
+from trainer.models.model import Batch, Objective, Terms
+from trainer.models.nets import Sampling
 
 
 def encoder_graph(config: Config) -> keras.Model:
-    """Images [B, SIDE, SIDE, 1] -> mean and log-variance of q(z|x), [B, D] each."""
+    """Return the graph from images [B, SIDE, SIDE, 1] to mean and log-variance of q(z|x), [B, D] each."""
     images = keras.Input([SIDE, SIDE, 1])
     hidden = layers.Dense(config.hidden, activation="relu")(layers.Flatten()(images))
     return keras.Model(images, [layers.Dense(config.latent)(hidden), layers.Dense(config.latent)(hidden)])
 
 
 def decoder_graph(config: Config) -> keras.Model:
-    """Latents [B, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    """Return the graph from latents [B, D] to the logits of the pixels, [B, SIDE, SIDE, 1]."""
     latents = keras.Input([config.latent])
     pixels = layers.Dense(PIXELS)(layers.Dense(config.hidden, activation="relu")(latents))
     return keras.Model(latents, layers.Reshape([SIDE, SIDE, 1])(pixels))
@@ -90,5 +79,5 @@ class FunctionalVae(GaussianVae):
 
 
 def build(config: Config) -> FunctionalVae:
-    """The graphs, with fresh weights."""
+    """Build the graphs, with fresh weights."""
     return FunctionalVae(config)

@@ -1,20 +1,21 @@
 """Vector-quantised VAE with a learned prior over its 7x7 grid of codes (van den Oord et al. 2017).
 
 Two strided convolutions take an image to 7x7 vectors of 64, each replaced by the nearest of 512 codes; the
-decoder mirrors the encoder and ends in Bernoulli pixels. Gradients pass the quantiser straight through. The
-codebook follows exponential moving averages (decay 0.99) of the vectors assigned to it, starts from encoded
-training images, and a code that falls out of use restarts at a vector of the batch.
+decoder mirrors the encoder and ends in Bernoulli pixels. Gradients pass straight through the quantiser. The
+codebook follows exponential moving averages (decay 0.99) of the vectors assigned to it and starts from
+encoded training images; a code that falls out of use restarts at a vector of the batch.
 
 q(c|x) is deterministic, so the rate is -log p(c): under a causal transformer trained jointly on the codes
-(`rate`, also what is sampled from), and under the uniform prior 49 log 512 = 305.7 nats (`rate_uniform`). One
-sample of a deterministic posterior is all of it: iwelbo equals elbo, and the true log p(x) is not below it.
+(`rate`, which is also sampled from), and under the uniform prior 49 log 512 = 305.7 nats (`rate_uniform`).
+One sample of a deterministic posterior is the whole posterior: iwelbo equals elbo, and the true log p(x) is
+not below it.
 
 Objectives: `elbo` minimises distortion + 0.25 |z_e - sg(e)|^2 + rate, summed over pixels and vectors; the
 rate trains the prior alone. `source` is the published code's: averages instead of sums, the codebook moved by
 the gradient of its own loss, and nothing passed through the quantiser, so that reconstruction never reaches
 the encoder. Its three strided layers cannot return 28x28 (28 -> 4 -> 32); the geometry is fixed in both.
 
-Measured: test ELBO -214.0 +- 0.7 nats with the learned prior (threshold, quick: 400 steps).
+Measured: test ELBO -214.0 ± 0.7 nats with the learned prior (threshold, quick: 400 steps).
 Run: latentline run --variants vqvae --profile full
 """
 
@@ -23,18 +24,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
-import numpy as np
-import numpy.typing as npt
-import tensorflow as tf
-from keras import Sequential, layers
-
-from schemas import PIXELS, SIDE
-from trainer.devices import shares
-from trainer.devices.cores import side_by_side
-from trainer.models import checks, objectives
-from trainer.models.model import Batch, GenerativeModel, Objective, Terms
-from trainer.models.priors import CodePrior
+from schemas import SIDE
+from trainer.models import checks
 from trainer.recipe import Budget, Recipe
 
 FAMILY = "generative"
@@ -62,9 +53,15 @@ FIRST_IMAGES = 256
 class Config:
     """The codebook, its prior and the training objective.
 
-    codes: size of the codebook; width: of a code vector; commitment: weight of |z_e - sg(e)|^2; decay: of the
-    moving averages; prior_width, prior_blocks: of the transformer; prior_every: one image in so many trains
-    it (it costs more than all the rest); objective: elbo or source.
+    Attributes:
+      codes: size of the codebook.
+      width: dimensions of a code vector.
+      commitment: weight of |z_e - sg(e)|^2 in the loss.
+      decay: of the moving averages, between 0 and 1.
+      prior_width: width of the transformer.
+      prior_blocks: blocks of the transformer.
+      prior_every: one image in this many trains the prior, which costs more than everything else.
+      objective: `elbo` or `source`.
     """
 
     codes: int = 512
@@ -84,6 +81,21 @@ class Config:
         if not 0.0 < self.decay < 1.0:
             raise ValueError(f"decay must be between 0 and 1, got {self.decay}")
         checks.one_of("objective", self.objective, checks.OBJECTIVES)
+
+
+# The model: only a process that builds it runs the file from here on.
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from keras import Sequential, layers
+
+from schemas import PIXELS
+from trainer.devices import shares
+from trainer.devices.cores import side_by_side
+from trainer.models import objectives
+from trainer.models.model import Batch, GenerativeModel, Objective, Terms
+from trainer.models.priors import CodePrior
 
 
 class Codebook(layers.Layer):
@@ -107,13 +119,13 @@ class Codebook(layers.Layer):
         self.restart(tf.convert_to_tensor(self.vectors))
 
     def restart(self, vectors: tf.Tensor) -> None:
-        """Put the codes at `vectors`, [K, D], as if all had been used equally."""
+        """Place the codes at `vectors`, [K, D], as if all had been used equally."""
         self.vectors.assign(vectors)
         self.share.assign(tf.fill([self.codes], 1.0 / self.codes))
         self.sums.assign(vectors / self.codes)
 
     def nearest(self, vectors: tf.Tensor) -> tf.Tensor:
-        """The code of least Euclidean distance; [N, D] -> int32 [N]."""
+        """Return the code of least Euclidean distance; [N, D] -> int32 [N]."""
         codes = tf.convert_to_tensor(self.vectors)
         # |v - c|^2 = |v|^2 - 2 (v c - |c|^2 / 2): the largest bracket
         overlap = tf.matmul(vectors, codes, transpose_b=True)  # [N, K]
@@ -121,15 +133,15 @@ class Codebook(layers.Layer):
         return tf.argmax(closeness, axis=-1, output_type=tf.int32)
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
-        """The vectors of codes; int [...] -> [..., D]."""
+        """Return the vectors of codes; int [...] -> [..., D]."""
         return tf.gather(tf.convert_to_tensor(self.vectors), codes)
 
     def follow(self, vectors: tf.Tensor, codes: tf.Tensor, seed: tf.Tensor) -> None:
         """Move each code towards the mean of the vectors [B, P, D] assigned to it (codes: [B, P]).
 
         share <- decay share + (1 - decay) n_k / N; sums likewise; code = sums / share (van den Oord et al.
-        2017, app. A.1). A code whose share is below REVIVED_BELOW / K restarts at a random one of `vectors`,
-        with an equal share.
+        2017, appendix A.1). A code whose share is below REVIVED_BELOW / K restarts at a random one of
+        `vectors`, with an equal share.
         """
         flat, assigned = tf.reshape(vectors, [-1, self.width]), tf.reshape(codes, [-1])
         ones = tf.ones_like(assigned, tf.float32)
@@ -149,7 +161,7 @@ class Codebook(layers.Layer):
 
 
 class VqVae(GenerativeModel):
-    """Encoder, codebook, decoder and the prior over the codes."""
+    """An encoder, a codebook, a decoder and the prior over the codes."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -169,12 +181,12 @@ class VqVae(GenerativeModel):
         self.codebook.restart(tf.gather(vectors, generator.choice(found, codes, replace=found < codes)))
 
     def codes(self, vectors: tf.Tensor) -> tf.Tensor:
-        """The codes nearest to encoder outputs; [B, GRID, GRID, D] -> int32 [B, GRID * GRID]."""
+        """Return the codes nearest to encoder outputs; [B, GRID, GRID, D] -> int32 [B, GRID * GRID]."""
         flat = tf.reshape(vectors, [-1, vectors.shape[-1]])
         return tf.reshape(self.codebook.nearest(flat), [-1, GRID * GRID])
 
     def logits(self, codes: tf.Tensor) -> tf.Tensor:
-        """Of the pixels, [B, SIDE, SIDE, 1]; codes: int [B, GRID * GRID]."""
+        """Return the logits of the pixels, [B, SIDE, SIDE, 1]; codes: int [B, GRID * GRID]."""
         return self.decoder(tf.reshape(self.codebook.lookup(codes), [-1, GRID, GRID, self.codebook.width]))
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
@@ -198,7 +210,7 @@ class VqVae(GenerativeModel):
         return Objective(distortion + commitment + rate, terms)
 
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
-        """Exact: the posterior is a point."""
+        """Return exact terms: the posterior is a point."""
         codes = self.codes(self.encoder(batch.images))
         distortion = objectives.bernoulli_distortion(batch.images, self.logits(codes))
         return Terms(distortion, -self.prior.log_prob(codes))
@@ -208,15 +220,15 @@ class VqVae(GenerativeModel):
         return -(terms.distortion + terms.rate)
 
     def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
-        """log p(x, c) of the one code that q(c|x) gives, for any number of samples; [B], nats."""
+        """Return log p(x, c) of the one code that q(c|x) gives, for any number of samples; [B], nats."""
         return self.log_weight(batch, seed)
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """The codes, 0 to K - 1, rows from the top, as floats [B, GRID * GRID]."""
+        """Return the codes, 0 to K - 1, rows from the top, as floats [B, GRID * GRID]."""
         return tf.cast(self.codes(self.encoder(images)), tf.float32)
 
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
-        """Codes as `encode` gives them -> mean images; other numbers are taken for the nearest valid code."""
+        """Return mean images of codes as `encode` gives them; other numbers become the nearest code."""
         codes = tf.clip_by_value(tf.cast(tf.round(latents), tf.int32), 0, self.codebook.codes - 1)
         return tf.sigmoid(self.logits(codes))
 
@@ -224,7 +236,7 @@ class VqVae(GenerativeModel):
         return tf.sigmoid(self.logits(self.prior.sample(count, seed)))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """Adds `rate_uniform` [B] and `codes` [B, K], the uses of each code; there is no posterior mean."""
+        """Add `rate_uniform` [B] and `codes` [B, K], the uses of each code; there is no posterior mean."""
         found = super().metrics_per_example(batch, seed, samples)
         codes = tf.cast(found.pop("latent_mean"), tf.int32)
         uniform = GRID * GRID * math.log(self.codebook.codes)
@@ -236,7 +248,7 @@ class VqVae(GenerativeModel):
 
 
 def encoder(width: int) -> Sequential:
-    """Images -> [B, GRID, GRID, width]."""
+    """Return the network from images to [B, GRID, GRID, width]."""
     return Sequential(
         [
             layers.Conv2D(32, 4, strides=2, padding="same", activation="relu"),
@@ -247,7 +259,7 @@ def encoder(width: int) -> Sequential:
 
 
 def decoder() -> Sequential:
-    """[B, GRID, GRID, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    """Return the network from [B, GRID, GRID, D] to the logits of the pixels, [B, SIDE, SIDE, 1]."""
     return Sequential(
         [
             layers.Conv2D(64, 3, padding="same", activation="relu"),
@@ -258,5 +270,5 @@ def decoder() -> Sequential:
 
 
 def build(config: Config) -> VqVae:
-    """The networks, with fresh weights and a codebook that training starts from data."""
+    """Build the networks, with fresh weights and a codebook that training starts from data."""
     return VqVae(config)

@@ -53,6 +53,68 @@ def test_an_edit_changes_the_fingerprints_of_what_depends_on_it_and_no_other(
     assert {name for name in before if before[name] != after[name]} == changed
 
 
+CODE = "def f(x):\n    return x + 1\n"
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        "# A comment.\n" + CODE,
+        '"""A module.\n\nMeasured: 3 nats."""\n' + CODE,
+        'def f(x):\n    """Return one more."""\n\n    return x + 1  # a remark\n',
+        "def f(x):\n    return (\n        x + 1\n    )\n",
+    ],
+)
+def test_prose_and_layout_change_no_fingerprint(sources: pathlib.Path, same: str) -> None:
+    path = sources / "trainer" / "variants" / "toy.py"
+    path.write_text(CODE)
+    before = fingerprint("trainer.variants.toy")
+    path.write_text(same)
+    assert fingerprint("trainer.variants.toy") == before
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "def f(x):\n    return x + 2\n",
+        "def f(x, y=0):\n    return x + 1\n",
+        "def g(x):\n    return x + 1\n",
+        "def f(x):\n    if x:\n        return x + 1\n",
+        "def f(x):\n    return x + '1'\n",
+        "@decorated\n" + CODE,
+        "import os\n" + CODE,
+    ],
+)
+def test_code_changes_the_fingerprint(sources: pathlib.Path, other: str) -> None:
+    path = sources / "trainer" / "variants" / "toy.py"
+    path.write_text(CODE)
+    before = fingerprint("trainer.variants.toy")
+    path.write_text(other)
+    assert fingerprint("trainer.variants.toy") != before
+
+
+@pytest.mark.parametrize("name", ["cvae", "mlp"])
+def test_a_measurement_in_a_datasheet_retrains_nothing(sources: pathlib.Path, name: str) -> None:
+    before = all_fingerprints()
+    path = sources / "trainer" / "variants" / f"{name}.py"
+    text = path.read_text()
+    path.write_text(
+        text.replace("Measured:", "Measured: anew,", 1).replace("def build", "# Built.\ndef build")
+    )
+    assert path.read_text() != text
+    assert all_fingerprints() == before
+
+
+def test_a_variant_that_imports_by_the_paths_of_0_1_depends_on_the_modules_of_today(
+    sources: pathlib.Path,
+) -> None:
+    (sources / "trainer" / "variants" / "toy.py").write_text("from trainer.gaussian import GaussianVae\n")
+    before = fingerprint("trainer.variants.toy")
+    with open(sources / "trainer" / "models" / "gaussian.py", "a") as file:
+        file.write("\nEDITED = True\n")
+    assert fingerprint("trainer.variants.toy") != before
+
+
 def test_a_fingerprint_of_nothing_is_an_error() -> None:
     with pytest.raises(ModuleNotFoundError, match="trainer.nonsense"):
         fingerprint("trainer.nonsense")

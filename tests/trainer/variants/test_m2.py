@@ -111,7 +111,7 @@ def test_dropout_is_training_noise_and_leaves_the_mean_of_the_hidden_layer() -> 
     np.testing.assert_array_equal(model.logits(images), model.logits(images))
     assert (model.logits(images, SEED).numpy() != model.logits(images).numpy()).any()
     np.testing.assert_array_equal(model.logits(images, SEED), model.logits(images, SEED))
-    kept = model.dropped(tf.ones([100, 500]), SEED).numpy()
+    kept = model.dropout(tf.ones([100, 500]), SEED).numpy()
     assert kept.mean() == pytest.approx(1.0, abs=5 / math.sqrt(kept.size))
     np.testing.assert_allclose(np.unique(kept), [0.0, 2.0], rtol=1e-6)
 
