@@ -1,12 +1,12 @@
-"""The journal: a file for each run under <home>/runs, which says what came of it.
+"""The journal: one file per run, promotion or rollback under <home>/runs, which says how it ended.
 
 A file is written when the run begins and again when it ends, whole each time. A run that was killed leaves
-its first file, from which `alive` tells that it ended without a word. Promotions and rollbacks have entries
-of their own, for they change what is in production too.
+its first file; that its process is gone shows that it crashed.
 """
 
 import dataclasses
 import datetime
+import enum
 import json
 import logging
 import os
@@ -20,186 +20,256 @@ from pipeline.home.files import write_json
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 
-RUN, PROMOTE, ROLLBACK = "run", "promote", "rollback"
-RUNNING, ENDED, DIED, DISCARDED = "running", "ended", "ended without a word", "discarded"
-PUSHED, CACHED, REFUSED, FAILED, LEFT_OUT = "pushed", "cached", "refused", "failed", "left out"
-"""What can come of a variant. Cached: nothing was new; its verdict is that of an earlier run."""
-
 log = logging.getLogger(__name__)
+
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a command that Ctrl-C or SIGTERM stopped."""
+
+
+class Command(enum.StrEnum):
+    """What has records in the journal."""
+
+    RUN = "run"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+
+
+class Status(enum.StrEnum):
+    """How far a run has come, or how it ended."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    """Its process was killed, or the machine went down: nobody wrote down how it ended."""
+    STOPPED = "stopped"
+    """Somebody stopped it, which is no failure."""
+
+
+class Result(enum.StrEnum):
+    """What a run did about a variant."""
+
+    PUSHED = "pushed"
+    CACHED = "cached"
+    """Nothing was new; the verdict is that of an earlier run."""
+    REFUSED = "refused"
+    FAILED = "failed"
+    SKIPPED = "skipped"
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What came of one variant.
+    """The result of a run for one variant.
 
     Attributes:
-      result: pushed, cached, refused, failed or left out.
-      version: that was pushed, by this run or where cached by an earlier one; 0 for none.
-      why: why not, where there is no version.
+      result: what the run did.
+      version: that was pushed, by this run or, if cached, by an earlier one; 0 for none.
+      why: the reason, if there is no version.
     """
 
-    result: str
+    result: Result
     version: int = 0
     why: str = ""
 
 
-@dataclasses.dataclass
-class Entry:
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
     """One run, promotion or rollback.
 
     Attributes:
       stamp: when it began, local time; the name of its file.
-      number: counts the entries of a home, for clocks can go back.
+      number: counts the records of a home, since clocks can go back.
       command: run, promote or rollback.
       host, pid, process: where it runs; `process` is the identity of the process (pipeline.home.process).
       started, ended: ISO 8601 with the offset to UTC; `ended` is empty until then.
-      status: running, ended, or ended without a word.
-      seconds: that it took; 0 until it has ended.
-      exit_code: of the command; None until it has ended, and where it died.
-      error: what it failed of.
+      status: as it was last written; see `state`.
+      seconds: how long it took; 0 until it has ended.
+      exit_code: of the command; None until it has ended, and after a crash.
+      error: why it failed.
       settings: what was asked for, without the hooks, whose commands and addresses may be secret.
-      spans: of the data, as far as it comes in spans, newest first.
-      variants: what came of each.
+      spans: of the data, newest first; empty for data without spans.
+      variants: the outcome of each variant.
       drift: what was found.
-      hooks: which of them failed, and of what.
-      log, report: paths; empty where there is none.
+      hooks: which of them failed, and why.
+      log, report: paths; empty if there is none.
       user, reason: of a promotion or rollback.
     """
 
     stamp: str
     number: int
-    command: str
+    command: Command
     host: str
     pid: int
     process: str
     started: str
     ended: str = ""
-    status: str = RUNNING
+    status: Status = Status.RUNNING
     seconds: float = 0.0
     exit_code: int | None = None
     error: str = ""
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    spans: list[str] = dataclasses.field(default_factory=list)
-    variants: dict[str, Outcome] = dataclasses.field(default_factory=dict)
-    drift: list[str] = dataclasses.field(default_factory=list)
-    hooks: list[str] = dataclasses.field(default_factory=list)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    spans: tuple[str, ...] = ()
+    variants: Mapping[str, Outcome] = dataclasses.field(default_factory=dict)
+    drift: tuple[str, ...] = ()
+    hooks: tuple[str, ...] = ()
     log: str = ""
     report: str = ""
     user: str = ""
     reason: str = ""
 
     @property
-    def alive(self) -> bool:
-        """Whether the process that does the work still exists; on another machine that cannot be known."""
-        if self.status != RUNNING:
-            return False
-        return self.host != socket.gethostname() or identity(self.pid) == self.process
+    def state(self) -> Status:
+        """Return the status as of now: a run whose process is gone has crashed.
 
-    @property
-    def died(self) -> bool:
-        """Whether it ended without a word: killed, or the machine went down."""
-        return self.status == DIED or (self.status == RUNNING and not self.alive)
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it was told to stop, which is no failure."""
-        return self.exit_code in (130, 143)
+        Whether a process of another machine exists cannot be known; it is taken to.
+        """
+        here = self.host == socket.gethostname()
+        if self.status is Status.RUNNING and here and identity(self.pid) != self.process:
+            return Status.CRASHED
+        return self.status
 
     @property
     def failed(self) -> bool:
-        """Whether somebody should look."""
-        return self.died or (self.status == ENDED and self.exit_code != 0 and not self.stopped)
+        """Return whether somebody should look."""
+        return self.state in (Status.FAILED, Status.CRASHED)
 
-    def path(self, home: Home) -> pathlib.Path:
-        """Of its file."""
-        return home.record(self.stamp)
-
-
-def begin(home: Home, command: str, **facts: Any) -> Entry:
-    """Write the entry of what now begins, and return it. The caller holds the home. Raises OSError."""
-    home.runs.mkdir(exist_ok=True)
-    now = datetime.datetime.now().astimezone()
-    stamp, copies = now.strftime("%Y%m%d-%H%M%S"), 1
-    while home.record(stamp).exists():
-        copies += 1
-        stamp = f"{now.strftime('%Y%m%d-%H%M%S')}-{copies}"
-    entry = Entry(
-        stamp=stamp,
-        number=max((entry.number for entry in read(home)), default=0) + 1,
-        command=command,
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        process=identity(os.getpid()),
-        started=now.isoformat(timespec="seconds"),
-        **facts,
-    )
-    write(home, entry)
-    return entry
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as values of JSON, with its status as of now."""
+        return {**dataclasses.asdict(self), "status": self.state}
 
 
-def end(home: Home, entry: Entry, seconds: float, error: BaseException | None) -> None:
-    """Write how it ended, with `error` where that was not well. Raises OSError."""
-    if entry.status == DISCARDED:
-        return
-    entry.status, entry.seconds = ENDED, round(seconds, 1)
-    entry.ended = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    entry.exit_code = exit_code(error)
-    entry.error = str(error) if error is not None and not entry.stopped else ""
-    write(home, entry)
+class Writer:
+    """Writes the record of what this process does, from its beginning to its end; nobody else writes one."""
 
+    def __init__(self, home: Home, record: RunRecord) -> None:
+        self._home = home
+        self._discarded = False
+        self.record = record
 
-def discard(home: Home, entry: Entry) -> None:
-    """Forget what turned out not to be a run."""
-    entry.status = DISCARDED
-    entry.path(home).unlink(missing_ok=True)
+    @classmethod
+    def begin(cls, home: Home, command: Command, **facts: Any) -> "Writer":
+        """Write the record of what now begins. The caller holds the home. Raises OSError."""
+        home.runs.mkdir(exist_ok=True)
+        now = datetime.datetime.now().astimezone()
+        first = now.strftime("%Y%m%d-%H%M%S")
+        stamp, copies = first, 1
+        while home.record(stamp).exists():
+            copies += 1
+            stamp = f"{first}-{copies}"
+        record = RunRecord(
+            stamp=stamp,
+            number=max((record.number for record in read(home)), default=0) + 1,
+            command=command,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            process=identity(os.getpid()),
+            started=now.isoformat(timespec="seconds"),
+            log=str(home.run_log(stamp)) if command is Command.RUN else "",
+            **facts,
+        )
+        _write(home, record)
+        return cls(home, record)
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the record, which `write` and `end` put on disk."""
+        self.record = dataclasses.replace(self.record, **facts)
+
+    def write(self) -> None:
+        """Write the record as it is now. Raises OSError."""
+        if not self._discarded:
+            _write(self._home, self.record)
+
+    def end(self, seconds: float, error: BaseException | None) -> None:
+        """Write how it ended: with `error`, or well. Raises OSError."""
+        code = exit_code(error)
+        status = Status.STOPPED if code in (INTERRUPTED, TERMINATED) else _ended(code)
+        self.note(
+            status=status,
+            seconds=round(seconds, 1),
+            ended=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+            exit_code=code,
+            error=str(error) if status is Status.FAILED else "",
+        )
+        self.write()
+
+    def discard(self) -> None:
+        """Remove the record of what turned out not to be a run."""
+        self._discarded = True
+        self._home.record(self.record.stamp).unlink(missing_ok=True)
 
 
 def exit_code(error: BaseException | None) -> int:
-    """The status with which a command ends that `error` ends."""
+    """Return the exit code of a command that ends with `error`."""
     if error is None:
         return 0
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
-def bury(home: Home) -> list[Entry]:
-    """Mark the entries of runs that ended without a word; those entries. The caller holds the home."""
-    found = [entry for entry in read(home) if entry.status == RUNNING]
-    for entry in found:
-        entry.status = DIED
-        write(home, entry)
+def mark_crashed(home: Home) -> list[RunRecord]:
+    """Mark the runs that are recorded as running as crashed, and return them. The caller holds the home."""
+    found = [
+        dataclasses.replace(record, status=Status.CRASHED)
+        for record in read(home)
+        if record.status is Status.RUNNING
+    ]
+    for record in found:
+        _write(home, record)
     return found
 
 
-def read(home: Home) -> list[Entry]:
-    """The entries of a home, oldest first. A file that is none is passed over; see `unreadable`."""
-    entries = [entry for path in home.records() if (entry := _parse(path)) is not None]
-    return sorted(entries, key=lambda entry: entry.number)
+def read(home: Home) -> list[RunRecord]:
+    """Return the records of a home, oldest first, without damaged ones, which `unreadable` lists."""
+    found = [record for path in home.records() if (record := _parse(path)) is not None]
+    return sorted(found, key=lambda record: record.number)
 
 
 def unreadable(home: Home) -> list[pathlib.Path]:
-    """Files of the journal that are damaged."""
+    """Return the files of the journal that are damaged."""
     return [path for path in home.records() if _parse(path) is None]
 
 
-def write(home: Home, entry: Entry) -> None:
-    """Write the entry's file. Raises OSError."""
-    write_json(entry.path(home), dataclasses.asdict(entry))
-
-
 def summary(settings: Settings) -> dict[str, Any]:
-    """Of the settings what may be written down."""
+    """Return the settings without what must not be written down."""
     values = dataclasses.asdict(settings)
     del values["notify"]
     return values
 
 
-def _parse(path: pathlib.Path) -> Entry | None:
+def _write(home: Home, record: RunRecord) -> None:
+    write_json(home.record(record.stamp), dataclasses.asdict(record))
+
+
+def _parse(path: pathlib.Path) -> RunRecord | None:
     try:
         values = json.loads(path.read_text())
         outcomes: Mapping[str, Any] = values.pop("variants")
-        return Entry(**values, variants={name: Outcome(**outcome) for name, outcome in outcomes.items()})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        log.warning("%s is no entry of the journal: %s", path, error)
+        for name in ("spans", "drift", "hooks"):
+            values[name] = tuple(values.get(name, ()))
+        return RunRecord(
+            **{
+                **values,
+                "command": Command(values["command"]),
+                "status": _status(values.get("status"), values.get("exit_code")),
+                "variants": {name: _outcome(**outcome) for name, outcome in outcomes.items()},
+            }
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.warning("%s is not a record of the journal: %s", path, error)
         return None
+
+
+def _ended(code: int | None) -> Status:
+    return Status.FAILED if code else Status.SUCCEEDED
+
+
+def _status(word: Any, code: Any) -> Status:
+    """Return the status that `word` names, in the words of this version or of 0.1."""
+    if word == "ended":
+        return Status.STOPPED if code in (INTERRUPTED, TERMINATED) else _ended(code)
+    return Status.CRASHED if word == "ended without a word" else Status(word)
+
+
+def _outcome(result: str, version: int = 0, why: str = "") -> Outcome:
+    return Outcome(Result.SKIPPED if result == "left out" else Result(result), version, why)

@@ -21,11 +21,12 @@ from components.reporting.leaderboard import write_card
 from components.serving.pusher import push
 from components.serving.versions import SOURCE, by_variant, published, source
 from pipeline.home import journal, metadata, recovery
+from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store, when
 
-TYPES = {journal.PROMOTE: "latentline.Promote", journal.ROLLBACK: "latentline.Rollback"}
+TYPES = {Command.PROMOTE: "latentline.Promote", Command.ROLLBACK: "latentline.Rollback"}
 """Names of the execution types, and of their folders under the pipeline root."""
 BLESSING, PUSHED = "blessing", "pushed_model"
 """Keys of what these executions give."""
@@ -64,7 +65,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             files = path_utils.serving_model_path(model.uri)
             _check_files(files, f"model {model.id} of {variant}")
             card = _card_of_report(found, model, variant)
-            work = _Work(journal.PROMOTE, home, variant, name, model, reason)
+            work = _Work(Command.PROMOTE, home, variant, name, model, reason)
             change = work.do(found, files, card)
         recovery.keep_copy(home)
     return change
@@ -100,7 +101,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
             _check_files(files, f"version {target_version} of {variant}")
             if not os.path.isdir(model.uri):
                 say(f"! {model.uri} is gone, so that the next candidate has nothing to be compared with")
-            work = _Work(journal.ROLLBACK, home, variant, name, model, reason)
+            work = _Work(Command.ROLLBACK, home, variant, name, model, reason)
             change = work.do(found, files, _card_in(files))
         recovery.keep_copy(home)
     return change
@@ -109,7 +110,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
 class _Work(NamedTuple):
     """A promotion or rollback that was found to be possible."""
 
-    kind: str
+    kind: Command
     home: Home
     variant: str
     pipeline: str
@@ -118,16 +119,16 @@ class _Work(NamedTuple):
 
     def do(self, store: Store, files: str, card: dict[str, Any] | None) -> Change:
         """Do it and write it down: in the journal, and in the metadata as an execution."""
-        home, user = self.home, _user()
-        entry = journal.begin(home, self.kind, user=user, reason=self.reason)
+        user = _user()
+        writer = journal.Writer.begin(self.home, self.kind, user=user, reason=self.reason)
         started = time.perf_counter()
         try:
             change = self._execute(store, files, card, user)
-            entry.variants[self.variant] = journal.Outcome(journal.PUSHED, version=change.version)
+            writer.note(variants={self.variant: journal.Outcome(journal.Result.PUSHED, change.version)})
         except BaseException as error:
-            journal.end(home, entry, time.perf_counter() - started, error)
+            writer.end(time.perf_counter() - started, error)
             raise
-        journal.end(home, entry, time.perf_counter() - started, None)
+        writer.end(time.perf_counter() - started, None)
         return change
 
     def _execute(self, store: Store, files: str, card: dict[str, Any] | None, user: str) -> Change:

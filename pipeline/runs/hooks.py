@@ -4,7 +4,6 @@ A command gets the event as JSON on its standard input, and its kind in LATENTLI
 same JSON by POST. What goes wrong with a hook is told, and never makes the run fail.
 """
 
-import dataclasses
 import json
 import os
 import shlex
@@ -26,21 +25,21 @@ TRIES = 3
 """How often a webhook is tried; after the first and second time it waits one and two seconds."""
 
 Event = dict[str, Any]
-"""{event, text, run}: failure, push or drift; what happened, in a line; the entry of the journal."""
+"""{event, text, run}: failure, push or drift; what happened, in a line; the run's record."""
 
 
-def events(entry: journal.Entry) -> list[Event]:
-    """What there is to tell of a run that has ended."""
+def events(record: journal.RunRecord) -> list[Event]:
+    """Return the events that the hooks of a run that has ended receive."""
     found = {}
-    pushed = {n: o for n, o in entry.variants.items() if o.result == journal.PUSHED}
-    if entry.failed:
-        found[FAILURE] = entry.error or f"the run of {entry.started} {journal.DIED}"
+    pushed = {n: o for n, o in record.variants.items() if o.result is journal.Result.PUSHED}
+    if record.failed:
+        found[FAILURE] = record.error or f"the run of {record.started} crashed"
     if pushed:
         found[PUSH] = ", ".join(f"{name} {outcome.version}" for name, outcome in pushed.items())
-    if entry.drift:
-        found[DRIFT] = "; ".join(entry.drift)
+    if record.drift:
+        found[DRIFT] = "; ".join(record.drift)
     return [
-        {"event": kind, "text": " ".join(text.split()), "run": dataclasses.asdict(entry)}
+        {"event": kind, "text": " ".join(text.split()), "run": record.to_json()}
         for kind, text in found.items()
     ]
 

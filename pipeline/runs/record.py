@@ -1,4 +1,4 @@
-"""Keeps the journal of a run from its beginning to its end, whatever the end, and then runs the hooks."""
+"""Keep the journal of a run from its beginning to its end, whatever the end, and then run the hooks."""
 
 import contextlib
 import os
@@ -19,68 +19,65 @@ Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def recorded(settings: Settings, say: Say) -> Iterator[journal.Entry]:
-    """Holds the settings' home while the body runs, and gives it the entry of this run.
+def recorded(settings: Settings, say: Say) -> Iterator[journal.Writer]:
+    """Hold the settings' home while the body runs, and give the body the writer of its record.
 
-    Runs before it that ended without a word are marked as such and told of by the hooks, as is what came of
-    this one. SIGTERM ends the body with Stopped. Raises HomeInUse, HomeNotWritable and what the body raises.
+    Earlier runs that crashed are marked as such; hooks report them and this run. SIGTERM ends the body with
+    Stopped. Raises HomeInUse, HomeNotWritable and what the body raises.
     """
     home = Home.of(settings.home)
-    told: list[hooks.Event] = []
-    entry: journal.Entry | None = None
-    try:
+    events: list[hooks.Event] = []
+    writer: journal.Writer | None = None
+    with _stoppable(), contextlib.ExitStack() as last:
+        last.callback(lambda: fire(settings, events, writer, say))
         with exclusive(home):
-            told += [event for dead in bury(home, say) for event in hooks.events(dead)]
-            entry = _begun(home, settings)
+            events += [event for crashed in mark_crashed(home, say) for event in hooks.events(crashed)]
+            writer = _begun(home, settings)
             started = time.perf_counter()
             try:
-                with _stoppable():
-                    yield entry
+                yield writer
             except BaseException as error:
-                _ended(home, entry, time.perf_counter() - started, error, say)
+                _end(writer, time.perf_counter() - started, error, say)
                 raise
             else:
-                _ended(home, entry, time.perf_counter() - started, None, say)
+                _end(writer, time.perf_counter() - started, None, say)
             finally:
-                told += hooks.events(entry)
-    finally:
-        with _stoppable():
-            tell(settings, told, entry, say)
+                events += hooks.events(writer.record)
 
 
-def bury(home: Home, say: Say) -> list[journal.Entry]:
-    """Mark runs that ended without a word, a line for each; they are returned. The caller holds the home."""
-    dead = journal.bury(home)
-    for entry in dead:
-        say(f"! the {entry.command} of {entry.started} {journal.DIED}: killed, or the machine went down")
-    return dead
+def mark_crashed(home: Home, say: Say) -> list[journal.RunRecord]:
+    """Mark the runs that crashed, report each in a line, and return them. The caller holds the home."""
+    crashed = journal.mark_crashed(home)
+    for record in crashed:
+        say(f"! the {record.command} of {record.started} crashed: it was killed, or the machine went down")
+    return crashed
 
 
-def tell(settings: Settings, told: list[hooks.Event], entry: journal.Entry | None, say: Say) -> None:
-    """Run the hooks of the events; what goes wrong is said, and noted in the entry."""
-    problems = hooks.fire(settings.notify, told, os.environ)
+def fire(settings: Settings, events: list[hooks.Event], writer: journal.Writer | None, say: Say) -> None:
+    """Run the hooks of the events; report the hooks that fail, and note them in the record."""
+    problems = hooks.fire(settings.notify, events, os.environ)
     for problem in problems:
         say(f"! {problem}")
-    if problems and entry is not None:
-        entry.hooks = problems
+    if problems and writer is not None:
+        writer.note(hooks=tuple(problems))
         try:
-            journal.write(Home.of(settings.home), entry)
+            writer.write()
         except OSError as error:
             say(f"! the journal cannot be written: {error.strerror}")
 
 
-def _begun(home: Home, settings: Settings) -> journal.Entry:
+def _begun(home: Home, settings: Settings) -> journal.Writer:
     try:
-        return journal.begin(home, journal.RUN, settings=journal.summary(settings))
+        return journal.Writer.begin(home, journal.Command.RUN, settings=journal.summary(settings))
     except OSError as error:
         raise HomeNotWritable(
             f"cannot write to {home} ({error.strerror}); free the disk, or give another --home"
         ) from error
 
 
-def _ended(home: Home, entry: journal.Entry, seconds: float, error: BaseException | None, say: Say) -> None:
+def _end(writer: journal.Writer, seconds: float, error: BaseException | None, say: Say) -> None:
     try:
-        journal.end(home, entry, seconds, error)
+        writer.end(seconds, error)
     except OSError as problem:  # a full disk must not hide how the run ended
         say(f"! the journal cannot be written: {problem.strerror}")
 

@@ -25,14 +25,13 @@ def run(settings: Settings, verbose: bool = False) -> None:
     """
     started = time.perf_counter()
     home = Home.of(settings.home)
-    with recorded(settings, say) as entry:
-        log = home.run_log(entry.stamp)
-        log.parent.mkdir(exist_ok=True)
-        entry.log = str(log)
+    with recorded(settings, say) as writer:
+        log = writer.record.log
+        home.logs.mkdir(exist_ok=True)
         say(f"latentline: {', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
         try:
-            with quiet(str(log), verbose):
-                rows = run_components(settings, entry)
+            with quiet(log, verbose):
+                rows = run_components(settings, writer)
         except RunFailed as failure:
             if failure.leaderboard:
                 say(f"\n{failure.leaderboard}\n\nreport {home.report}\nlog    {log}")
@@ -46,7 +45,7 @@ def run(settings: Settings, verbose: bool = False) -> None:
         say(f"report {home.report}\nmodels {home.serving}\nlog    {log}")
 
 
-def run_components(settings: Settings, entry: journal.Entry) -> str:
+def run_components(settings: Settings, writer: journal.Writer) -> str:
     """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
     dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
@@ -64,15 +63,15 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
         runner.run(create_pipeline(settings, dataset))
     except RunFailed as failure:
         if "Leaderboard" in runner.executions:
-            failure.leaderboard = publish(settings, runner.executions, entry)
+            failure.leaderboard = publish(settings, runner.executions, writer)
             recovery.keep_copy(home)
         raise
     finally:
-        account.settle(entry, settings, runner, before, say)
+        account.settle(writer, settings, runner, before, say)
     if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
-        journal.discard(home, entry)
+        writer.discard()
         return "nothing was run"
-    table = publish(settings, runner.executions, entry)
+    table = publish(settings, runner.executions, writer)
     if settings.keep_runs:
         pruned = prune.remove_old(home, settings.keep_runs)
         if pruned.artifacts:
@@ -81,15 +80,15 @@ def run_components(settings: Settings, entry: journal.Entry) -> str:
     return table
 
 
-def publish(settings: Settings, executions: Mapping[str, int], entry: journal.Entry) -> str:
+def publish(settings: Settings, executions: Mapping[str, int], writer: journal.Writer) -> str:
     """Put the run's report in place, and its results where the settings want them logged; the leaderboard."""
     from pipeline.runs import report, tracking
 
     home = Home.of(settings.home)
     table = report.publish(home, executions["Leaderboard"])
-    entry.report = str(home.report)
+    writer.note(report=str(home.report))
     if settings.mlflow:
-        tracking.publish(settings, executions, entry.stamp, say)
+        tracking.publish(settings, executions, writer.record.stamp, say)
     return table
 
 

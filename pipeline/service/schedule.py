@@ -26,6 +26,7 @@ from pipeline.config.errors import HomeInUse, HomeNotWritable, ScheduleInUse
 from pipeline.config.notify import FAILURE, Notify
 from pipeline.home import journal, lock
 from pipeline.home.files import write_json
+from pipeline.home.journal import Status
 from pipeline.home.layout import Home
 from pipeline.home.process import command, environment, identity
 from pipeline.runs import hooks, record
@@ -49,7 +50,7 @@ class State:
       stopped: when the service last stopped; empty while it has not.
       next: when it is due next.
       started, ended, exit_code: of the last run that it started; empty and None where there is none.
-      error: the last line of a run that failed before it had an entry in the journal.
+      error: the last line of a run that failed before it had a record in the journal.
     """
 
     cron: str
@@ -150,22 +151,20 @@ class Service:
     def _missed(self) -> bool:
         """Whether a run was due while nobody was here to start it, or was broken off; told in a line."""
         before = read(self._home)
-        runs = [entry for entry in journal.read(self._home) if entry.command == journal.RUN]
+        runs = [record for record in journal.read(self._home) if record.command is journal.Command.RUN]
         if before is not None:
             self._state = dataclasses.replace(
                 before, cron=self._state.cron, arguments=self._state.arguments, host=self._state.host,
                 pid=self._state.pid, process=self._state.process, stopped="",
             )  # fmt: skip
-        if runs and (runs[-1].died or runs[-1].exit_code == 128 + signal.SIGTERM):
-            self._say(f"the run of {runs[-1].started} was broken off; going on with it")
+        if runs and (runs[-1].state is Status.CRASHED or runs[-1].exit_code == journal.TERMINATED):
+            self._say(f"the run of {runs[-1].started} was interrupted; it resumes")
             return True
         last = runs[-1].started if runs else self._state.since
         due = cron.due(self._trigger, datetime.datetime.fromisoformat(last))
         if due is None or due > _now():
             return False
-        self._say(
-            f"the run that was due at {due.isoformat(timespec='seconds')} was missed; it is made up for"
-        )
+        self._say(f"the run that was due at {due.isoformat(timespec='seconds')} was missed; it starts now")
         return True
 
     def _come_due(self) -> None:
@@ -216,10 +215,12 @@ class Service:
 
     def _tell_of_failure(self, code: int, known: int, last: str) -> None:
         """Run the hooks for a run that could not do so itself: it was killed, or never began."""
-        told = []
+        told: list[hooks.Event] = []
         if code < 0:
             with contextlib.suppress(HomeInUse), lock.exclusive(self._home):
-                told = [event for dead in record.bury(self._home, self._say) for event in hooks.events(dead)]
+                told = [
+                    e for crashed in record.mark_crashed(self._home, self._say) for e in hooks.events(crashed)
+                ]
         elif code not in (0, 130, 143) and len(journal.read(self._home)) == known:
             self._state.error = last
             told = [{"event": FAILURE, "text": last, "run": None}]

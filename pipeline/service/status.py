@@ -9,6 +9,8 @@ from typing import Any
 
 from components.serving.versions import by_variant
 from pipeline.home import journal
+from pipeline.home.journal import Command, Outcome, Result, RunRecord
+from pipeline.home.journal import Status as State
 from pipeline.home.layout import Home
 from pipeline.service import schedule
 
@@ -27,16 +29,16 @@ class Status:
       reasons: why it is not OK.
       now: the run under way, if there is one.
       last: the last run that is over, if there is one.
-      pushes: by variant, the last entry of the journal that changed what is in production.
+      pushes: by variant, the newest record of the journal that changed what is in production.
       production: by variant, the newest version in the serving folder.
       schedule: what the service has written down, if there is one.
     """
 
     code: int
     reasons: list[str]
-    now: journal.Entry | None
-    last: journal.Entry | None
-    pushes: dict[str, journal.Entry]
+    now: RunRecord | None
+    last: RunRecord | None
+    pushes: dict[str, RunRecord]
     production: dict[str, int]
     schedule: schedule.State | None
 
@@ -44,25 +46,30 @@ class Status:
         """As values of JSON."""
         return {
             "status": NAMES[self.code],
-            **dataclasses.asdict(self),
-            "died": bool(self.last and self.last.died),
+            "code": self.code,
+            "reasons": self.reasons,
+            "now": self.now and self.now.to_json(),
+            "last": self.last and self.last.to_json(),
+            "pushes": {name: record.to_json() for name, record in self.pushes.items()},
+            "production": self.production,
+            "schedule": self.schedule and dataclasses.asdict(self.schedule),
             "service_alive": bool(self.schedule and self.schedule.alive),
         }
 
 
 def find(home: Home, now: datetime.datetime) -> Status:
     """The status of a home at `now`, a time with its zone. Raises ValueError for an unreadable schedule."""
-    entries = journal.read(home)
-    runs = [entry for entry in entries if entry.command == journal.RUN]
-    under_way = next((entry for entry in reversed(runs) if entry.alive), None)
-    last = next((entry for entry in reversed(runs) if not entry.alive), None)
+    records = journal.read(home)
+    runs = [record for record in records if record.command is Command.RUN]
+    under_way = next((record for record in reversed(runs) if record.state is State.RUNNING), None)
+    last = next((record for record in reversed(runs) if record.state is not State.RUNNING), None)
     plan = schedule.read(home)
     versions = by_variant(str(home.serving))
     pushes = {
-        name: entry
-        for entry in entries
-        for name, outcome in entry.variants.items()
-        if outcome.result == journal.PUSHED
+        name: record
+        for record in records
+        for name, outcome in record.variants.items()
+        if outcome.result is Result.PUSHED
     }
     grave = [*_of_run(last), *(_of_schedule(home, plan, under_way, last, now) if plan else [])]
     slight = _of_models(last) + [
@@ -83,19 +90,19 @@ def find(home: Home, now: datetime.datetime) -> Status:
     )
 
 
-def _of_run(last: journal.Entry | None) -> list[str]:
+def _of_run(last: RunRecord | None) -> list[str]:
     if last is None or not last.failed:
         return []
-    if last.died:
-        return ["the last run ended without a word: it was killed, or the machine went down"]
+    if last.state is State.CRASHED:
+        return ["the last run crashed: it was killed, or the machine went down"]
     return [f"the last run failed: {' '.join(last.error.split())}"]
 
 
 def _of_schedule(
     home: Home,
     plan: schedule.State,
-    under_way: journal.Entry | None,
-    last: journal.Entry | None,
+    under_way: RunRecord | None,
+    last: RunRecord | None,
     now: datetime.datetime,
 ) -> list[str]:
     if not plan.alive:
@@ -114,20 +121,20 @@ def _of_schedule(
     return found
 
 
-def _of_models(last: journal.Entry | None) -> list[str]:
+def _of_models(last: RunRecord | None) -> list[str]:
     if last is None:
         return []
     refused = [
         f"{name} was not pushed: {outcome.why}"
         for name, outcome in last.variants.items()
-        if outcome.result == journal.REFUSED
+        if outcome.result is Result.REFUSED
     ]
     return [f"drift: {line}" for line in last.drift] + refused
 
 
 def text(found: Status) -> str:
     """The status in lines; the first one alone is what monitors show."""
-    reasons = "; ".join(found.reasons) or "the last run went well"
+    reasons = "; ".join(found.reasons) or "the last run succeeded"
     lines = [f"{NAMES[found.code]}: {reasons}"]
     if found.now:
         lines.append(f"now         running since {_when(found.now.started)}, process {found.now.pid}")
@@ -158,21 +165,20 @@ def text(found: Status) -> str:
     return "\n".join(lines)
 
 
-def _ended(entry: journal.Entry) -> str:
-    if entry.died:
-        return journal.DIED
-    how = "stopped" if entry.stopped else "failed" if entry.failed else "went well"
-    return f"{how} after {entry.seconds:.0f} s, exit code {entry.exit_code}"
+def _ended(entry: RunRecord) -> str:
+    if entry.state is State.CRASHED:
+        return "crashed"
+    return f"{entry.state} after {entry.seconds:.0f} s, exit code {entry.exit_code}"
 
 
-def _outcome(outcome: journal.Outcome) -> str:
+def _outcome(outcome: Outcome) -> str:
     version = f" {outcome.version}" if outcome.version else ""
-    words = {journal.CACHED: f"nothing new since{version}"}.get(outcome.result, outcome.result + version)
+    words = {Result.CACHED: f"nothing new since{version}"}.get(outcome.result, f"{outcome.result}{version}")
     return words + (f": {outcome.why}" if outcome.why else "")
 
 
-def _by(entry: journal.Entry) -> str:
-    if entry.command == journal.RUN:
+def _by(entry: RunRecord) -> str:
+    if entry.command is Command.RUN:
         return ""
     reason = f": {entry.reason}" if entry.reason else ""
     return f" ({entry.command} by {entry.user}{reason})"

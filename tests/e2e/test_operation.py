@@ -38,7 +38,7 @@ class Home:
             cli.main([*map(str, arguments)])
         return ended.value.code, out.getvalue(), errors.getvalue()
 
-    def run(self, steps: int, *options: object) -> journal.Entry:
+    def run(self, steps: int, *options: object) -> journal.RunRecord:
         """Train `linear` for so many steps; the entry in the journal."""
         settings = self.folder.parent / "settings.yaml"
         hook = f"sh -c 'echo $LATENTLINE_EVENT >> {self.told}'"
@@ -79,7 +79,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path) 
     """After two runs, of which the second pushed a better model."""
     home = Home(tmp_path_factory.mktemp("operation") / "home", digits_folder)
     first, second = home.run(50), home.run(400)
-    assert first.variants["linear"].result == second.variants["linear"].result == journal.PUSHED
+    assert first.variants["linear"].result == second.variants["linear"].result == journal.Result.PUSHED
     assert home.versions() == [first.variants["linear"].version, second.variants["linear"].version]
     return home
 
@@ -133,11 +133,11 @@ def test_a_rollback_is_a_new_version_that_is_recorded_and_the_next_candidate_mee
     assert "is current already" in home.refused("rollback", "linear", "--to", first)
 
     again = home.run(400)  # nothing new: what somebody rolled back from stays where it is
-    assert again.variants["linear"] == journal.Outcome(journal.CACHED, second)
+    assert again.variants["linear"] == journal.Outcome(journal.Result.CACHED, second)
     assert home.versions() == [first, second, third]
 
     candidate = home.run(399)
-    assert candidate.variants["linear"].result == journal.PUSHED
+    assert candidate.variants["linear"].result == journal.Result.PUSHED
     newest = home.lineage("linear")
     assert newest["compared_with"]["id"] == facts["model"]["id"]
 
@@ -145,7 +145,7 @@ def test_a_rollback_is_a_new_version_that_is_recorded_and_the_next_candidate_mee
 def test_a_refused_model_is_promoted_by_somebody_and_the_next_candidate_meets_it(home: Home) -> None:
     before = home.versions()
     refused = home.run(1)
-    assert refused.variants["linear"].result == journal.REFUSED
+    assert refused.variants["linear"].result == journal.Result.REFUSED
     assert "worse than the model in production" in refused.variants["linear"].why
     assert home.versions() == before
     home.change("promote", "linear", "--reason", "a test")
@@ -184,7 +184,7 @@ def test_keep_removes_the_oldest_versions_and_pushes_nothing_new(home: Home) -> 
     home.run(398)
     entry = home.run(398, "--keep", 2)
     assert home.versions() == before[-2:]
-    assert entry.variants["linear"] == journal.Outcome(journal.CACHED, before[-1])
+    assert entry.variants["linear"] == journal.Outcome(journal.Result.CACHED, before[-1])
     gone = home.lineage(home.sources()[0])["versions"]
     assert all(version["exists"] for version in gone)
 
@@ -206,8 +206,8 @@ def test_prune_leaves_what_the_newest_run_and_production_need(home: Home) -> Non
     assert all(each["metrics"] and each["training"]["steps"] for each in facts)
 
     versions = home.versions()
-    assert home.run(398).variants["linear"] == journal.Outcome(journal.CACHED, versions[-1])
-    assert home.run(397, "--keep-runs", 1).variants["linear"].result == journal.PUSHED
+    assert home.run(398).variants["linear"] == journal.Outcome(journal.Result.CACHED, versions[-1])
+    assert home.run(397, "--keep-runs", 1).variants["linear"].result == journal.Result.PUSHED
     assert home.lineage("linear")["compared_with"]["id"] == facts[-1]["model"]["id"]
     assert set(home.sources()) <= models()
     assert "--keep-runs must be at least 1" in home.command("prune", "--keep-runs", 0)[2]

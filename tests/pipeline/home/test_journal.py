@@ -12,104 +12,108 @@ from pipeline.config.errors import RunFailed, Stopped
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
 from pipeline.home import journal
+from pipeline.home.journal import Command, Result, Status
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 
 
 def test_an_entry_is_there_from_the_beginning_and_says_how_it_ended(tmp_path: pathlib.Path) -> None:
-    entry = journal.begin(Home(tmp_path), journal.RUN, settings={"profile": "smoke"})
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN, settings={"profile": "smoke"})
     [begun] = journal.read(Home(tmp_path))
-    assert (begun.status, begun.exit_code, begun.pid) == (journal.RUNNING, None, os.getpid())
-    assert begun.alive
+    assert (begun.status, begun.exit_code, begun.pid) == (Status.RUNNING, None, os.getpid())
+    assert begun.state is Status.RUNNING
+    assert begun.log == str(Home(tmp_path).run_log(begun.stamp))
     assert not begun.failed
-    entry.variants["mlp"] = journal.Outcome(journal.PUSHED, version=17)
-    journal.end(Home(tmp_path), entry, 2.5, None)
+    writer.note(variants={"mlp": journal.Outcome(Result.PUSHED, version=17)}, spans=("span-2",))
+    writer.end(2.5, None)
     [ended] = journal.read(Home(tmp_path))
-    assert ended == entry
-    assert (ended.status, ended.exit_code, ended.seconds) == (journal.ENDED, 0, 2.5)
+    assert ended == writer.record
+    assert (ended.status, ended.exit_code, ended.seconds) == (Status.SUCCEEDED, 0, 2.5)
     assert ended.variants["mlp"].version == 17
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "failed"),
+    ("error", "code", "status"),
     [
-        (None, 0, False),
-        (RunFailed("Trainer.mlp failed: x"), 1, True),
-        (MemoryError(), 1, True),
-        (KeyboardInterrupt(), 130, False),
-        (Stopped(143), 143, False),
+        (None, 0, Status.SUCCEEDED),
+        (RunFailed("Trainer.mlp failed: x"), 1, Status.FAILED),
+        (MemoryError(), 1, Status.FAILED),
+        (KeyboardInterrupt(), 130, Status.STOPPED),
+        (Stopped(143), 143, Status.STOPPED),
     ],
 )
-def test_being_told_to_stop_is_no_failure_and_everything_else_is(
-    tmp_path: pathlib.Path, error: BaseException | None, code: int, failed: bool
+def test_a_stopped_run_is_no_failure_and_every_other_error_is(
+    tmp_path: pathlib.Path, error: BaseException | None, code: int, status: Status
 ) -> None:
-    entry = journal.begin(Home(tmp_path), journal.RUN)
-    journal.end(Home(tmp_path), entry, 1.0, error)
+    journal.Writer.begin(Home(tmp_path), Command.RUN).end(1.0, error)
     [read] = journal.read(Home(tmp_path))
-    assert (read.exit_code, read.failed) == (code, failed)
+    assert (read.exit_code, read.status, read.failed) == (code, status, status is Status.FAILED)
 
 
-def test_a_killed_process_is_told_apart_and_buried_once(tmp_path: pathlib.Path) -> None:
+def test_a_run_whose_process_was_killed_has_crashed_and_is_marked_once(tmp_path: pathlib.Path) -> None:
     program = (
         "import sys, time; from pipeline.home import journal; from pipeline.home.layout import Home; "
-        "journal.begin(Home.of(sys.argv[1]), journal.RUN); print('begun', flush=True); time.sleep(60)"
+        "journal.Writer.begin(Home.of(sys.argv[1]), journal.Command.RUN); print('begun', flush=True); "
+        "time.sleep(60)"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "begun\n"
-    [entry] = journal.read(Home(tmp_path))
-    assert entry.alive
+    [record] = journal.read(Home(tmp_path))
+    assert record.state is Status.RUNNING
     child.send_signal(signal.SIGKILL)
     deadline = time.monotonic() + 30
     while (
-        journal.read(Home(tmp_path))[0].alive and time.monotonic() < deadline
+        journal.read(Home(tmp_path))[0].state is Status.RUNNING and time.monotonic() < deadline
     ):  # gone even before it is waited for
         time.sleep(0.01)
-    [entry] = journal.read(Home(tmp_path))
+    [record] = journal.read(Home(tmp_path))
     child.wait()
-    assert entry.died
-    assert entry.failed
-    assert [dead.stamp for dead in journal.bury(Home(tmp_path))] == [entry.stamp]
-    assert journal.bury(Home(tmp_path)) == []
-    assert journal.read(Home(tmp_path))[0].status == journal.DIED
+    assert record.state is Status.CRASHED
+    assert record.failed
+    assert [crashed.stamp for crashed in journal.mark_crashed(Home(tmp_path))] == [record.stamp]
+    assert journal.mark_crashed(Home(tmp_path)) == []
+    assert journal.read(Home(tmp_path))[0].status is Status.CRASHED
 
 
 def test_a_number_that_another_process_has_by_now_is_not_taken_for_the_run(tmp_path: pathlib.Path) -> None:
-    entry = journal.begin(Home(tmp_path), journal.RUN)
-    entry.process = "an-earlier-boot/12345"
-    journal.write(Home(tmp_path), entry)
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
+    writer.note(process="an-earlier-boot/12345")
+    writer.write()
     [read] = journal.read(Home(tmp_path))
     assert identity(read.pid)
-    assert read.died
+    assert read.state is Status.CRASHED
+    assert read.to_json()["status"] == "crashed"
 
 
 def test_entries_are_in_the_order_of_their_beginning_whatever_the_clock_says(tmp_path: pathlib.Path) -> None:
     numbers = []
     for stamp in ("20260102-000000", "20260101-000000", "20260103-000000"):
-        entry = journal.begin(Home(tmp_path), journal.RUN)
-        entry.path(Home(tmp_path)).rename(Home(tmp_path).runs / f"{stamp}.json")
-        numbers.append(entry.number)
-    assert [entry.number for entry in journal.read(Home(tmp_path))] == numbers == [1, 2, 3]
+        record = journal.Writer.begin(Home(tmp_path), Command.RUN).record
+        Home(tmp_path).record(record.stamp).rename(Home(tmp_path).record(stamp))
+        numbers.append(record.number)
+    assert [record.number for record in journal.read(Home(tmp_path))] == numbers == [1, 2, 3]
 
 
 def test_two_entries_of_one_second_have_files_of_their_own(tmp_path: pathlib.Path) -> None:
-    stamps = {journal.begin(Home(tmp_path), journal.ROLLBACK).stamp for _ in range(3)}
+    stamps = {journal.Writer.begin(Home(tmp_path), Command.ROLLBACK).record.stamp for _ in range(3)}
     assert len(stamps) == len(journal.read(Home(tmp_path))) == 3
 
 
 def test_a_damaged_file_is_passed_over_and_named(tmp_path: pathlib.Path) -> None:
-    good = journal.begin(Home(tmp_path), journal.RUN)
+    good = journal.Writer.begin(Home(tmp_path), Command.RUN).record
     bad = Home(tmp_path).runs / "20200101-000000.json"
-    for content in ("{", "[]", '{"number": 3}', '{"number": 3, "variants": {}}'):
+    for content in ("{", "[]", '{"number": 3}', '{"number": 3, "variants": {}}', "[" * 100_000):
         bad.write_text(content)
-        assert [entry.stamp for entry in journal.read(Home(tmp_path))] == [good.stamp]
+        assert [record.stamp for record in journal.read(Home(tmp_path))] == [good.stamp]
         assert journal.unreadable(Home(tmp_path)) == [bad]
 
 
 def test_a_reader_never_sees_half_an_entry(tmp_path: pathlib.Path) -> None:
-    entry = journal.begin(Home(tmp_path), journal.RUN)
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
+    path = Home(tmp_path).record(writer.record.stamp)
     program = (
         "import json, pathlib, sys\n"
         "path, reads = pathlib.Path(sys.argv[1]), 0\n"
@@ -119,26 +123,52 @@ def test_a_reader_never_sees_half_an_entry(tmp_path: pathlib.Path) -> None:
     )
     stop = tmp_path / "stop"
     reader = subprocess.Popen(
-        [sys.executable, "-c", program, str(entry.path(Home(tmp_path))), str(stop)],
+        [sys.executable, "-c", program, str(path), str(stop)],
         stdout=subprocess.PIPE,
         text=True,
     )
     assert reader.stdout is not None
     reader.stdout.readline()
     for number in range(200):
-        entry.drift = ["x" * 1000] * (number % 40)
-        journal.write(Home(tmp_path), entry)
+        writer.note(drift=("x" * 1000,) * (number % 40))
+        writer.write()
     stop.touch()
     out, _ = reader.communicate(timeout=60)
     assert reader.returncode == 0
     assert int(out) > 0
-    assert [path.name for path in Home(tmp_path).runs.iterdir()] == [f"{entry.stamp}.json"]
+    assert [path.name for path in Home(tmp_path).runs.iterdir()] == [path.name]
 
 
 def test_secrets_of_the_hooks_are_not_written_down(tmp_path: pathlib.Path) -> None:
     settings = Settings(
         variants=("mlp",), home=str(tmp_path), notify=Notify(webhook="https://hooks.example/secret-token")
     )
-    entry = journal.begin(Home(tmp_path), journal.RUN, settings=journal.summary(settings))
-    assert "secret-token" not in entry.path(Home(tmp_path)).read_text()
-    assert json.loads(entry.path(Home(tmp_path)).read_text())["settings"]["variants"] == ["mlp"]
+    record = journal.Writer.begin(Home(tmp_path), Command.RUN, settings=journal.summary(settings)).record
+    written = Home(tmp_path).record(record.stamp).read_text()
+    assert "secret-token" not in written
+    assert json.loads(written)["settings"]["variants"] == ["mlp"]
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "status"),
+    [
+        ("ended", 0, Status.SUCCEEDED),
+        ("ended", 1, Status.FAILED),
+        ("ended", 130, Status.STOPPED),
+        ("ended", 143, Status.STOPPED),
+        ("ended without a word", None, Status.CRASHED),
+        ("running", None, Status.CRASHED),
+        ("crashed", None, Status.CRASHED),
+    ],
+)
+def test_a_record_of_version_0_1_reads_as_the_words_of_today(
+    tmp_path: pathlib.Path, word: str, code: int | None, status: Status
+) -> None:
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
+    path = Home(tmp_path).record(writer.record.stamp)
+    old = json.loads(path.read_text()) | {"status": word, "exit_code": code, "process": "gone"}
+    old["variants"] = {"mlp": {"result": "left out", "version": 0, "why": "x"}}
+    path.write_text(json.dumps(old))
+    [record] = journal.read(Home(tmp_path))
+    assert record.state is status
+    assert record.variants["mlp"] == journal.Outcome(Result.SKIPPED, why="x")

@@ -29,10 +29,10 @@ def deliver(folder: pathlib.Path, change: int) -> None:
         idx.write(str(folder / f"{prefix}-labels-idx1-ubyte"), labels)
 
 
-def run(settings: Settings) -> journal.Entry:
-    """The entry of a run of the nodes before Transform."""
+def run(settings: Settings) -> journal.RunRecord:
+    """The record of a run of the nodes before Transform."""
     home = pathlib.Path(settings.home)
-    entry, error = journal.begin(Home(home), journal.RUN), None
+    writer, error = journal.Writer.begin(Home(home), journal.Command.RUN), None
     ir = Compiler().compile(create_pipeline(settings, sources.Dataset("data", settings.data)))
     nodes = [node.pipeline_node.node_info.id for node in ir.nodes]
     for index in reversed(range(len(nodes))):
@@ -43,9 +43,9 @@ def run(settings: Settings) -> journal.Entry:
         runner.run_with_ir(ir)
     except RunFailed as failure:
         error = failure
-    account.settle(entry, settings, runner, {}, pytest.fail)
-    journal.end(Home(home), entry, 1.0, error)
-    return entry
+    account.settle(writer, settings, runner, {}, pytest.fail)
+    writer.end(1.0, error)
+    return writer.record
 
 
 def test_a_run_that_drift_stopped_is_a_failure_and_a_drift(tmp_path: pathlib.Path) -> None:
@@ -54,14 +54,14 @@ def test_a_run_that_drift_stopped_is_a_failure_and_a_drift(tmp_path: pathlib.Pat
     settings = Settings(variants=("linear",), data=str(data), home=str(home), spans=1)
     deliver(data / "span-1", 0)
     first = run(settings)
-    assert (first.spans, first.drift, first.exit_code) == (["span-1"], [], 0)
-    assert first.variants == {"linear": journal.Outcome(journal.LEFT_OUT, why="the run ended before")}
+    assert (first.spans, first.drift, first.exit_code) == (("span-1",), (), 0)
+    assert first.variants == {"linear": journal.Outcome(journal.Result.SKIPPED, why="the run ended before")}
     deliver(data / "span-2", 255)
     second = run(settings)
-    assert (second.spans, second.exit_code) == (["span-2"], 1)
+    assert (second.spans, second.exit_code) == (("span-2",), 1)
     assert second.drift
     assert all("has drifted" in line for line in second.drift)
-    assert second.variants["linear"].result == journal.LEFT_OUT
+    assert second.variants["linear"].result == journal.Result.SKIPPED
     assert second.variants["linear"].why.startswith("DriftGate failed")
     assert [event["event"] for event in hooks.events(second)] == [FAILURE, DRIFT]
     assert journal.read(Home(home))[-1] == second
@@ -74,7 +74,7 @@ def test_a_store_that_cannot_be_read_is_said_and_hides_nothing(tmp_path: pathlib
     runner.executions = {"Pusher.linear": 3}
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "metadata.db").write_text("no database at all, but long enough to be looked at" * 9)
-    entry = journal.begin(Home(tmp_path / "home"), journal.RUN)
-    account.settle(entry, settings, runner, {}, said.append)
+    writer = journal.Writer.begin(Home(tmp_path / "home"), journal.Command.RUN)
+    account.settle(writer, settings, runner, {}, said.append)
     [line] = said
-    assert line.startswith("! what came of each variant cannot be found out")
+    assert line.startswith("! the outcome of each variant cannot be read")

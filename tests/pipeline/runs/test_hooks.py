@@ -1,5 +1,6 @@
 """Hooks: real commands, and a webhook of a real server."""
 
+import dataclasses
 import http.server
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 from pipeline.config.errors import RunFailed
 from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
 from pipeline.home import journal
+from pipeline.home.journal import Result
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 from pipeline.runs import hooks
@@ -55,23 +57,23 @@ def url(server: Server) -> str:
     return f"http://127.0.0.1:{server.server_address[1]}/secret-path"
 
 
-def entry(
+def record(
     home: pathlib.Path, error: BaseException | None = None, **outcomes: journal.Outcome
-) -> journal.Entry:
-    found = journal.begin(Home(home), journal.RUN)
-    found.variants = outcomes
-    journal.end(Home(home), found, 1.0, error)
-    return found
+) -> journal.RunRecord:
+    writer = journal.Writer.begin(Home(home), journal.Command.RUN)
+    writer.note(variants=outcomes)
+    writer.end(1.0, error)
+    return writer.record
 
 
 def test_a_run_tells_of_failure_push_and_drift_and_of_nothing_else(tmp_path: pathlib.Path) -> None:
-    pushed, refused = journal.Outcome(journal.PUSHED, 17), journal.Outcome(journal.REFUSED, why="worse")
-    assert hooks.events(entry(tmp_path, cvae=refused, mlp=journal.Outcome(journal.CACHED, 3))) == []
-    assert hooks.events(entry(tmp_path, KeyboardInterrupt())) == []
-    [push] = hooks.events(entry(tmp_path, mlp=pushed, cvae=refused))
+    pushed, refused = journal.Outcome(Result.PUSHED, 17), journal.Outcome(Result.REFUSED, why="worse")
+    assert hooks.events(record(tmp_path, cvae=refused, mlp=journal.Outcome(Result.CACHED, 3))) == []
+    assert hooks.events(record(tmp_path, KeyboardInterrupt())) == []
+    [push] = hooks.events(record(tmp_path, mlp=pushed, cvae=refused))
     assert (push["event"], push["text"]) == (PUSH, "mlp 17")
-    drifted = entry(tmp_path, RunFailed("DriftGate failed:\nlabel"))
-    drifted.drift = ["label has drifted"]
+    drifted = record(tmp_path, RunFailed("DriftGate failed:\nlabel"))
+    drifted = dataclasses.replace(drifted, drift=("label has drifted",))
     failure, drift = hooks.events(drifted)
     assert (failure["event"], failure["text"]) == (FAILURE, "DriftGate failed: label")
     assert (drift["event"], drift["text"]) == (DRIFT, "label has drifted")
@@ -81,7 +83,7 @@ def test_a_run_tells_of_failure_push_and_drift_and_of_nothing_else(tmp_path: pat
 def test_a_command_gets_the_event_on_its_input_and_in_its_environment(tmp_path: pathlib.Path) -> None:
     told = tmp_path / "told"
     command = f"sh -c 'echo $LATENTLINE_EVENT > {told}; cat >> {told}'"
-    [event] = hooks.events(entry(tmp_path, mlp=journal.Outcome(journal.PUSHED, 17)))
+    [event] = hooks.events(record(tmp_path, mlp=journal.Outcome(Result.PUSHED, 17)))
     assert hooks.fire(Notify(on_push=command, on_failure="false"), [event], os.environ) == []
     kind, text = told.read_text().split("\n", 1)
     assert kind == PUSH
@@ -97,7 +99,7 @@ def test_a_command_gets_the_event_on_its_input_and_in_its_environment(tmp_path: 
     ],
 )
 def test_a_command_that_fails_is_told_in_a_line(tmp_path: pathlib.Path, command: str, problem: str) -> None:
-    events = hooks.events(entry(tmp_path, RunFailed("x")))
+    events = hooks.events(record(tmp_path, RunFailed("x")))
     [line] = hooks.fire(Notify(on_failure=command), events, os.environ)
     assert line.endswith(problem)
     assert "\n" not in line
@@ -107,7 +109,7 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: pathlib.Pat
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 300 & echo $! > {pid}; wait'"
     [line] = hooks.fire(
-        Notify(on_failure=command, timeout=0.5), hooks.events(entry(tmp_path, RunFailed("x"))), os.environ
+        Notify(on_failure=command, timeout=0.5), hooks.events(record(tmp_path, RunFailed("x"))), os.environ
     )
     assert "took longer than 0.5 s" in line
     deadline = time.monotonic() + 30
@@ -117,7 +119,7 @@ def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: pathlib.Pat
 
 
 def test_a_webhook_gets_the_event(tmp_path: pathlib.Path, server: Server) -> None:
-    events = hooks.events(entry(tmp_path, RunFailed("Trainer.mlp failed: loss is not finite")))
+    events = hooks.events(record(tmp_path, RunFailed("Trainer.mlp failed: loss is not finite")))
     assert hooks.fire(Notify(webhook=url(server)), events, {}) == []
     [body] = server.bodies
     assert body["event"] == FAILURE
@@ -126,7 +128,7 @@ def test_a_webhook_gets_the_event(tmp_path: pathlib.Path, server: Server) -> Non
 
 
 def test_a_webhook_that_stumbles_is_tried_three_times(tmp_path: pathlib.Path, server: Server) -> None:
-    events = hooks.events(entry(tmp_path, RunFailed("x")))
+    events = hooks.events(record(tmp_path, RunFailed("x")))
     waits: list[float] = []
     server.codes = [500, 503]
     assert hooks.fire(Notify(webhook=url(server)), events, {}, wait=waits.append) == []
@@ -142,7 +144,7 @@ def test_a_webhook_that_refuses_is_not_asked_again_and_its_path_is_not_told(
     tmp_path: pathlib.Path, server: Server
 ) -> None:
     server.codes = [404]
-    [line] = hooks.fire(Notify(webhook=url(server)), hooks.events(entry(tmp_path, RunFailed("x"))), {})
+    [line] = hooks.fire(Notify(webhook=url(server)), hooks.events(record(tmp_path, RunFailed("x"))), {})
     assert line == "webhook on failure (127.0.0.1): answered 404"
     assert len(server.bodies) == 1
 
@@ -150,13 +152,13 @@ def test_a_webhook_that_refuses_is_not_asked_again_and_its_path_is_not_told(
 def test_a_webhook_that_does_not_answer_is_given_up(tmp_path: pathlib.Path, server: Server) -> None:
     server.delay = 1.0
     notify = Notify(webhook=url(server), timeout=0.1)
-    [line] = hooks.fire(notify, hooks.events(entry(tmp_path, RunFailed("x"))), {}, wait=lambda _: None)
+    [line] = hooks.fire(notify, hooks.events(record(tmp_path, RunFailed("x"))), {}, wait=lambda _: None)
     assert "no answer" in line
     assert "secret-path" not in line
 
 
 def test_a_secret_url_comes_from_the_environment(tmp_path: pathlib.Path, server: Server) -> None:
-    events, notify = hooks.events(entry(tmp_path, RunFailed("x"))), Notify(webhook="$LATENTLINE_HOOK")
+    events, notify = hooks.events(record(tmp_path, RunFailed("x"))), Notify(webhook="$LATENTLINE_HOOK")
     assert hooks.fire(notify, events, {"LATENTLINE_HOOK": url(server)}) == []
     assert len(server.bodies) == 1
     [line] = hooks.fire(notify, events, {})

@@ -86,7 +86,7 @@ def code(home: pathlib.Path) -> int:
     return status.find(Home(home), datetime.datetime.now().astimezone()).code
 
 
-def runs(home: pathlib.Path) -> list[journal.Entry]:
+def runs(home: pathlib.Path) -> list[journal.RunRecord]:
     return journal.read(Home(home))
 
 
@@ -198,7 +198,7 @@ def test_a_run_that_was_missed_is_made_up_for_once_and_said(
         until(lambda: state(home).ended, "the run has ended")
         process.send_signal(signal.SIGTERM)
         out, _ = ended(process)
-    assert out.count("was missed; it is made up for") == 1
+    assert out.count("was missed; it starts now") == 1
     assert len(runs(home)) == 1
     with nightly(home, "--data", nowhere) as process:
         until(lambda: state(home).pid == process.pid, "the second service is there")
@@ -271,10 +271,10 @@ def test_a_run_that_is_killed_is_told_of_at_once(
         assert state(home).exit_code == 137
         process.send_signal(signal.SIGTERM)
         out, _ = ended(process)
-    assert journal.DIED in out
-    assert journal.DIED in json.loads(told.read_text())["text"]
+    assert "crashed" in out
+    assert "crashed" in json.loads(told.read_text())["text"]
     [entry] = runs(home)
-    assert entry.status == journal.DIED
+    assert entry.status is journal.Status.CRASHED
     assert code(home) == status.CRITICAL
 
 
@@ -287,13 +287,13 @@ def test_a_stop_lets_the_run_leave_in_good_order_and_the_next_service_goes_on_wi
         process.send_signal(signal.SIGTERM)
         out, _ = ended(process)
     [entry] = runs(home)
-    assert (entry.status, entry.exit_code) == (journal.ENDED, 143)
+    assert (entry.status, entry.exit_code) == (journal.Status.STOPPED, 143)
     assert "told to stop" in out
     with nightly(home, "--data", digits_folder) as process:
         until(lambda: len(runs(home)) == 2, "the run is begun again")
         process.send_signal(signal.SIGTERM)
         out, _ = ended(process)
-    assert "was broken off; going on with it" in out
+    assert "was interrupted; it resumes" in out
 
 
 def test_a_second_signal_kills_a_run_that_does_not_leave(
@@ -310,4 +310,4 @@ def test_a_second_signal_kills_a_run_that_does_not_leave(
         process.send_signal(signal.SIGTERM)
         ended(process)
     assert state(home).exit_code == 128 + signal.SIGKILL
-    assert runs(home)[0].died
+    assert runs(home)[0].state is journal.Status.CRASHED

@@ -15,6 +15,7 @@ import pytest
 from pipeline.config.errors import RunFailed, Stopped
 from pipeline.home import journal
 from pipeline.home.files import write_json
+from pipeline.home.journal import Command, Outcome, Result
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 from pipeline.service import schedule, status
@@ -28,13 +29,15 @@ def run(
     home: pathlib.Path,
     error: BaseException | None = None,
     drift: tuple[str, ...] = (),
-    command: str = journal.RUN,
-    **outcomes: journal.Outcome,
-) -> journal.Entry:
-    entry = journal.begin(Home(home), command, user="eve" if command != journal.RUN else "", reason="")
-    entry.variants, entry.drift = outcomes, list(drift)
-    journal.end(Home(home), entry, 61.0, error)
-    return entry
+    command: Command = Command.RUN,
+    reason: str = "",
+    **outcomes: Outcome,
+) -> journal.RunRecord:
+    user = "" if command is Command.RUN else "eve"
+    writer = journal.Writer.begin(Home(home), command, user=user, reason=reason)
+    writer.note(variants=outcomes, drift=drift)
+    writer.end(61.0, error)
+    return writer.record
 
 
 def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: Any) -> None:
@@ -48,9 +51,9 @@ def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: 
     write_json(Home(home).schedule, dataclasses.asdict(state))
 
 
-PUSHED = journal.Outcome(journal.PUSHED, 17)
-CACHED = journal.Outcome(journal.CACHED, 17)
-REFUSED = journal.Outcome(journal.REFUSED, why="accuracy 0.2 is below the floor 0.85")
+PUSHED = Outcome(Result.PUSHED, 17)
+CACHED = Outcome(Result.CACHED, 17)
+REFUSED = Outcome(Result.REFUSED, why="accuracy 0.2 is below the floor 0.85")
 
 
 def find(home: pathlib.Path) -> status.Status:
@@ -64,7 +67,7 @@ def test_without_any_run_nothing_is_known(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("outcome", [PUSHED, CACHED])
-def test_a_run_that_went_well_is_ok(tmp_path: pathlib.Path, outcome: journal.Outcome) -> None:
+def test_a_run_that_went_well_is_ok(tmp_path: pathlib.Path, outcome: Outcome) -> None:
     run(tmp_path, mlp=outcome)
     assert find(tmp_path).code == status.OK
     plan(tmp_path)
@@ -93,21 +96,22 @@ def test_a_failed_run_is_critical_until_one_goes_well(tmp_path: pathlib.Path) ->
     assert (
         "Trainer.mlp failed: loss is nan Trainer.cvae failed: x" in status.text(find(tmp_path)).split("\n")[0]
     )
-    run(tmp_path, command=journal.ROLLBACK, mlp=PUSHED)
+    run(tmp_path, command=Command.ROLLBACK, mlp=PUSHED)
     assert find(tmp_path).code == status.CRITICAL
     run(tmp_path, mlp=PUSHED)
     assert find(tmp_path).code == status.OK
 
 
-def test_a_run_that_ended_without_a_word_is_critical(tmp_path: pathlib.Path) -> None:
+def test_a_run_that_crashed_is_critical(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    entry = journal.begin(Home(tmp_path), journal.RUN)
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
     assert find(tmp_path).code == status.OK  # under way: this process is alive
-    assert find(tmp_path).now == entry
-    entry.process = "gone"
-    journal.write(Home(tmp_path), entry)
+    assert find(tmp_path).now == writer.record
+    writer.note(process="gone")
+    writer.write()
     assert find(tmp_path).code == status.CRITICAL
-    assert "ended without a word" in find(tmp_path).reasons[0]
+    assert find(tmp_path).to_dict()["last"]["status"] == "crashed"
+    assert "the last run crashed" in find(tmp_path).reasons[0]
 
 
 def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: pathlib.Path) -> None:
@@ -128,7 +132,7 @@ def test_a_run_that_has_not_begun_is_overdue(tmp_path: pathlib.Path, late: float
 
 def test_a_run_that_takes_long_is_not_overdue(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
-    journal.begin(Home(tmp_path), journal.RUN)
+    journal.Writer.begin(Home(tmp_path), Command.RUN)
     plan(tmp_path, due=-3600)
     assert find(tmp_path).code == status.OK
 
@@ -150,10 +154,8 @@ def test_a_scheduled_run_that_never_began_is_critical_until_one_does(tmp_path: p
 
 
 def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path) -> None:
-    run(tmp_path, mlp=journal.Outcome(journal.PUSHED, 17), cvae=REFUSED)
-    entry = run(tmp_path, command=journal.ROLLBACK, mlp=journal.Outcome(journal.PUSHED, 18))
-    entry.reason = "blurred"
-    journal.write(Home(tmp_path), entry)
+    run(tmp_path, mlp=PUSHED, cvae=REFUSED)
+    run(tmp_path, command=Command.ROLLBACK, reason="blurred", mlp=Outcome(Result.PUSHED, 18))
     for version in ("17", "18", ".19-staged"):
         (tmp_path / "serving" / "mlp" / version).mkdir(parents=True)
     found = find(tmp_path)
@@ -161,7 +163,7 @@ def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path)
     text = status.text(found)
     assert "production  mlp  18, pushed" in text
     assert "(rollback by eve: blurred)" in text
-    assert "went well after 61 s, exit code 0" in text
+    assert "succeeded after 61 s, exit code 0" in text
     assert "  mlp   pushed 17" in text
 
 
@@ -196,5 +198,5 @@ def test_the_command_answers_without_tensorflow_in_text_and_json(tmp_path: pathl
     assert result.stderr.strip() == "[]"
     values = json.loads(command(tmp_path, "--json").stdout)
     assert values["status"] == "WARNING"
-    assert values["last"]["variants"]["mlp"]["result"] == journal.REFUSED
+    assert values["last"]["variants"]["mlp"]["result"] == "refused"
     assert values["service_alive"] is False
