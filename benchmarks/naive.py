@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from schemas import CLASSES, PIXELS, SIDE
+from schemas import CLASSES, PIXELS
 from trainer import variants
-from trainer.binarize import to_inputs
+from trainer.binarize import to_images
 from trainer.loop import data
 from trainer.loop.steps import SEEDS_A_STEP
 from trainer.models import objectives, priors
@@ -44,7 +44,7 @@ class Naive:
         keras.utils.set_random_seed(0)
         recipe = variant.recipe
         model = variant.build({})
-        images = to_inputs(tf.constant(examples.pixels), PROTOCOL).numpy().reshape(-1, SIDE, SIDE, 1)
+        images = to_images(tf.constant(examples.pixels), PROTOCOL).numpy()
         model.initialise(
             lambda chosen: Batch(tf.gather(images, chosen), tf.gather(examples.labels, chosen)),
             examples.labels,

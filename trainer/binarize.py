@@ -1,20 +1,23 @@
-"""Binarization protocols: how grey images become what a model sees; never compare figures across them.
+"""Binarization protocols: how grey images become what a model sees. Figures of two protocols do not compare.
 
 threshold   pixel > 127 -> 1, else 0; done once, by Transform.
-stochastic  one Bernoulli sample an image with the grey value as probability; done once, by Transform, with
+stochastic  one Bernoulli sample per image with the grey value as probability; done once, by Transform, with
             randomness that depends on the image's own bytes, so that a second run gives the same bits.
-dynamic     Transform keeps grey values; training draws a new sample every step (Burda et al., 2016), and
+dynamic     Transform keeps grey values; training draws a new sample in every step (Burda et al. 2016), and
             evaluation uses the fixed sample of `stochastic`.
 grey        no binarization; pixels in [0, 1].
+
+`to_features` is Transform's half, and `to_images` is everybody else's.
 """
 
 import tensorflow as tf
 
+from schemas import SIDE
 from trainer.models import noise
 
 
 def to_features(raw: tf.Tensor, protocol: str) -> tf.Tensor:
-    """Raw grey values, int32 [B, P] in 0..255 -> what Transform stores, int64 [B, P]: 0/1, or 0..255."""
+    """Return what Transform stores, int64 [B, P] of 0/1 or 0..255, for grey values int32 [B, P] in 0..255."""
     if protocol == "threshold":
         return tf.cast(raw > 127, tf.int64)
     if protocol == "stochastic":
@@ -22,11 +25,16 @@ def to_features(raw: tf.Tensor, protocol: str) -> tf.Tensor:
     return tf.cast(raw, tf.int64)
 
 
-def to_inputs(features: tf.Tensor, protocol: str, seed: tf.Tensor | None = None) -> tf.Tensor:
-    """What Transform stored, any integer type [B, P] -> model inputs, float32 [B, P] in [0, 1].
+def to_images(features: tf.Tensor, protocol: str, seed: tf.Tensor | None = None) -> tf.Tensor:
+    """Return a model's images, float32 [B, SIDE, SIDE, 1] in [0, 1], for what Transform stored.
 
-    seed: int32 [2], a new one each training step; None in evaluation, where a dynamic sample is fixed.
+    features: [B, PIXELS] of any integer type. seed: int32 [2], a new one for each training step; None in
+    evaluation, where a dynamic sample is fixed.
     """
+    return tf.reshape(_values(features, protocol, seed), [-1, SIDE, SIDE, 1])
+
+
+def _values(features: tf.Tensor, protocol: str, seed: tf.Tensor | None) -> tf.Tensor:
     values = tf.cast(features, tf.float32)
     if protocol in ("threshold", "stochastic"):
         return values
@@ -39,10 +47,10 @@ def to_inputs(features: tf.Tensor, protocol: str, seed: tf.Tensor | None = None)
 
 
 def fixed_sample(grey: tf.Tensor) -> tf.Tensor:
-    """Bernoulli sample of [B, P] probabilities, float32; the same image always gives the same sample.
+    """Return a Bernoulli sample of probabilities [B, P], float32; an image always gives the same sample.
 
-    The uniform of pixel j is a hash of (the whole image, j), mixed as in MurmurHash3's finaliser, so that
-    images may come in any order and batch.
+    The uniform number of pixel j is a hash of (the whole image, j), mixed as in MurmurHash3's finaliser, so
+    that images may come in any order and batch.
     """
     grey = tf.convert_to_tensor(grey)
     positions = tf.range(tf.shape(grey)[1], dtype=tf.int64)

@@ -23,7 +23,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from schemas import IMAGE, LABEL, PIXELS_FEATURE, SIDE
-from trainer.binarize import to_inputs
+from trainer.binarize import to_images
 from trainer.models.model import Batch, Classifier, GenerativeModel, Hypernetwork, Model
 
 EVALUATION_SEED = (0, 0)
@@ -84,7 +84,7 @@ class Servable(tf.Module):
         return self._inputs(self._transform(tf.io.parse_example(examples, spec)))
 
     def _inputs(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
-        return tf.reshape(to_inputs(features[PIXELS_FEATURE], self._protocol), [-1, SIDE, SIDE, 1])
+        return to_images(features[PIXELS_FEATURE], self._protocol)
 
     def _evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         seed = tf.constant(EVALUATION_SEED)

@@ -1,4 +1,4 @@
-"""What one Trainer node is asked to do, as it crosses TFX's custom_config."""
+"""The task of one Trainer node, as it crosses TFX's custom_config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Job:
       variant: name of a module in trainer/variants.
       dataset: where the images came from, for reports.
       protocol: binarization protocol (trainer.recipe.PROTOCOLS).
-      profile: which budget of the variant's recipe: smoke, quick or full.
+      profile: budget of the variant's recipe: smoke, quick or full.
       seed: of weights, batches and noise; same seed, same data, same machine -> same weights.
       config: overrides of the variant's Config, by field name.
       recipe: overrides of the variant's RECIPE, by field name; `steps` as a plain number.
@@ -44,5 +44,5 @@ class Job:
         return strict.from_mapping(cls, values, "job")
 
     def to_dict(self) -> dict[str, Any]:
-        """The job as JSON-serialisable values."""
+        """Return the job as JSON-serialisable values."""
         return dataclasses.asdict(self)

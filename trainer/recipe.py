@@ -7,15 +7,15 @@ from typing import Any
 from schemas import strict
 
 PROFILES = {
-    "smoke": "seconds; for tests of the line itself, not of the models",
-    "quick": "up to about a minute of training a variant on 2 cores",
+    "smoke": "seconds; tests the pipeline, not the models",
+    "quick": "up to about a minute of training per variant on 2 cores",
     "full": "the budget of the variant's source or paper",
 }
 
 PROTOCOLS = {
     "threshold": "pixel > 127 is 1, else 0",
     "stochastic": "one fixed Bernoulli sample of each image",
-    "dynamic": "a new Bernoulli sample every training step, a fixed one in evaluation",
+    "dynamic": "a new Bernoulli sample in every training step, a fixed one in evaluation",
     "grey": "no binarization",
 }
 
@@ -24,8 +24,12 @@ OPTIMIZERS = ("adam", "rmsprop", "sgd")
 IMPORTANCE_SAMPLES = {"smoke": 2, "quick": 5, "full": 50}
 """K of the importance-weighted bound in evaluation, by profile."""
 
-HELD_OUT = 5_000
-"""Images at the end of the training split that early stopping judges by."""
+REMOVED = {
+    "patience": "early stopping was removed in 0.2; set `steps` to the number of steps to train for",
+    "skip_non_finite": "skipping non-finite steps was removed in 0.2; set `clip_norm` or a smaller "
+    "`learning_rate` instead",
+}
+"""Fields of 0.1 -> what to do without them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,33 +41,28 @@ class Budget:
     full: float
 
     def of(self, profile: str) -> float:
-        """The value for `profile`."""
+        """Return the value for `profile`."""
         return float(getattr(self, profile))
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a variant is trained and how good it has to be.
+    """How a variant is trained, and the least metric with which it is blessed.
 
     Attributes:
       steps: optimizer steps, by profile.
-      floor: least value of the family's headline metric (elbo in nats per image, or accuracy as a
-        fraction) with which a model is blessed at all, by profile.
+      floor: least value of the family's headline metric (`elbo` in nats per image, or `accuracy` as a
+        fraction) with which a model is blessed, by profile.
       optimizer: adam, rmsprop or sgd.
       learning_rate: of the optimizer.
-      batch_size: images a step, over all replicas.
-      clip_norm: largest global norm of an update's gradients, above which they are scaled down to it; 0: any.
-      skip_non_finite: most steps of a run that may be left out because loss or gradient is not finite; 0: the
-        first one stops training. On one device only.
-      ema_decay: the model ends with an exponential moving average of its weights with this decay, which
-        warms up as (1 + step) / (10 + step); 0: with the weights themselves.
-      cores: of the processor, that a step is laid out for (trainer.devices.cores): 1 for steps of less than
+      batch_size: images per step, over all replicas.
+      clip_norm: largest global norm of an update's gradients, which are scaled down to it; 0 for no limit.
+      ema_decay: decay of the exponential moving average of the weights that the model ends with, warmed up
+        as (1 + step) / (10 + step); 0 for the weights themselves.
+      cores: processor cores that a step is laid out for (trainer.devices.cores): 1 for steps of less than
         about a millisecond, else 2 or as many as the machine has. Another number rounds differently.
-      patience: training stops after this many evaluations without a better bound (or cross-entropy) on the
-        last HELD_OUT images of the training split, which it then does not train on, and the model ends with
-        the best weights; 0: trains on everything, for all steps.
-      jit_compile: compile the step with XLA. It was slower on CPUs wherever measured.
-      mixed_precision: let TensorFlow compute in 16 bits where that is safe, weights staying in 32; on CPUs
+      jit_compile: whether to compile the step with XLA, which was slower on CPUs wherever measured.
+      mixed_precision: whether TensorFlow computes in 16 bits where that is safe, with weights in 32; on CPUs
         that is bfloat16.
     """
 
@@ -73,10 +72,8 @@ class Recipe:
     learning_rate: float = 1e-3
     batch_size: int = 128
     clip_norm: float = 0.0
-    skip_non_finite: int = 0
     ema_decay: float = 0.0
     cores: int = 1
-    patience: int = 0
     jit_compile: bool = False
     mixed_precision: bool = False
 
@@ -95,9 +92,8 @@ class Recipe:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
-        for name in ("clip_norm", "skip_non_finite", "patience"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        if self.clip_norm < 0:
+            raise ValueError(f"clip_norm must be at least 0, got {self.clip_norm}")
 
     def with_overrides(self, values: Mapping[str, Any], at: str = "recipe") -> "Recipe":
         """Return this recipe with some fields replaced.
@@ -105,6 +101,9 @@ class Recipe:
         `steps` or `floor` as a number holds for every profile. at: path of `values`, for messages.
         Raises ValueError for an unknown field or a wrong value.
         """
+        for name in values:
+            if name in REMOVED:
+                raise ValueError(f"{at}.{name}: {REMOVED[name]}")
         fields = dict(values)
         for name in ("steps", "floor"):
             if name in fields and not isinstance(fields[name], Mapping | Budget):

@@ -28,7 +28,7 @@ CHECKPOINTS_VARIABLE = "LATENTLINE_CHECKPOINTS"
 
 
 def run_fn(args: Any) -> None:
-    """Train the variant of custom_config["job"]; called by TFX with its FnArgs."""
+    """Train the variant of custom_config["job"] and export it; TFX calls this with its FnArgs."""
     started = time.perf_counter()
     job = Job.from_dict(args.custom_config["job"])
     variant = variants.load(job.variant)
@@ -64,9 +64,9 @@ def run_fn(args: Any) -> None:
 
 
 def checkpoint_folder(args: Any, job: Job) -> str:
-    """Where this work's checkpoints lie: the same for every attempt at it, and for nothing else.
+    """Return the folder of this work's checkpoints: the same for every attempt at it, and for nothing else.
 
-    A folder `checkpoints` under the pipeline root, two above the component's own `model_run`.
+    It lies in a folder `checkpoints` under the pipeline root, two above the component's own `model_run`.
     """
     root = os.environ.get(CHECKPOINTS_VARIABLE)
     if not root:
@@ -85,8 +85,7 @@ def checkpoint_folder(args: Any, job: Job) -> str:
 def write_record(folder: str, fitted: Fitted, recipe: Recipe, about: dict[str, Any]) -> None:
     """Write training.json, and frames.npz where the model drew any, into the model_run artifact."""
     record = {
-        **about, "steps": fitted.steps, "batch_size": recipe.batch_size, "skipped_steps": fitted.skipped,
-        "best_step": fitted.best_step, "step_seconds": fitted.step_seconds,
+        **about, "steps": fitted.steps, "batch_size": recipe.batch_size, "step_seconds": fitted.step_seconds,
         "images_per_second": fitted.images_per_second,
         "curve": [dataclasses.asdict(point) for point in fitted.curve],
         "held_out": [dataclasses.asdict(point) for point in fitted.held_out],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.ingest import idx, sources
-from schemas import PIXELS, SIDE, TEST_SPLIT, TRAIN_SPLIT
+from schemas import PIXELS, TEST_SPLIT, TRAIN_SPLIT
 from trainer import variants
 
 if TYPE_CHECKING:  # TensorFlow is imported after the command line is understood
@@ -169,11 +169,11 @@ class Moment:
         import numpy as np
         import tensorflow as tf
 
-        from trainer.binarize import to_inputs
+        from trainer.binarize import to_images
         from trainer.models.model import Batch
 
         def step(pixels: Any, labels: Any, seed: Any) -> dict[str, Any]:
-            return function(Batch(tf.reshape(to_inputs(pixels, protocol), [-1, SIDE, SIDE, 1]), labels), seed)
+            return function(Batch(to_images(pixels, protocol), labels), seed)
 
         specs = [
             tf.TensorSpec([None, PIXELS], tf.uint8),

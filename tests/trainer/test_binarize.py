@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from schemas import PIXELS
+from schemas import PIXELS, SIDE
 from trainer import binarize
 
 
@@ -48,7 +48,7 @@ def test_neighbouring_pixels_of_a_stochastic_sample_are_independent() -> None:
 
 def test_dynamic_inputs_are_new_each_step_and_fixed_in_evaluation(raw: tf.Tensor) -> None:
     first, second, fixed, again = (
-        binarize.to_inputs(raw, "dynamic", seed).numpy()
+        binarize.to_images(raw, "dynamic", seed).numpy()
         for seed in (tf.constant([0, 1]), tf.constant([0, 2]), None, None)
     )
     assert (first != second).any()
@@ -58,4 +58,6 @@ def test_dynamic_inputs_are_new_each_step_and_fixed_in_evaluation(raw: tf.Tensor
 
 
 def test_grey_inputs_are_scaled_to_one(raw: tf.Tensor) -> None:
-    np.testing.assert_allclose(binarize.to_inputs(raw, "grey"), raw.numpy() / 255.0, rtol=1e-6)
+    images = binarize.to_images(raw, "grey").numpy()
+    assert images.shape == (len(raw), SIDE, SIDE, 1)
+    np.testing.assert_allclose(images.reshape(len(raw), -1), raw.numpy() / 255.0, rtol=1e-6)

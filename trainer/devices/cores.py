@@ -21,7 +21,7 @@ _PARTS: contextvars.ContextVar[int] = contextvars.ContextVar("parts", default=1)
 
 
 def executor(cores: int) -> contextlib.AbstractContextManager[None]:
-    """Inside, graphs are run for so many cores; with a GPU as TensorFlow always does."""
+    """Run the graphs inside the context for so many cores; with a GPU as TensorFlow always does."""
     if cores > 1 or _has_gpu():
         return contextlib.nullcontext()
     single: contextlib.AbstractContextManager[None] = context.function_executor_type(
@@ -32,7 +32,7 @@ def executor(cores: int) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def parts(number: int) -> Iterator[None]:
-    """Inside, `side_by_side` means so many parts in the code being traced; with a GPU always one."""
+    """Make `side_by_side` split into so many parts in code traced inside the context; with a GPU into one."""
     token = _PARTS.set(1 if _has_gpu() else number)
     try:
         yield
@@ -41,10 +41,11 @@ def parts(number: int) -> Iterator[None]:
 
 
 def side_by_side(network: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-    """network(inputs), computed in equal parts of the batch that run at the same time; [B, ...] -> [B, ...].
+    """Return network(inputs), computed in equal parts of the batch that run at the same time; [B, ...] -> [B,
+    ...].
 
-    The whole batch at once outside of training, and where its size is unknown or does not divide. Not for a
-    network whose answer for one example depends on the others, as batch normalisation's does.
+    The whole batch runs at once outside of training, and where its size is unknown or does not divide. Not
+    for a network whose answer for one example depends on the others, as batch normalisation's does.
     """
     number = _PARTS.get()
     if number == 1 or inputs.shape[0] is None or inputs.shape[0] % number:

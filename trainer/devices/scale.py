@@ -1,8 +1,8 @@
-"""Where training runs: one device, all GPUs of this machine, or several machines. The loop is the same.
+"""Where training runs: one device, all GPUs of this machine, or several machines, with the same loop.
 
 Every worker of a TF_CONFIG cluster runs the same program on the same data. The global batch is split evenly,
-each replica works on its rows with the noise one device would give them, and gradients are summed, so that
-the result is one device's up to rounding. Only the chief writes.
+each replica works on its rows with the noise that one device would give them, and gradients are summed, so
+that the result is one device's up to rounding. Only the chief writes.
 """
 
 import contextlib
@@ -16,10 +16,10 @@ TF_CONFIG = "TF_CONFIG"
 
 
 def choose(environment: Mapping[str, str]) -> tf.distribute.Strategy:
-    """The strategy for this process: several workers by TF_CONFIG, several local GPUs, or one device.
+    """Return the strategy of this process: several workers by TF_CONFIG, several local GPUs, or one device.
 
-    Call it before anything else runs in TensorFlow: a cluster can only be joined first.
-    Raises ValueError for a TF_CONFIG that is not one.
+    Call it before anything else runs in TensorFlow: a cluster can only be joined first. Raises ValueError for
+    a TF_CONFIG that is not one.
     """
     if len(_workers(environment)) > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -29,7 +29,7 @@ def choose(environment: Mapping[str, str]) -> tf.distribute.Strategy:
 
 
 def is_chief(environment: Mapping[str, str]) -> bool:
-    """Whether this process writes for all: the one worker, the `chief`, or else worker 0."""
+    """Return whether this process writes for all: the one worker, the `chief`, or else worker 0."""
     if len(_workers(environment)) < 2:
         return True
     found = _parsed(environment)
@@ -40,16 +40,16 @@ def is_chief(environment: Mapping[str, str]) -> bool:
 
 
 def in_step(strategy: tf.distribute.Strategy) -> bool:
-    """Whether other processes take every step together with this one."""
+    """Return whether other processes take every step together with this one."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 @contextlib.contextmanager
 def precision(mixed: bool) -> Iterator[None]:
-    """Inside, graphs are traced with 16-bit arithmetic where TensorFlow deems it safe, if `mixed`.
+    """Trace graphs inside the context with 16-bit arithmetic where TensorFlow deems it safe, if `mixed`.
 
-    float16 on GPUs, bfloat16 on CPUs. Losses are sums of nats over pixels, whose gradients are large enough
-    for float16 without scaling.
+    That is float16 on GPUs and bfloat16 on CPUs. Losses are sums of nats over pixels, whose gradients are
+    large enough for float16 without scaling.
     """
     if not mixed:
         yield

@@ -1,4 +1,4 @@
-"""A replica's share of a batch that is split over several devices, and what all replicas know together.
+"""A replica's share of a batch that is split over several devices, and the sums that all replicas know.
 
 A replica holds every `of`-th example of the batch, from `index` on. On one device it holds the whole batch,
 and nothing here does anything.
@@ -23,13 +23,13 @@ _SHARE: contextvars.ContextVar[Share | None] = contextvars.ContextVar("share", d
 
 
 def current() -> Share | None:
-    """The share of the code being traced; None where it sees the whole batch."""
+    """Return the share of the code being traced; None where it sees the whole batch."""
     return _SHARE.get()
 
 
 @contextlib.contextmanager
 def share(index: tf.Tensor, of: int) -> Iterator[None]:
-    """Inside, the code being traced sees every `of`-th example, from `index` on."""
+    """Make the code traced inside the context see every `of`-th example, from `index` on."""
     token = _SHARE.set(Share(index, of) if of > 1 else None)
     try:
         yield
@@ -38,19 +38,19 @@ def share(index: tf.Tensor, of: int) -> Iterator[None]:
 
 
 def whole() -> contextlib.AbstractContextManager[None]:
-    """Inside, every replica works on the same examples instead of its share of the batch."""
+    """Make every replica work on the same examples inside the context, instead of its share of the batch."""
     return share(tf.constant(0), 1)
 
 
 def summed(values: tf.Tensor) -> tf.Tensor:
-    """The sum of every replica's `values`, the same on all."""
+    """Return the sum of every replica's `values`, the same on all."""
     if _SHARE.get() is None:
         return values
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def entries(values: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Entries of the whole batch's values, the same on all replicas, [N, ...].
+    """Return entries of the whole batch's values, the same on all replicas, [N, ...].
 
     values: [share of B, ...]; at: int32 [N, k], an example's index in the whole batch and k - 1 more.
     """

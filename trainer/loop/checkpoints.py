@@ -34,8 +34,8 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class Checkpoints:
     """The checkpoints of one piece of work.
 
-    folder: of this work alone (see `folder_of`). seconds: least time between two checkpoints.
-    writes: whether this process is the one that writes; the others only read.
+    folder: of this work alone (see `folder_of`). seconds: least time between two checkpoints. writes: whether
+    this process writes; the others only read.
     """
 
     def __init__(self, folder: str, seconds: float = SECONDS, writes: bool = True) -> None:
@@ -43,7 +43,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
+        """Return whether it is time for the next checkpoint."""
         return time.monotonic() - self._last >= self._seconds
 
     def save(self, step: int, arrays: Arrays) -> None:
@@ -65,7 +65,7 @@ class Checkpoints:
                 tf.io.gfile.remove(posixpath.join(self._folder, old))
 
     def latest(self) -> dict[str, npt.NDArray[Any]] | None:
-        """The newest checkpoint that is whole, or None; a damaged one is passed over with a warning."""
+        """Return the newest checkpoint that is whole, or None; a damaged one is skipped with a warning."""
         for name in self._names():
             path = posixpath.join(self._folder, name)
             with tf.io.gfile.GFile(path, "rb") as file:
@@ -81,7 +81,7 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove them all: the work is done."""
+        """Remove all checkpoints, once the work is done."""
         if self._writes:
             with contextlib.suppress(tf.errors.NotFoundError):
                 tf.io.gfile.rmtree(self._folder)
@@ -95,7 +95,7 @@ class Checkpoints:
 
 
 def folder_of(root: str, variant: str, work: Any) -> str:
-    """The folder under `root` for one piece of work.
+    """Return the folder under `root` for one piece of work.
 
     work: everything that its result depends on (job, code, data), JSON-serialisable.
     """
@@ -106,7 +106,7 @@ def folder_of(root: str, variant: str, work: Any) -> str:
 def remove_abandoned(root: str, seconds: float = ABANDONED_SECONDS) -> None:
     """Remove the folders under `root` that nothing was written to for so long.
 
-    They are of work that failed and was never tried again, since its code, config or data have changed.
+    They belong to work that failed and was never tried again, since its code, config or data have changed.
     """
     if not tf.io.gfile.exists(root):
         return

@@ -1,7 +1,7 @@
-"""Transformed examples, read once: as bytes in memory, or, above a budget, as a file that is mapped.
+"""Transformed examples, read once: as bytes in memory, or, above a budget, as a mapped file.
 
 Either way an epoch is a permutation of the whole set, so that a set too large for memory is trained on in the
-very same batches; only where their bytes come from differs.
+same batches; only the place of the bytes differs.
 """
 
 import functools
@@ -37,14 +37,14 @@ class Examples(NamedTuple):
 
 @functools.lru_cache(maxsize=4)
 def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
-    """All examples of the TFRecord files that match, in canonical order.
+    """Return all examples of the TFRecord files that match, in canonical order.
 
-    The order is one of the examples' own content: Transform's workers name their output files at random, so
-    that with the files' order the same data and seed would not give the same weights.
+    The order follows the examples' own content: Transform's workers name their output files at random, so
+    that in the files' order the same data and seed would not give the same weights.
     budget: bytes of pixels to keep in memory (the loop takes a copy of its own). A larger set is written to a
-    nameless file in the temporary directory (TMPDIR), and read from there; that takes PIXELS bytes of disk an
-    image, twice that while it is sorted. Artifacts never change once written, so that the trainers of one
-    process share what was read.
+    nameless file in the temporary directory (TMPDIR) and read from there; that takes PIXELS bytes of disk per
+    image, twice that while it is sorted. Artifacts never change once written, so the trainers of one process
+    share what was read.
     Raises ValueError where no example is found.
     """
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
@@ -69,7 +69,7 @@ def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
 def _noted(
     batches: Iterable[Examples], labels: list[npt.NDArray[np.int64]], digests: list[npt.NDArray[np.bytes_]]
 ) -> Iterator[npt.NDArray[np.uint8]]:
-    """The pixels of the batches, whose labels, and digests of whose examples, go into the lists."""
+    """Yield the pixels of the batches; append their labels and the digests of their examples to the lists."""
     for batch in batches:
         pairs = zip(batch.pixels, batch.labels, strict=True)
         found = [
@@ -81,7 +81,7 @@ def _noted(
 
 
 def _gathered(parts: Iterator[npt.NDArray[np.uint8]], budget: int) -> npt.NDArray[np.uint8]:
-    """The rows of all parts: in memory, or mapped if they take more than `budget` bytes."""
+    """Return the rows of all parts: in memory, or mapped if they take more than `budget` bytes."""
     kept: list[npt.NDArray[np.uint8]] = []
     size = 0
     for part in parts:
@@ -99,7 +99,7 @@ def _emptying(parts: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uin
 
 
 def _mapped(parts: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """The rows of all parts, in a file that goes when the mapping or the process does."""
+    """Return the rows of all parts, in a file that disappears with the mapping or the process."""
     with tempfile.TemporaryFile() as file:
         for part in parts:
             file.write(np.ascontiguousarray(part).data)
@@ -127,20 +127,8 @@ def _batches(files: list[str]) -> Iterator[Examples]:
     yield from itertools.starmap(Examples, batches.as_numpy_iterator())
 
 
-def split(examples: Examples, last: int) -> tuple[Examples, Examples]:
-    """All but the `last` examples, and those."""
-    if not 0 < last < len(examples.labels):
-        raise ValueError(
-            f"cannot hold out {last} of {len(examples.labels)} examples; take fewer, or add images"
-        )
-    return (
-        Examples(examples.pixels[:-last], examples.labels[:-last]),
-        Examples(examples.pixels[-last:], examples.labels[-last:]),
-    )
-
-
 def rows(examples: Examples, chosen: npt.NDArray[Any]) -> Examples:
-    """The examples at the indices `chosen`, [B], in memory."""
+    """Return the examples at the indices `chosen`, [B], in memory."""
     mapping = _mapping(examples.pixels)
     if mapping is None:
         return Examples(examples.pixels[chosen], examples.labels[chosen])
@@ -153,7 +141,7 @@ def rows(examples: Examples, chosen: npt.NDArray[Any]) -> Examples:
 
 
 def _mapping(pixels: npt.NDArray[np.uint8]) -> mmap.mmap | None:
-    """What lies behind the array, if that is a mapped file."""
+    """Return the mapped file behind the array, if there is one."""
     base: Any = pixels
     while isinstance(base, np.ndarray):
         base = base.base
@@ -161,10 +149,10 @@ def _mapping(pixels: npt.NDArray[np.uint8]) -> mmap.mmap | None:
 
 
 def batch_indices(examples: int, batch_size: int, first: int, steps: int, seed: int) -> npt.NDArray[np.int32]:
-    """Which examples each of `steps` steps sees, from step `first`: int32 [steps, batch_size].
+    """Return which examples each of `steps` steps sees, from step `first`: int32 [steps, batch_size].
 
     Every epoch is a new permutation; a batch may span two epochs, so that each example is seen equally often.
-    The answer depends on nothing but the arguments, which is what lets a run resume anywhere.
+    The answer depends on nothing but the arguments, which lets a run resume anywhere.
     """
     start, stop = first * batch_size, (first + steps) * batch_size
     epochs = range(start // examples, (stop - 1) // examples + 1)

@@ -1,4 +1,4 @@
-"""Leaving in good order when the machine is wanted back."""
+"""A clean stop when SIGTERM takes the machine away."""
 
 import logging
 import signal
@@ -10,15 +10,15 @@ log = logging.getLogger(__name__)
 
 
 class Evicted(SystemExit):
-    """Training was told to leave by SIGTERM and has left a checkpoint.
+    """Training was stopped by SIGTERM and has left a checkpoint.
 
-    It ends the process with the status that a SIGTERM gives, past everything that would go on after a mere
+    It ends the process with the status of a SIGTERM, past everything that would continue after a mere
     failure, such as the training of the next variant.
     """
 
 
 class Eviction:
-    """Context manager that notes a SIGTERM instead of dying of it; in the main thread, where Python can."""
+    """Context manager that records a SIGTERM instead of dying of it; in the main thread, where Python can."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -38,7 +38,7 @@ class Eviction:
             signal.signal(signal.SIGTERM, self._before)
 
     def leave(self, name: str, step: int) -> NoReturn:
-        """Say so and raise Evicted."""
+        """Log the stop and raise Evicted."""
         log.warning("%s: told to stop (SIGTERM) after step %d; the same run goes on from there", name, step)
         raise Evicted(128 + signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""How far training is: one moving line on a terminal, a plain line now and then in a log."""
+"""The progress of training: a moving line on a terminal, a plain line now and then in a log."""
 
 import logging
 import sys
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 class Progress:
     """Context manager around a training loop; `update` takes the steps done so far and the latest terms.
 
-    resumed: the step that training goes on from.
+    resumed: the step that training resumes from.
     """
 
     def __init__(self, name: str, steps: int, batch_size: int, resumed: int = 0) -> None:
@@ -45,7 +45,7 @@ class Progress:
         self._bar.close()
 
     def update(self, done: int, values: dict[str, float]) -> None:
-        """Show that `done` steps are taken; values are means since the last call, nats."""
+        """Show that `done` steps are taken; values: means since the last call, in nats."""
         shown = ", ".join(f"{term} {value:.4g}" for term, value in values.items())
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(done - self._bar.n)

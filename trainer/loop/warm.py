@@ -16,8 +16,8 @@ class WarmStart:
     """Where a training run starts from.
 
     base: folder of a SavedModel that trainer.export wrote, or empty where there is none; name: for messages.
-    After `give`, `why_cold` says why the model was left as it was built; it is empty where it has the base's
-    weights.
+    After `give`, `why_cold` says why the model was left as it was built; it is empty where the model has the
+    base's weights.
     """
 
     def __init__(self, base: str | None, name: str) -> None:
@@ -26,10 +26,11 @@ class WarmStart:
         self.why_cold = "" if base else NO_BASE
 
     def give(self, model: Model) -> None:
-        """Give every variable of `model`, which must have all of them, the value it has in the base.
+        """Give every variable of `model`, which must have all of them, its value in the base.
 
-        Also what the base first saw of its data (a codebook, labelled images). All variables or none: a base
-        of another configuration, or one that cannot be read, leaves a cold start, said in a warning.
+        This includes what the base first saw of its data (a codebook, labelled images). It is all variables
+        or none: a base of another configuration, or one that cannot be read, leaves a cold start with a
+        warning.
         """
         if not self.base:
             log.warning("%s starts cold: %s", self._name, self.why_cold)
@@ -46,12 +47,12 @@ class WarmStart:
             log.info("%s starts from the weights of %s", self._name, self.base)
 
     def to_dict(self) -> dict[str, str]:
-        """For the training record: `base`, or `why_cold`."""
+        """Return what the training record holds: `base` or `why_cold`."""
         return {"why_cold": self.why_cold} if self.why_cold else {"base": self.base}
 
 
 def read(model: Model, saved_model: str) -> None:
-    """Read the variables of `model` from a SavedModel of trainer.export's, which lists them as `state`.
+    """Read the variables of `model` from a SavedModel of trainer.export, which lists them as `state`.
 
     Raises AssertionError where the SavedModel lacks a variable, ValueError where one has another shape, and
     tf.errors.OpError where it cannot be read.

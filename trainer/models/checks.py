@@ -1,4 +1,4 @@
-"""What a Config asserts of itself; the messages say what was found and what was expected."""
+"""The checks that a Config makes of itself; messages say what was found and what was expected."""
 
 from collections.abc import Collection
 from typing import Any

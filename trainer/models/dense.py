@@ -1,7 +1,7 @@
-"""Keras's Dense layer as one matrix product, however many axes lead the last.
+"""Keras's Dense layer as one matrix product, however many axes come before the last.
 
-Over more than two axes Keras multiplies a stack of matrices by one, whose gradient is a product for each of
-the stack and then their sum. Same weights, same result up to rounding.
+Over more than two axes Keras multiplies a stack of matrices by one matrix, whose gradient is one product per
+matrix of the stack and then their sum. Same weights, same result up to rounding.
 """
 
 import keras

@@ -1,4 +1,4 @@
-"""The model most variants are: a Gaussian latent vector, a standard normal prior, Bernoulli pixels."""
+"""The model of most variants: a Gaussian latent vector, a standard normal prior, Bernoulli pixels."""
 
 from typing import Any
 
@@ -27,16 +27,16 @@ class GaussianVae(GenerativeModel):
         self.estimator = estimator
 
     def posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Mean and log-variance of q(z|x), [B, D] each."""
+        """Return mean and log-variance of q(z|x), [B, D] each."""
         mean, log_var = tf.split(side_by_side(self.encoder, images), 2, axis=-1)
         return mean, log_var
 
     def distortion(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
-        """-log p(x|z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
+        """Return -log p(x|z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
         return objectives.bernoulli_distortion(images, side_by_side(self.decoder, latents))
 
     def log_joint(self, images: tf.Tensor, latents: tf.Tensor) -> tf.Tensor:
-        """log p(x, z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
+        """Return log p(x, z) in nats; [B, SIDE, SIDE, 1], [B, D] -> [B]."""
         return objectives.log_normal(latents, 0.0, 0.0) - self.distortion(images, latents)
 
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
@@ -49,7 +49,7 @@ class GaussianVae(GenerativeModel):
         return Terms(distortion, log_q - objectives.log_normal(latents, 0.0, 0.0))
 
     def log_weights(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
-        """log p(x, z) - log q(z|x) of `samples` samples of q(z|x) an image, [samples, B], nats.
+        """Return log p(x, z) - log q(z|x) of `samples` samples of q(z|x) per image, [samples, B], in nats.
 
         Each image is encoded once; its posterior is repeated, so that all samples decode as one batch.
         """

@@ -24,7 +24,7 @@ class Linear(keras.layers.Layer):
         self.units = units
 
     def build(self, input_shape: Any) -> None:
-        """Create kernel [D, units] and bias [units]."""
+        """Create the kernel [D, units] and the bias [units]."""
         self.kernel = self.add_weight(
             shape=[input_shape[-1], self.units], initializer="random_normal", name="kernel"
         )
@@ -34,7 +34,7 @@ class Linear(keras.layers.Layer):
         return tf.matmul(inputs, self.kernel) + self.bias
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """[..., D] -> [..., units]."""
+        """Return [..., units] for [..., D]."""
         return (*input_shape[:-1], self.units)
 
 
@@ -50,7 +50,7 @@ class ComputeSum(keras.layers.Layer):
         return tf.identity(self.total.value)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
-        """[B, width] -> [width]."""
+        """Return [width] for [B, width]."""
         return (input_shape[-1],)
 
 
@@ -72,7 +72,8 @@ class ActivityRegularization(keras.layers.Layer):
 
 
 class Dropout(keras.layers.Layer):
-    """With a seed (training) zeroes a fraction `rate` of its inputs and scales the others by 1 / (1 - rate).
+    """Zeroes a fraction `rate` of its inputs and scales the others by 1 / (1 - rate), if it is called with a
+    seed.
 
     Without a seed it is the identity, so that a model called without one is deterministic. Srivastava et al.
     2014.
@@ -92,7 +93,7 @@ class Dropout(keras.layers.Layer):
 
 
 def functional(width: int, *layers: keras.layers.Layer) -> keras.Model:
-    """The layers one after the other as a functional model of [B, width]; its weights exist at once."""
+    """Return the layers in sequence as a functional model of [B, width], with all of its weights created."""
     inputs = outputs = keras.Input([width])
     for layer in layers:
         outputs = layer(outputs)

@@ -1,7 +1,7 @@
-"""What every model offers. The loop, the export, evaluation and reports are written once against this.
+"""The interface of every model. The loop, the export, evaluation and reports are written once against it.
 
-Images are float32 [B, SIDE, SIDE, 1] in [0, 1]; labels int64 [B]; seeds int32 [2]. Terms are per example
-([B]) and in nats; only the loop averages them over the batch.
+Images are float32 [B, SIDE, SIDE, 1] in [0, 1]; labels are int64 [B]; seeds are int32 [2]. Terms are per
+example ([B]) and in nats; only the loop averages them over the batch.
 """
 
 import abc
@@ -48,39 +48,40 @@ class Phase(NamedTuple):
 
 
 class Model(keras.layers.Layer, abc.ABC):
-    """A set of weights with an objective. Layers set as attributes are tracked by Keras."""
+    """A set of weights with an objective. Keras tracks layers that are set as attributes."""
 
     def initialise(self, draw: Callable[[Any], Batch], labels: npt.NDArray[np.int64], seed: int) -> None:
-        """Called once before the first step, for what has to see data first (a codebook, labelled images).
+        """Prepare what has to see data before the first step, such as a codebook or labelled images.
 
         draw: indices into the training split -> that Batch; labels: [N], of the whole split.
         """
 
     def phases(self) -> list[Phase]:
-        """The updates of a step, in order, on the same batch; each has an optimizer of its own."""
+        """Return the updates of a step, in order, on the same batch; each has its own optimizer."""
         return [Phase("model", self.objective, self.learned)]
 
     @abc.abstractmethod
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """The loss of each example, with training behaviour (dropout and the like) on."""
+        """Return the loss of each example, with training behaviour (dropout and the like) on."""
 
     @abc.abstractmethod
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """What evaluation averages: name -> [B], or [B, D] for statistics over the set; no training noise.
+        """Return what evaluation averages: name -> [B], or [B, D] for statistics over the set; no training
+        noise.
 
         samples: K of the importance-weighted bound.
         """
 
     def learned(self) -> list[tf.Variable]:
-        """The variables that gradients move, in a fixed order."""
+        """Return the variables that gradients move, in a fixed order."""
         return [weight.value for weight in self.trainable_variables]
 
     def state(self) -> list[tf.Variable]:
-        """Every variable, learned or not, in a fixed order."""
+        """Return every variable, learned or not, in a fixed order."""
         return [weight.value for weight in self.variables]
 
     def parameters(self) -> int:
-        """How many numbers training learns."""
+        """Return how many numbers training learns."""
         return int(sum(math.prod(variable.shape) for variable in self.learned()))
 
 
@@ -92,40 +93,40 @@ class GenerativeModel(Model):
 
     @abc.abstractmethod
     def terms(self, batch: Batch, seed: tf.Tensor) -> Terms:
-        """Distortion and rate with one sample of q(z|x)."""
+        """Return distortion and rate with one sample of q(z|x)."""
 
     @abc.abstractmethod
     def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
-        """log p(x, z) - log q(z|x) with one sample of q(z|x), [B]."""
+        """Return log p(x, z) - log q(z|x) with one sample of q(z|x), [B]."""
 
     @abc.abstractmethod
     def encode(self, images: tf.Tensor) -> tf.Tensor:
-        """The mean of q(z|x), [B, D]."""
+        """Return the mean of q(z|x), [B, D]."""
 
     @abc.abstractmethod
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
-        """[B, D] -> the mean image of p(x|z), [B, SIDE, SIDE, 1] in [0, 1]."""
+        """Return the mean image of p(x|z), [B, SIDE, SIDE, 1] in [0, 1]; latents: [B, D]."""
 
     @abc.abstractmethod
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Mean images of the model's own generative process, [count, SIDE, SIDE, 1] in [0, 1]."""
+        """Return mean images of the model's own generative process, [count, SIDE, SIDE, 1] in [0, 1]."""
 
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
-        """The image decoded from the posterior mean, [B, SIDE, SIDE, 1] in [0, 1]."""
+        """Return the image decoded from the posterior mean, [B, SIDE, SIDE, 1] in [0, 1]."""
         return self.decode(self.encode(images))
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """The negative evidence lower bound."""
+        """Return the negative evidence lower bound."""
         terms = self.terms(batch, seed)
         return Objective(terms.distortion + terms.rate, terms._asdict())
 
     def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
-        """The K-sample bound on log p(x), [B], nats; each image is repeated K times in one batch."""
+        """Return the K-sample bound on log p(x), [B], in nats; a batch holds each image K times."""
         repeated = Batch(*(objectives.repeated(part, samples) for part in batch))
         return objectives.importance_bound(objectives.by_sample(self.log_weight(repeated, seed), samples))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """The bounds and the reconstruction error of each image, and the posterior means."""
+        """Return bounds and reconstruction error of each image, and the posterior means."""
         terms = self.terms(batch, seed)
         elbo = -(terms.distortion + terms.rate)
         latents = self.encode(batch.images)
@@ -145,15 +146,15 @@ class Classifier(Model):
 
     @abc.abstractmethod
     def logits(self, images: tf.Tensor, seed: tf.Tensor | None = None) -> tf.Tensor:
-        """Unnormalised log-probabilities, [B, CLASSES]; a seed turns training noise (dropout) on."""
+        """Return unnormalised log-probabilities, [B, CLASSES]; a seed turns training noise (dropout) on."""
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """The cross-entropy of the label."""
+        """Return the cross-entropy of the label."""
         logits = self.logits(batch.images, seed)
         return Objective(cross_entropy(batch.labels, logits), {"accuracy": correct(batch.labels, logits)})
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        """Whether the label was found, and what it cost in nats."""
+        """Return whether each label was found, and its cross-entropy in nats."""
         logits = self.logits(batch.images)
         return {
             "accuracy": correct(batch.labels, logits),
@@ -166,14 +167,14 @@ class Hypernetwork(Classifier):
 
     @abc.abstractmethod
     def first_kernel(self, images: tf.Tensor) -> tf.Tensor:
-        """The kernel of the first layer made for each image, [B, PIXELS, hidden]."""
+        """Return the kernel of the first layer made for each image, [B, PIXELS, hidden]."""
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """-log p(label), nats; [B], [B, CLASSES] -> [B]."""
+    """Return -log p(label) in nats; [B], [B, CLASSES] -> [B]."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
 def correct(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """1.0 where the most probable class is the label, else 0.0; [B], [B, CLASSES] -> [B]."""
+    """Return 1.0 where the most probable class is the label, else 0.0; [B], [B, CLASSES] -> [B]."""
     return tf.cast(tf.equal(tf.argmax(logits, axis=-1, output_type=tf.int64), labels), tf.float32)

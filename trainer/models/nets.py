@@ -1,6 +1,6 @@
 """Encoders and decoders that several variants share, over images [B, SIDE, SIDE, 1].
 
-Weights are drawn from Keras's global seed; every function returns a new network with weights of its own.
+Weights are drawn from Keras's global seed; every function returns a new network with its own weights.
 """
 
 from collections.abc import Collection
@@ -13,17 +13,17 @@ from trainer.models import objectives
 
 
 def mlp(hidden: Collection[int], outputs: int, activation: str) -> Sequential:
-    """Dense layers [B, any] -> [B, outputs]; `activation` on all but the last, which is linear."""
+    """Return dense layers [B, any] -> [B, outputs]; `activation` on all but the last, which is linear."""
     return Sequential([*_dense(hidden, activation), layers.Dense(outputs)])
 
 
 def mlp_encoder(hidden: Collection[int], outputs: int, activation: str) -> Sequential:
-    """Images -> [B, outputs] through dense layers; twice the latent width gives means and log-variances."""
+    """Return dense layers from images to [B, outputs], which for means and log-variances is 2 D."""
     return Sequential([layers.Flatten(), *_dense(hidden, activation), layers.Dense(outputs)])
 
 
 def mlp_decoder(hidden: Collection[int], activation: str) -> Sequential:
-    """Latents [B, D] -> logits of the pixels, [B, SIDE, SIDE, 1]."""
+    """Return dense layers from latents [B, D] to the logits of the pixels, [B, SIDE, SIDE, 1]."""
     return Sequential(
         [*_dense(hidden, activation), layers.Dense(PIXELS), layers.Reshape([SIDE, SIDE, 1])],
     )

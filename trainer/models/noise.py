@@ -1,7 +1,7 @@
 """Noise of a batch that may be split over replicas: each gets its rows of what one device would draw.
 
-Models draw whatever has an entry an example from here, examples on the first axis, so that the same seed
-gives the same training on one device and on many.
+Models draw from here whatever has one entry per example, with examples on the first axis, so that the same
+seed gives the same training on one device and on many.
 """
 
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from trainer.devices import shares
 
 
 def normal(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Standard normal numbers; shape: [B, ...], seed int32 [2]."""
+    """Return standard normal numbers; shape: [B, ...], seed int32 [2]."""
     return _draw(lambda whole: tf.random.stateless_normal(whole, seed, dtype=dtype), shape)
 
 
 def uniform(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    """Uniform numbers in [0, 1); shape: [B, ...], seed int32 [2]."""
+    """Return uniform numbers in [0, 1); shape: [B, ...], seed int32 [2]."""
     return _draw(lambda whole: tf.random.stateless_uniform(whole, seed, dtype=dtype), shape)
 
 

@@ -28,7 +28,7 @@ class CodePrior(layers.Layer):
         self.head = Dense(codes, kernel_initializer="zeros")  # the uniform distribution to begin with
 
     def logits(self, codes: tf.Tensor) -> tf.Tensor:
-        """Of every position given those before it; int [B, T], T <= positions -> [B, T, codes]."""
+        """Return logits of each position given those before; int [B, T], T <= positions -> [B, T, codes]."""
         count, length = tf.shape(codes)[0], tf.shape(codes)[1]
         before = tf.gather(tf.convert_to_tensor(self.embedding), codes[:, :-1])  # [B, T - 1, W]
         start = tf.repeat(tf.convert_to_tensor(self.start), count, axis=0)
@@ -38,11 +38,11 @@ class CodePrior(layers.Layer):
         return self.head(self.norm(hidden))
 
     def log_prob(self, codes: tf.Tensor) -> tf.Tensor:
-        """log p(codes) in nats; int [B, positions] -> [B]."""
+        """Return log p(codes) in nats; int [B, positions] -> [B]."""
         return tf.reduce_sum(log_probabilities(codes, self.logits(codes)), axis=-1)
 
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Sequences drawn position by position; int32 [count, positions]."""
+        """Return sequences drawn position by position; int32 [count, positions]."""
         uniforms = tf.random.stateless_uniform([self.positions, count, 1], seed)
 
         def draw(position: tf.Tensor, codes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -56,15 +56,15 @@ class CodePrior(layers.Layer):
 
 
 def log_probabilities(codes: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """log softmax(logits) at the codes, nats; int [B, T], [B, T, codes] -> [B, T].
+    """Return log softmax(logits) at the codes, in nats; int [B, T], [B, T, codes] -> [B, T].
 
-    Half the time of TensorFlow's sparse_softmax_cross_entropy_with_logits on a CPU.
+    It takes half the time of TensorFlow's sparse_softmax_cross_entropy_with_logits on a CPU.
     """
     return tf.gather(logits, codes, batch_dims=2) - tf.reduce_logsumexp(logits, axis=-1)
 
 
 class CausalBlock(layers.Layer):
-    """Self-attention over earlier positions and this, then a dense layer each; [B, T, W] -> [B, T, W]."""
+    """Self-attention over earlier positions and this one, then a dense layer each; [B, T, W] -> [B, T, W]."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class CausalBlock(layers.Layer):
         return hidden + self.contract(self.expand(self.dense_norm(hidden)))
 
     def attend(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Each position's values averaged over the positions up to it; [B, T, W] -> [B, T, W]."""
+        """Return each position's values averaged over the positions up to it; [B, T, W] -> [B, T, W]."""
         length, width = tf.shape(inputs)[1], inputs.shape[-1]
         parts = tf.reshape(self.project(inputs), [-1, length, 3, self.heads, width // self.heads])
         query, key, value = tf.unstack(tf.transpose(parts, [2, 0, 3, 1, 4]))  # [B, heads, T, W / heads]

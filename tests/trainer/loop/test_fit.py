@@ -18,7 +18,7 @@ from trainer.loop.checkpoints import Checkpoints
 from trainer.loop.eviction import Evicted
 from trainer.loop.fit import NonFiniteLoss, fit
 from trainer.models.model import Batch, Model, Objective
-from trainer.recipe import HELD_OUT, Budget, Recipe
+from trainer.recipe import REMOVED, Budget, Recipe
 
 RECIPE = Recipe(
     steps=Budget(1, 1, 1), floor=Budget(0, 0, 0), optimizer="sgd", learning_rate=0.125, batch_size=4
@@ -33,11 +33,10 @@ class Slope(Model):
         bad_loss: Sequence[int] = (),
         bad_gradient: Sequence[int] = (),
         start: float = 0.0,
-        best: float = 0.0,
     ) -> None:
         super().__init__()
         self.w = self.add_weight(shape=[], initializer=keras.initializers.Constant(start))
-        self.bad_loss, self.bad_gradient, self.best = bad_loss, bad_gradient, best
+        self.bad_loss, self.bad_gradient = bad_loss, bad_gradient
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         step = seed[1] // steps.SEEDS_A_STEP
@@ -48,7 +47,7 @@ class Slope(Model):
         return Objective(losses, {"double": 2.0 * losses})
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
-        return {"elbo": tf.fill(tf.shape(batch.labels), -tf.square(self.w.value - self.best))}
+        return {"elbo": tf.fill(tf.shape(batch.labels), -self.w.value)}
 
     @staticmethod
     def among(step: tf.Tensor, bad: Sequence[int]) -> tf.Tensor:
@@ -179,22 +178,6 @@ def test_with_clipping_a_non_finite_gradient_is_named() -> None:
         train(Slope(bad_gradient=[2]), 50, recipe)
 
 
-@pytest.mark.parametrize(
-    "bad", [{"bad_loss": [0, 7]}, {"bad_gradient": [0, 7]}, {"bad_loss": [0], "bad_gradient": [7]}]
-)
-def test_non_finite_steps_may_be_left_out(bad: dict[str, Any]) -> None:
-    model = Slope(**bad)
-    fitted = train(model, 50, RECIPE.with_overrides({"skip_non_finite": 2}))
-    assert model.w.numpy() == -48 * RECIPE.learning_rate
-    assert fitted.skipped == 2
-    assert all(np.isfinite(point.values["loss"]) for point in fitted.curve)
-
-
-def test_no_more_than_so_many_steps_may_be_left_out() -> None:
-    with pytest.raises(NonFiniteLoss, match="step 30"):
-        train(Slope(bad_loss=[0, 7, 30]), 50, RECIPE.with_overrides({"skip_non_finite": 2}))
-
-
 def test_a_clipped_update_has_the_norm_that_it_is_clipped_to() -> None:
     model = classifier()
     before = None
@@ -215,20 +198,6 @@ def test_averaged_weights_follow_their_recursion() -> None:
         decay = min(0.9, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * weight
     assert model.w.numpy() == pytest.approx(average, rel=1e-5)
-
-
-def test_early_stopping_ends_with_the_best_weights_and_holds_out_training_images() -> None:
-    target = -RECIPE.learning_rate * 40
-    model = Slope(best=target)
-    recipe = RECIPE.with_overrides({"patience": 2})
-    fitted = train(model, 96, recipe, examples=examples(HELD_OUT + 11))
-    assert (fitted.best_step, fitted.steps) == (40, 44)
-    assert model.w.numpy() == target
-
-
-def test_early_stopping_needs_more_images_than_it_holds_out() -> None:
-    with pytest.raises(ValueError, match="cannot hold out 5000 of 37"):
-        train(Slope(), 4, RECIPE.with_overrides({"patience": 1}))
 
 
 class Interrupting(Checkpoints):
@@ -265,18 +234,6 @@ def test_told_to_leave_it_checkpoints_at_once_and_goes_on_to_the_same_end(tmp_pa
     assert fitted.curve[-1].step == 60
 
 
-def test_a_resumed_run_remembers_the_best_weights(tmp_path: pathlib.Path) -> None:
-    recipe = RECIPE.with_overrides({"patience": 6})
-    model = Slope(best=-RECIPE.learning_rate * 10)
-    much = examples(HELD_OUT + 11)
-    with pytest.raises(Evicted):
-        train(model, 96, recipe, examples=much, checkpoints=Interrupting(str(tmp_path), 7))
-    again = Slope(best=-RECIPE.learning_rate * 10)
-    fitted = train(again, 96, recipe, examples=much, checkpoints=Checkpoints(str(tmp_path)))
-    assert (fitted.best_step, fitted.steps) == (10, 22)
-    assert again.w.numpy() == -RECIPE.learning_rate * 10
-
-
 def test_trouble_leaves_the_last_good_checkpoint(tmp_path: pathlib.Path) -> None:
     with pytest.raises(NonFiniteLoss):
         train(Slope(bad_loss=[40]), 60, checkpoints=Checkpoints(str(tmp_path), seconds=0.0))
@@ -305,11 +262,17 @@ def test_mixed_precision_is_off_again_afterwards_and_stays_near() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"clip_norm": -1.0}, {"skip_non_finite": -1}, {"ema_decay": 1.0}, {"patience": -2}]
+    "field", [{"clip_norm": -1.0}, {"ema_decay": 1.0}, {"optimizer": "adma"}, {"steps": 0}]
 )
 def test_a_recipe_that_makes_no_sense_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
         RECIPE.with_overrides(field)
+
+
+@pytest.mark.parametrize("field", REMOVED)
+def test_a_field_that_was_removed_says_so(field: str) -> None:
+    with pytest.raises(ValueError, match=rf"recipe\.{field}: .* was removed in 0\.2; set "):
+        RECIPE.with_overrides({field: 3})
 
 
 def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

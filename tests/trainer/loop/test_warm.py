@@ -39,14 +39,14 @@ def built(
 
 
 def values(steps: Steps) -> list[np.ndarray]:
-    return list(steps.weights().values())
+    return [variable.numpy() for variable in steps.state.model.state()]
 
 
 @pytest.fixture
 def base(tmp_path: pathlib.Path, examples: Examples) -> tuple[str, Steps]:
     steps = built(1, examples)
     steps.run(0, 3, "mlp")
-    tf.saved_model.save(Export(steps._model), str(tmp_path / "base"))
+    tf.saved_model.save(Export(steps.state.model), str(tmp_path / "base"))
     return str(tmp_path / "base"), steps
 
 
@@ -58,7 +58,7 @@ def test_the_averages_start_from_the_base_too(base: tuple[str, Steps], examples:
     folder, trained = base
     steps = built(2, examples, warm.WarmStart(folder, "mlp"))
     assert same(values(steps), values(trained))
-    steps.take_averages()
+    steps.state.take_averages()
     assert same(values(steps), values(trained))
 
 
