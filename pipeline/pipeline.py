@@ -16,7 +16,7 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
 from components.evaluation.baseline import LatestBlessedBaseline, ProductionBefore
-from components.evaluation.eval_config import eval_config
+from components.evaluation.eval_config import Demands, eval_config
 from components.ingest.example_gen import IdxExampleGen
 from components.ingest.sources import Dataset
 from components.reporting.gallery import Gallery
@@ -146,7 +146,7 @@ class Line:
         self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, settings: Settings
     ) -> None:
         variant = variants.load(job.variant)
-        floor = variant.recipe.with_overrides(job.recipe).floor.of(job.profile)
+        recipe = variant.recipe.with_overrides(job.recipe)
         bases = [base(job.variant, transform)] if settings.warm_start else []
         self.trainer = Trainer(
             run_fn="trainer.run.run_fn",
@@ -179,9 +179,13 @@ class Line:
             baseline_model=self.resolver.outputs["model"],
             eval_config=eval_config(
                 variant.family,
-                floor,
+                Demands(
+                    floor=recipe.floor.of(job.profile),
+                    min_active_units=recipe.min_active_units.of(job.profile) if variant.generative else 0.0,
+                    min_codes=recipe.min_codes.of(job.profile),
+                    max_gain={**MAX_GAIN, **settings.max_gain} if settings.spans else {},
+                ),
                 fingerprint("components.evaluation.eval_config"),
-                {**MAX_GAIN, **settings.max_gain} if settings.spans else None,
             ),
         ).with_id(f"Evaluator.{job.variant}")
         self.pusher = AtomicPusher(

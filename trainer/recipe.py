@@ -45,6 +45,12 @@ class Budget:
         return float(getattr(self, profile))
 
 
+NOTHING = Budget(smoke=0.0, quick=0.0, full=0.0)
+ONE_IF_TRAINED = Budget(smoke=0.0, quick=1.0, full=1.0)
+BUDGETS = ("steps", "floor", "min_active_units", "min_codes")
+"""Fields of a Recipe that have a value for each profile."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a variant is trained, and the least metric with which it is blessed.
@@ -53,6 +59,8 @@ class Recipe:
       steps: optimizer steps, by profile.
       floor: least value of the family's headline metric (`elbo` in nats per image, or `accuracy` as a
         fraction) with which a model is blessed, by profile.
+      min_active_units: least number of active latent units of a generative model, by profile; 0 for any.
+      min_codes: least perplexity of a codebook's use, by profile; 0 for any.
       optimizer: adam, rmsprop or sgd.
       learning_rate: of the optimizer.
       batch_size: images per step, over all replicas.
@@ -68,6 +76,8 @@ class Recipe:
 
     steps: Budget
     floor: Budget
+    min_active_units: Budget = ONE_IF_TRAINED
+    min_codes: Budget = NOTHING
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     batch_size: int = 128
@@ -98,14 +108,14 @@ class Recipe:
     def with_overrides(self, values: Mapping[str, Any], at: str = "recipe") -> "Recipe":
         """Return this recipe with some fields replaced.
 
-        `steps` or `floor` as a number holds for every profile. at: path of `values`, for messages.
+        A budget given as a number holds for every profile. at: path of `values`, for messages.
         Raises ValueError for an unknown field or a wrong value.
         """
         for name in values:
             if name in REMOVED:
                 raise ValueError(f"{at}.{name}: {REMOVED[name]}")
         fields = dict(values)
-        for name in ("steps", "floor"):
+        for name in BUDGETS:
             if name in fields and not isinstance(fields[name], Mapping | Budget):
                 number = strict.typed(float, fields[name], f"{at}.{name}")
                 fields[name] = Budget(number, number, number)

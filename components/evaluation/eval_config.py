@@ -1,38 +1,75 @@
 """What the Evaluator measures, and when it blesses; and how its verdict reads afterwards."""
 
+import dataclasses
 import json
+import math
 from collections.abc import Mapping
 
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
 
 from components.evaluation import metrics
+from components.gate import evidence
 from schemas import LABEL
 
 SIGNATURE = "evaluate"
 HEADLINE = {"generative": "elbo", "classifier": "accuracy"}
 """The metric that floor and comparison go by; both are better when higher."""
 
+ABOVE_ZERO = 1e-9
+"""TFMA's bounds include the bound itself; an accuracy has to exceed what a constant answer reaches."""
 
-def eval_config(
-    family: str, floor: float, code_version: str, max_gain: Mapping[str, float] | None = None
-) -> tfma.EvalConfig:
-    """Metrics of the family, overall and by digit, with confidence intervals, floor and comparison.
 
-    floor: least value of the headline metric. A model is blessed if its headline metric reaches the floor and
-    it is not worse than the baseline beyond the 95 % interval of their paired difference; without a baseline
-    the floor alone decides. code_version: of the metrics, so that TFX's cache sees it change.
-    max_gain: by headline metric, the largest gain over the baseline that is believed. New data whose train
-    and test labels are wrong the same way makes a candidate look far better than a model of right ones; where
-    even the lower end of the interval exceeds it, the model is not blessed.
+@dataclasses.dataclass(frozen=True)
+class Demands:
+    """What a model has to reach to be blessed.
+
+    Attributes:
+      floor: least value of the headline metric.
+      min_active_units: least number of active latent units; 0: any, and models without latent units.
+      min_codes: least perplexity of a codebook's use; 0: any, and models without a codebook.
+      max_gain: by headline metric, the largest gain over the baseline that is believed. New data whose train
+        and test labels are wrong the same way makes a candidate look far better than a model of right ones;
+        where even the lower end of the interval exceeds it, the model is not blessed. Empty: any gain.
     """
-    families = ["generative", "classifier"] if family == "both" else [family]
-    means = [name for each in families for name in metrics.MEANS[each]]
-    headline = HEADLINE[families[0]]
-    changes = {f"{headline}_{metrics.GAIN_UPPER}": no_loss()}
-    if max_gain:
-        changes[f"{headline}_{metrics.GAIN_LOWER}"] = at_most(max_gain[headline])
-    config = {"means": means, "headline": headline, "code_version": code_version}
+
+    floor: float
+    min_active_units: float = 0.0
+    min_codes: float = 0.0
+    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def headlines(family: str) -> list[str]:
+    """The metrics that candidates of a family are compared by, the one that the floor is about first."""
+    return [HEADLINE[each] for each in families(family)]
+
+
+def families(family: str) -> list[str]:
+    """The families whose metrics a model has: `both` is two of them."""
+    return ["generative", "classifier"] if family == "both" else [family]
+
+
+def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalConfig:
+    """Metrics of the family, overall and by digit, with confidence intervals, demands and comparison.
+
+    A model is blessed if it meets the demands, the test split has enough images for a verdict (and, for
+    models that classify, of each class, and the model does better than a constant answer), and it is not
+    worse than the baseline beyond the 95 % interval of their paired difference in any headline metric; without
+    a baseline that comparison falls away. code_version: of the metrics, so that TFX's cache sees it change.
+    """
+    means = [name for each in families(family) for name in metrics.MEANS[each]]
+    compared = headlines(family)
+    values = {compared[0]: demands.floor, **evidence_needed(family)}
+    if demands.min_active_units:
+        values["active_units"] = demands.min_active_units
+    if demands.min_codes:
+        values["codebook_perplexity"] = demands.min_codes
+    changes = {f"{headline}_{metrics.GAIN_UPPER}": no_loss() for headline in compared}
+    if demands.max_gain:
+        changes |= {
+            f"{headline}_{metrics.GAIN_LOWER}": at_most(demands.max_gain[headline]) for headline in compared
+        }
+    config = {"means": means, "headlines": compared, "code_version": code_version}
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(name="candidate", signature_name=SIGNATURE, label_key=LABEL),
@@ -43,7 +80,10 @@ def eval_config(
             tfma.MetricsSpec(
                 metrics=[metric_config(config)],
                 per_slice_thresholds={
-                    headline: overall(tfma.MetricThreshold(value_threshold=at_least(floor))),
+                    **{
+                        name: overall(tfma.MetricThreshold(value_threshold=at_least(least)))
+                        for name, least in values.items()
+                    },
                     **{
                         name: overall(tfma.MetricThreshold(change_threshold=change))
                         for name, change in changes.items()
@@ -58,6 +98,32 @@ def eval_config(
             ),
         ),
     )
+
+
+def evidence_needed(family: str) -> dict[str, float]:
+    """The least value of each metric that says whether the test split supports a verdict."""
+    needed: dict[str, float] = {metrics.IMAGES: evidence.MIN_IMAGES}
+    if "classifier" in families(family):
+        needed |= {metrics.SMALLEST_CLASS: evidence.MIN_PER_CLASS, metrics.SKILL: ABOVE_ZERO}
+    return needed
+
+
+def shortfall(name: str, value: float, least: float) -> str:
+    """Why a model is not blessed whose metric `name` is below what is demanded of it, as a sentence."""
+    shown = "not a number" if math.isnan(value) else f"{value:.4g}"
+    if name == metrics.IMAGES:
+        return f"the test split has {shown} images; a verdict needs at least {least:.0f}"
+    if name == metrics.SMALLEST_CLASS:
+        return (
+            f"the rarest class of the test split has {shown} images; a verdict needs at least {least:.0f} of "
+            "each class"
+        )
+    if name == metrics.SKILL:
+        return (
+            "accuracy does not exceed what a constant answer reaches: the lower end of its 95 % interval is "
+            f"{shown} above the share of the most frequent class, expected more than 0"
+        )
+    return f"{name} {shown} is below the floor {least:.4g}"
 
 
 def metric_config(config: Mapping[str, object]) -> tfma.MetricConfig:

@@ -6,21 +6,22 @@ and given confidence intervals by TFMA. One combiner carries all of them, since 
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import tensorflow_model_analysis as tfma
+from scipy import special
 from tensorflow_model_analysis.metrics.metric_types import register_metric
 
-from schemas import PIXELS
+from components.gate import evidence
+from components.gate.verdict import Difference
+from schemas import CLASSES, PIXELS
 
 ACTIVE_VARIANCE = 0.01
 """A latent unit is active if its posterior mean varies more than this over the data. Burda et al. 2016."""
-
-Z_95 = 1.959963984540054
 
 UNITS = {
     "elbo": "nats per image",
@@ -36,9 +37,14 @@ UNITS = {
     "cross_entropy": "nats per image",
 }
 
+ACCURACY = "accuracy"
+
+MOST_FREEDOM = 1e9
+"""Degrees of freedom of Student's distribution that stand for a known variance."""
+
 MEANS = {
     "generative": ("elbo", "distortion", "rate", "iwelbo", "bits_per_dimension", "reconstruction_mse"),
-    "classifier": ("accuracy", "cross_entropy"),
+    "classifier": (ACCURACY, "cross_entropy"),
 }
 """Metrics that are plain means over the examples, by family."""
 
@@ -49,6 +55,12 @@ LATENTS = "latent_mean"
 CODES = "codes"
 GAIN, GAIN_LOWER, GAIN_UPPER = "gain", "gain_lower", "gain_upper"
 """Endings of the names of the mean paired difference and of the ends of its 95 % interval."""
+IMAGES, SMALLEST_CLASS, SKILL = "images", "smallest_class", "accuracy_above_constant"
+"""What the slice can say: its images, those of its rarest class, and the skill of a model that classifies.
+
+The skill is the lower end of the accuracy's 95 % interval less the share of the most frequent class, which a
+constant answer reaches.
+"""
 
 
 @dataclasses.dataclass
@@ -61,25 +73,31 @@ class Sums:
     latents: npt.NDArray[np.float64] | float = 0.0  # [D]
     latents_squared: npt.NDArray[np.float64] | float = 0.0  # [D]
     codes: npt.NDArray[np.float64] | float = 0.0  # [K], how often each code was used
-    gain: float = 0.0  # of the headline metric over the baseline, example by example
-    gain_squared: float = 0.0
+    labels: npt.NDArray[np.float64] | float = 0.0  # [CLASSES], how often each class occurs
+    gain: npt.NDArray[np.float64] | float = 0.0  # [H], of the headline metrics over the baseline, by example
+    gain_squared: npt.NDArray[np.float64] | float = 0.0  # [H]
 
 
 class PerExampleMeans(tfma.metrics.Metric):
     """All metrics of a family, from the per-example outputs of the `evaluate` signature.
 
-    headline: the metric that candidate and baseline are compared by, example by example. The comparison is
+    headlines: the metrics that candidate and baseline are compared by, example by example. The comparison is
     reported as `<headline>_gain`, the mean paired difference, with `<headline>_gain_lower` and `_gain_upper`,
     the ends of its 95 % confidence interval: below zero, the upper end says that the candidate is worse than
-    the baseline beyond noise.
+    the baseline beyond noise of the test images. How much the slice can say is reported as IMAGES and, for
+    models that classify, as SMALLEST_CLASS and SKILL.
     """
 
     def __init__(
-        self, means: Iterable[str], headline: str, code_version: str = "", name: str = "means"
+        self, means: Iterable[str], headlines: Iterable[str], code_version: str = "", name: str = "means"
     ) -> None:
         # code_version only has to exist: it makes TFX's cache notice that this module has changed.
         super().__init__(
-            _computations, means=tuple(means), headline=headline, code_version=code_version, name=name
+            _computations,
+            means=tuple(means),
+            headlines=tuple(headlines),
+            code_version=code_version,
+            name=name,
         )
 
 
@@ -88,7 +106,7 @@ register_metric(PerExampleMeans)
 
 def _computations(
     means: tuple[str, ...],
-    headline: str,
+    headlines: tuple[str, ...],
     code_version: str,
     name: str,
     eval_config: tfma.EvalConfig,
@@ -103,7 +121,7 @@ def _computations(
             tfma.metrics.MetricComputation(
                 keys=[tfma.metrics.MetricKey(name=name, model_name=model)],
                 preprocessors=None,
-                combiner=SumsFn(means, headline, model, compared),
+                combiner=SumsFn(means, headlines, model, compared),
             )
         )
     return found
@@ -112,8 +130,10 @@ def _computations(
 class SumsFn(beam.CombineFn):
     """Adds up examples and turns the sums into metrics."""
 
-    def __init__(self, means: tuple[str, ...], headline: str, model: str, baseline: str | None) -> None:
-        self.means, self.headline, self.model, self.baseline = means, headline, model, baseline
+    def __init__(
+        self, means: Sequence[str], headlines: Sequence[str], model: str, baseline: str | None
+    ) -> None:
+        self.means, self.headlines, self.model, self.baseline = means, headlines, model, baseline
 
     def create_accumulator(self) -> Sums:
         return Sums()
@@ -129,11 +149,16 @@ class SumsFn(beam.CombineFn):
             sums.latents_squared = sums.latents_squared + latents**2
         if CODES in outputs:
             sums.codes = sums.codes + np.asarray(outputs[CODES], np.float64)
+        if ACCURACY in self.means:
+            [label] = np.ravel(element.get_by_key("labels", self.model)).astype(int)
+            sums.labels = sums.labels + np.eye(CLASSES)[label]
         if self.baseline is not None:
             other = element.get_by_key("predictions", self.baseline)
-            gain = float(np.squeeze(outputs[self.headline])) - float(np.squeeze(other[self.headline]))
-            sums.gain += gain
-            sums.gain_squared += gain**2
+            gain = np.array(
+                [float(np.squeeze(outputs[n])) - float(np.squeeze(other[n])) for n in self.headlines]
+            )
+            sums.gain = sums.gain + gain
+            sums.gain_squared = sums.gain_squared + gain**2
         return sums
 
     def merge_accumulators(self, accumulators: Iterable[Sums]) -> Sums:
@@ -160,11 +185,26 @@ class SumsFn(beam.CombineFn):
             found[key("active_units")] = active_units(sums.latents, sums.latents_squared, count)
         if np.ndim(sums.codes):
             found[key("codebook_perplexity")] = perplexity(np.asarray(sums.codes))
+        found[key(IMAGES)] = float(sums.count)
+        if ACCURACY in self.means:
+            labels = np.broadcast_to(np.asarray(sums.labels), [CLASSES])
+            found[key(SMALLEST_CLASS)] = float(labels.min())
+            found[key(SKILL)] = skill(found[key(ACCURACY)], labels)
         if self.baseline is not None:
-            gains = paired_gain(sums.gain, sums.gain_squared, count)
-            for name, value in zip((GAIN, GAIN_LOWER, GAIN_UPPER), gains, strict=True):
-                found[key(f"{self.headline}_{name}", is_diff=True)] = value
+            for headline, gains in zip(self.headlines, self._gains(sums), strict=True):
+                for name, value in zip((GAIN, GAIN_LOWER, GAIN_UPPER), gains, strict=True):
+                    found[key(f"{headline}_{name}", is_diff=True)] = value
         return found
+
+    def _gains(self, sums: Sums) -> list[tuple[float, float, float]]:
+        shape = [len(self.headlines)]
+        totals, squares = (
+            np.broadcast_to(np.asarray(each), shape) for each in (sums.gain, sums.gain_squared)
+        )
+        return [
+            interval(difference(headline, total, squared, sums.count))
+            for headline, total, squared in zip(self.headlines, totals, squares, strict=True)
+        ]
 
 
 def active_units(total: Any, total_squared: Any, count: int) -> float:
@@ -179,9 +219,32 @@ def perplexity(counts: npt.NDArray[np.float64]) -> float:
     return float(np.exp(-np.sum(used * np.log(used))))
 
 
-def paired_gain(total: float, total_squared: float, count: int) -> tuple[float, float, float]:
-    """The mean paired difference, and the lower and upper end of its 95 % normal confidence interval."""
-    mean = total / count
-    variance = max(total_squared / count - mean**2, 0.0)
-    half = Z_95 * math.sqrt(variance / max(count - 1, 1))
+def skill(accuracy: float, labels: npt.NDArray[np.float64]) -> float:
+    """The lower 95 % end of an accuracy less the share of the most frequent class; labels [K] -> a fraction.
+
+    Not a number where the accuracy is none, or without examples.
+    """
+    images = float(labels.sum())
+    if not images or not math.isfinite(accuracy):
+        return math.nan
+    return evidence.wilson(accuracy * images, images).lower - float(labels.max()) / images
+
+
+def difference(headline: str, total: float, total_squared: float, images: int) -> Difference:
+    """The paired difference of a headline metric, from the sums of the examples' differences.
+
+    Accuracies differ by -1, 0 or 1 in each example, so that the sums say how often each model alone is right.
+    """
+    if headline != ACCURACY or not math.isfinite(total):
+        return evidence.of_means(total, total_squared, images)
+    return evidence.of_accuracies(
+        round((total_squared + total) / 2), round((total_squared - total) / 2), images
+    )
+
+
+def interval(found: Difference) -> tuple[float, float, float]:
+    """The mean of a difference, and the lower and upper end of its 95 % confidence interval."""
+    freedom = min(float(found.freedom), MOST_FREEDOM)
+    half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(found.variance)
+    mean = float(found.mean)
     return mean, mean - half, mean + half

@@ -12,7 +12,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
-from components.evaluation.eval_config import HEADLINE
+from components.evaluation.eval_config import HEADLINE, shortfall
 from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
 from components.reporting import display
 from schemas import LABEL
@@ -56,10 +56,16 @@ def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
 def production_gain(evaluation: str) -> Metric | None:
     """Return the paired gain over the model in production, over the whole split; None without such a model.
 
-    {metric, value, lower, upper, unit}: the mean difference of the headline metric and the ends of its 95 %
-    interval.
+    {metric, value, lower, upper, unit}: the mean difference of the headline metric that the floor is about,
+    and the ends of its 95 % interval.
     """
-    found: Metric = {}
+    gains = production_gains(evaluation)
+    return next((gains[name] for name in HEADLINE.values() if name in gains), None)
+
+
+def production_gains(evaluation: str) -> dict[str, Metric]:
+    """Return the paired gains over the model in production as in `production_gain`, by headline metric."""
+    found: dict[str, Metric] = {}
     for slice_metrics in tfma.load_metrics(evaluation):
         if slice_metrics.slice_key.single_slice_keys:
             continue
@@ -68,8 +74,9 @@ def production_gain(evaluation: str) -> Metric | None:
                 headline = item.key.name.removesuffix(f"_{end}")
                 if item.key.is_diff and headline != item.key.name:
                     value = item.value.double_value.value
-                    found |= {"metric": headline, "unit": UNITS[headline], part: value}
-    return found or None
+                    gain = found.setdefault(headline, {"metric": headline, "unit": UNITS[headline]})
+                    gain[part] = value
+    return found
 
 
 def floor(evaluation: str) -> float | None:
@@ -90,16 +97,16 @@ def floor(evaluation: str) -> float | None:
 
 def why_not(evaluation: str, variant: str) -> str:
     """Return why the gate refused a model of `variant`, as a sentence; empty if it did not."""
-    gain = production_gain(evaluation)
+    gains = production_gains(evaluation)
     result = tfma.load_validation_result(evaluation)
     reasons = []
     for slice_failures in result.metric_validations_per_slice:
         for failure in slice_failures.failures:
             name, value = failure.metric_key.name, failure.metric_value.double_value.value
+            gain = gains.get(name.removesuffix(f"_{GAIN_UPPER}").removesuffix(f"_{GAIN_LOWER}"))
             if failure.metric_threshold.HasField("value_threshold"):
-                floor = failure.metric_threshold.value_threshold.lower_bound.value
-                shown = "not a number" if math.isnan(value) else f"{value:.4g}"
-                reasons.append(f"{name} {shown} is below the floor {floor:.4g}")
+                least = failure.metric_threshold.value_threshold.lower_bound.value
+                reasons.append(shortfall(name, value, least))
             elif gain is None or math.isnan(value):
                 reasons.append(
                     f"{name} is {value:.4g}, which cannot be compared with the model in production"

@@ -26,13 +26,15 @@ from typing import Any
 
 from schemas import SIDE
 from trainer.models import checks
-from trainer.recipe import Budget, Recipe
+from trainer.recipe import NOTHING, Budget, Recipe
 
 FAMILY = "generative"
 
 RECIPE = Recipe(
     steps=Budget(smoke=40, quick=400, full=23_438),
     floor=Budget(smoke=-700.0, quick=-300.0, full=-220.0),
+    min_active_units=NOTHING,  # its latent variables are codes
+    min_codes=Budget(smoke=0, quick=2, full=2),
     optimizer="adam",
     learning_rate=1e-3,
     batch_size=128,

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from tensorflow_model_analysis.metrics.metric_types import StandardMetricInputs
 
 from components.evaluation import metrics
@@ -13,7 +14,7 @@ Output = dict[str, Any]
 def measure(outputs: list[Output], baselines: list[Output] | None = None, parts: int = 3) -> dict[str, float]:
     """What the combiner makes of per-example outputs, merged from several accumulators as Beam would."""
     model = "candidate" if baselines else ""
-    combiner = metrics.SumsFn(("elbo", "rate"), "elbo", model, "baseline" if baselines else None)
+    combiner = metrics.SumsFn(("elbo", "rate"), ("elbo",), model, "baseline" if baselines else None)
     accumulators = [combiner.create_accumulator() for _ in range(parts)]
     for index, output in enumerate(outputs):
         predictions = {"candidate": output, "baseline": baselines[index]} if baselines else output
@@ -67,13 +68,13 @@ def test_codes_are_counted_over_all_images(outputs: list[Output]) -> None:
     assert measure(codes)["codebook_perplexity"] == pytest.approx(4)
 
 
-def test_the_gain_and_its_ends_are_those_of_the_paired_normal_interval(
+def test_the_gain_of_a_bound_and_its_ends_are_those_of_students_paired_interval(
     outputs: list[Output],
 ) -> None:
     generator = np.random.default_rng(1)
     baselines = [{"elbo": o["elbo"] + generator.normal(0.5, 1), "rate": 0.0} for o in outputs]
     gains = np.array([o["elbo"] - r["elbo"] for o, r in zip(outputs, baselines, strict=True)])
-    expected = gains.mean() + 1.959963984540054 * gains.std(ddof=1) / np.sqrt(len(gains))
+    expected = stats.ttest_1samp(gains, 0.0).confidence_interval(0.95).high
     found = measure(outputs, baselines)
     assert found["elbo_gain_upper"] == pytest.approx(expected, rel=1e-6)
     assert found["elbo_gain"] == pytest.approx(gains.mean())
@@ -92,3 +93,51 @@ def test_a_gain_of_nan_is_nan_so_that_no_threshold_passes_it() -> None:
 
 def test_an_empty_slice_has_values() -> None:
     assert measure([])["elbo"] == 0
+    assert measure([])["images"] == 0
+
+
+def classify(labels: list[int], right: list[bool], rival: list[bool] | None = None) -> dict[str, float]:
+    """What the combiner makes of a classifier that is right where `right` says so, and of its baseline."""
+    model = "candidate" if rival else ""
+    combiner = metrics.SumsFn(("accuracy",), ("accuracy",), model, "baseline" if rival else None)
+    sums = combiner.create_accumulator()
+    for index, label in enumerate(labels):
+        mine: Any = {"accuracy": np.float32(right[index])}
+        both = {"candidate": mine, "baseline": {"accuracy": np.float32(rival[index])}} if rival else mine
+        combiner.add_input(sums, StandardMetricInputs(predictions=both, labels=np.array([label])))
+    return {key.name: value for key, value in combiner.extract_output(sums).items()}
+
+
+def test_the_evidence_of_a_split_is_counted() -> None:
+    found = classify([*range(10), 3, 3], [True] * 12)
+    assert (found["images"], found["smallest_class"]) == (12, 1)
+    assert classify([0] * 12, [True] * 12)["smallest_class"] == 0
+
+
+def test_the_skill_of_a_classifier_is_what_its_interval_leaves_above_a_constant_answer() -> None:
+    labels = [0] * 950 + [1] * 50
+    constant = classify(labels, [True] * 950 + [False] * 50)
+    low = stats.binomtest(950, 1_000).proportion_ci(method="wilson").low
+    assert constant["accuracy_above_constant"] == pytest.approx(low - 0.95)
+    assert classify(labels, [True] * 1_000)["accuracy_above_constant"] > 0
+
+
+def test_a_classifier_that_is_right_on_every_image_of_one_class_shows_no_skill() -> None:
+    assert classify([7] * 500, [True] * 500)["accuracy_above_constant"] < 0
+
+
+def test_the_interval_of_a_gain_in_accuracy_is_bonetts_and_prices() -> None:
+    right = [True] * 8 + [False] * 4 + [True] * 188
+    rival = [False] * 8 + [True] * 4 + [True] * 188
+    found = classify([index % 10 for index in range(200)], right, rival)
+    first, second = 9 / 202, 5 / 202
+    mean = first - second
+    half = stats.norm.ppf(0.975) * np.sqrt((first + second - mean**2) / 202)
+    assert found["accuracy_gain_lower"] == pytest.approx(mean - half)
+    assert found["accuracy_gain_upper"] == pytest.approx(mean + half)
+
+
+def test_classifiers_that_agree_on_every_image_still_have_an_interval() -> None:
+    same = [True] * 100
+    found = classify([index % 10 for index in range(100)], same, same)
+    assert found["accuracy_gain_lower"] < 0 < found["accuracy_gain_upper"]
