@@ -52,10 +52,11 @@ def families(family: str) -> list[str]:
 def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalConfig:
     """Metrics of the family, overall and by digit, with confidence intervals, demands and comparison.
 
-    A model is blessed if it meets the demands, the test split has enough images for a verdict (and, for
-    models that classify, of each class, and the model does better than a constant answer), and it is not
-    worse than the baseline beyond the 95 % interval of their paired difference in any headline metric; without
-    a baseline that comparison falls away. code_version: of the metrics, so that TFX's cache sees it change.
+    A model is blessed if it meets the demands, the test split supports a verdict, and the model is not worse
+    than the baseline beyond the 95 % interval of their paired difference in any headline metric; without a
+    baseline that comparison falls away. A split supports a verdict with enough images and, for models that
+    classify, enough of each class and an accuracy above that of a constant answer.
+    code_version: of the metrics, so that TFX's cache sees it change.
     """
     means = [name for each in families(family) for name in metrics.MEANS[each]]
     compared = headlines(family)
