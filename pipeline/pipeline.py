@@ -55,14 +55,9 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         custom_config={"protocol": settings.protocol, "code": fingerprint("trainer.transform")},
         disable_statistics=True,
     )
-    watch = (
-        DataWatch(settings, example_gen, statistics_gen, schema_gen, gate)
-        if compares_data(settings)
-        else None
-    )
-    transform.add_upstream_node(watch.gate if watch else gate)
-    shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform]
-    shared += watch.nodes if watch else []
+    watch = DataWatch(settings, example_gen, statistics_gen, schema_gen, gate)
+    transform.add_upstream_node(watch.gate)
+    shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform, *watch.nodes]
 
     jobs = settings.jobs(dataset.name)
     lines = [Line(job, example_gen, transform, target.serving, settings) for job in jobs]
@@ -78,7 +73,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             galleries=union([line.gallery.outputs["gallery"] for line in lines]),
             statistics=statistics_gen.outputs["statistics"],
             anomalies=validator.outputs["anomalies"],
-            **({"drift": watch.validator.outputs["anomalies"]} if watch else {}),
+            drift=watch.validator.outputs["anomalies"],
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
             failed=NOTHING,
@@ -97,13 +92,8 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     )
 
 
-def compares_data(settings: Settings) -> bool:
-    """Whether there is anything that the data of a run could have drifted from."""
-    return bool(settings.spans or settings.serving_data)
-
-
 class DataWatch:
-    """The nodes that compare new data with an earlier span and serving data, and stop a run that drifts."""
+    """The nodes that compare new data with the last accepted data and with serving data, and stop drift."""
 
     def __init__(
         self,

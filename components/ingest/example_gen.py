@@ -1,15 +1,12 @@
-"""IdxExampleGen: a folder of four IDX files becomes TFRecords of tf.Examples, split as the files are.
+"""IdxExampleGen, which turns four IDX files into TFRecords of tf.Examples, one split per pair of files.
 
-With spans, the folder holds a folder for every delivery of new data, TFX's `span-{SPAN}/` or
-`span-{SPAN}/version-{VERSION}/`; which of them to take is found out each time the component runs.
+With spans, the input is a folder of deliveries (components.ingest.spans); which of them to take is determined
+each time the component runs.
 """
 
-import logging
 import os
-import re
-from collections.abc import Iterable, Sequence
 from concurrent import futures
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,42 +21,26 @@ from tfx.orchestration.portable import data_types as portable_data_types
 from tfx.proto import example_gen_pb2
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
-from tfx.utils import io_utils
 
-from components.ingest import idx
+from components.ingest import idx, spans
 from components.ingest.examples import serialize
-from schemas import TEST_SPLIT, TRAIN_SPLIT
+from components.ingest.spans import SEPARATOR
 
 SHARDS = 2
-"""TFRecord files a split; one is written by each of as many processes' worth of work."""
+"""TFRecord files per split, written in parallel."""
 SPANS = "spans"
-"""Execution property: how many of the newest spans to take; 0 where the folder holds the files itself."""
+"""Execution property: how many of the newest spans to take; 0 if the folder holds the files itself."""
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
 DELIVERED = "delivered"
-"""Custom property of the examples: the numbers of all span folders there were, withdrawn ones left out."""
-SEPARATOR = ", "
-
-log = logging.getLogger(__name__)
+"""Custom property of the examples: the numbers of all span folders that existed, withdrawn ones left out."""
 
 
-class SpanError(idx.IdxError):
-    """A folder of spans that cannot be used; its one line names span and file."""
+class Driver(driver.Driver):
+    """Finds the files to take when the component runs, and makes their content part of the cache's key.
 
-
-class Span(NamedTuple):
-    """One delivery of data: span-{number} or span-{number}/version-{version}."""
-
-    number: int
-    version: int | None
-    folder: str  # relative to the folder of spans
-
-
-class Driver(driver.FileBasedDriver):
-    """Finds the newest spans when the component runs; without spans, TFX's own driver.
-
-    Span, version, the folders of the window and a fingerprint of their files become execution properties, so
-    that folders nobody has touched are a cache hit.
+    Span, version, the folders of the window and the SHA-256 of each file become execution properties, so that
+    a run is taken from the cache if the bytes that it would read are those of an earlier run, and only then.
     """
 
     def resolve_exec_properties(
@@ -68,24 +49,23 @@ class Driver(driver.FileBasedDriver):
         pipeline_info: data_types.PipelineInfo,
         component_info: data_types.ComponentInfo,
     ) -> dict[str, Any]:
-        """Called by TFX. Raises SpanError."""
-        if not exec_properties[SPANS]:
-            found = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
-            return {**found, WINDOW: ""}
-        base = exec_properties["input_base"]
-        chosen = newest_spans(base, exec_properties[SPANS])
+        """Return the execution properties with what was found; called by TFX. Raises idx.IdxError."""
+        base, count = exec_properties["input_base"], exec_properties[SPANS]
+        chosen = spans.newest_spans(base, count) if count else [spans.PLAIN]
+        taken = spans.files_taken(base, chosen)
+        spans.warn_of_others(base, chosen)
         return {
             **exec_properties,
             utils.SPAN_PROPERTY_NAME: chosen[0].number,
             utils.VERSION_PROPERTY_NAME: chosen[0].version,
-            utils.FINGERPRINT_PROPERTY_NAME: fingerprint(base, chosen),
+            utils.FINGERPRINT_PROPERTY_NAME: spans.fingerprint(base, spans.digests(taken)),
             WINDOW: SEPARATOR.join(span.folder for span in chosen),
         }
 
     def run(self, execution_info: portable_data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Called by TFX; what it does, and the window among the custom properties of `examples`.
+        """Return execution properties and output artifact, which get window and span; called by TFX.
 
-        The span also becomes the property `span`, which TFX leaves 0 and StatisticsGen hands on.
+        TFX leaves the property `span`, which StatisticsGen passes on, at 0.
         """
         result = super().run(execution_info)
         if result.exec_properties[WINDOW].string_value:
@@ -96,7 +76,7 @@ class Driver(driver.FileBasedDriver):
 
 
 class Executor(BaseBeamExecutor):
-    """Parses and writes the IDX files of each split; without Beam, though TFX asks for its executor class."""
+    """Parses and writes the IDX files of each split; TFX requires the class of a Beam executor."""
 
     def Do(
         self,
@@ -104,42 +84,48 @@ class Executor(BaseBeamExecutor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Write `Split-<name>/data_tfrecord-*`: of train every folder's, of eval the newest one's alone.
+        """Write `Split-<name>/data_tfrecord-*`: of train from all folders, of eval from the newest one.
 
-        Raises idx.IdxError.
+        Raises idx.IdxError, also if a file has changed since the driver took its fingerprint.
         """
         base, window = exec_properties["input_base"], exec_properties.get(WINDOW)
-        folders = [os.path.join(base, name) for name in window.split(SEPARATOR)] if window else [base]
+        chosen = (
+            [spans.Span(0, None, folder) for folder in window.split(SEPARATOR)] if window else [spans.PLAIN]
+        )
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         examples.split_names = artifact_utils.encode_split_names(list(idx.PREFIXES))
         if window:
             # Not in the driver, where it would be part of the cache's key: other folders may come and go.
-            numbers = sorted(_numbered(base, "span"))
-            examples.set_string_custom_property(DELIVERED, SEPARATOR.join(map(str, numbers)))
-        for split, prefix in idx.PREFIXES.items():
-            taken = folders[:1] if split == TEST_SPLIT else folders
-            pairs = [idx.read_pair(*idx.find_pair(folder, prefix)) for folder in taken]
-            joined = idx.Images(*(np.concatenate(parts) for parts in zip(*pairs, strict=True)))
-            write_split(joined, artifact_utils.get_split_uri([examples], split))
+            examples.set_string_custom_property(
+                DELIVERED, SEPARATOR.join(map(str, sorted(spans.numbers(base))))
+            )
+        digests: dict[str, str] = {}
+        joined = {
+            split: join([idx.read_pair(*pair, digests) for pair in pairs])
+            for split, pairs in spans.files_taken(base, chosen).items()
+        }
+        spans.check_unchanged(base, exec_properties[utils.FINGERPRINT_PROPERTY_NAME], digests)
+        for split, images in joined.items():
+            write_split(images, artifact_utils.get_split_uri([examples], split))
 
 
 class IdxExampleGen(FileBasedExampleGen):
-    """Ingests IDX images and labels (MNIST and its kin).
+    """Ingests images and labels in IDX files, the format of MNIST.
 
-    Input: `input_base` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k files, gz or
-    plain. With `spans` it holds folders span-1, span-2, ... of such files (or of folders version-1, ... of
-    them), and the newest `spans` are taken: their training images together, the newest one's test images.
-    Output: `examples` with the splits train and eval, features `image` (raw bytes), `label` and `ink`; span
-    and version are custom properties.
+    Input: `input_base` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k files, gzipped
+    or plain. With `spans` it holds folders span-1, span-2, ... or span-2026-11-25, ... of such files (or of
+    folders version-1, ... of them), and the newest `spans` are taken: their training images together, the
+    test images of the newest one.
+    Output: `examples` with the splits train and eval, features `image` (raw bytes), `label` and
+    `mean_intensity`; span and version are custom properties.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
     def __init__(self, input_base: str, spans: int = 0) -> None:
-        splits = [
-            example_gen_pb2.Input.Split(name=name, pattern=f"{prefix}-*")
-            for name, prefix in idx.PREFIXES.items()
+        splits = [  # the names of the splits; TFX asks for a pattern as well, which nothing reads
+            example_gen_pb2.Input.Split(name=name, pattern=prefix) for name, prefix in idx.PREFIXES.items()
         ]
         super().__init__(
             input_base=input_base,
@@ -149,49 +135,9 @@ class IdxExampleGen(FileBasedExampleGen):
         self.exec_properties[SPANS] = spans
 
 
-def newest_spans(base: str, count: int) -> list[Span]:
-    """The newest `count` spans under `base`, newest first, or as many as there are.
-
-    A folder without files, whose delivery has not begun, is passed over with a warning. Raises SpanError
-    where there is no span with files, and where the files of one that is taken are not all there.
-    """
-    whole: list[Span] = []
-    empty: list[str] = []
-    for number, name in sorted(_numbered(base, "span").items(), reverse=True):
-        if len(whole) == count:
-            break
-        found = _newest_version(base, number, name)
-        if found:
-            whole.append(found)
-        else:
-            empty.append(name)
-    if not whole:
-        nothing = (
-            f"of {SEPARATOR.join(empty)} none holds files" if empty else "holds no folder span-1, span-2, ..."
-        )
-        raise SpanError(
-            f"{idx.shown(base)}: {nothing}, expected IDX files in folders span-1, span-2, ...; deliver a "
-            "span, or give another folder"
-        )
-    for name in empty:
-        log.warning("%s holds no files yet; the newest whole span is %s", name, whole[0].folder)
-    for span in whole:
-        _check_whole(base, span)
-    return whole
-
-
-def fingerprint(base: str, spans: Iterable[Span]) -> str:
-    """TFX's fingerprint (sizes and times) of each file that the window takes, a line each."""
-    files = []
-    for index, span in enumerate(spans):
-        for split, pair in idx.split_files(os.path.join(base, span.folder)).items():
-            if split == TRAIN_SPLIT or index == 0:
-                names = [os.path.basename(path) for path in pair]
-                found = [
-                    io_utils.generate_fingerprint(name, path) for name, path in zip(names, pair, strict=True)
-                ]
-                files += [f"{span.folder}/{each}" for each in found]
-    return "\n".join(files)
+def join(parts: list[idx.Images]) -> idx.Images:
+    """Return the images and labels of all parts together, in their order."""
+    return parts[0] if len(parts) == 1 else idx.Images(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def write_split(pair: idx.Images, folder: str) -> None:
@@ -217,68 +163,3 @@ def _write_records(path: str, images: npt.NDArray[np.uint8], labels: npt.NDArray
     with tf.io.TFRecordWriter(path, options) as writer:
         for image, label in zip(images, labels, strict=True):
             writer.write(serialize(image.tobytes(), int(label)))
-
-
-def _newest_version(base: str, number: int, name: str) -> Span | None:
-    """The span in folder `name`, in its newest version with files if it has versions; None without files."""
-    folder = os.path.join(base, name)
-    versions = _numbered(folder, "version")
-    files = _files(folder)
-    if files and versions:
-        raise SpanError(
-            f"{idx.shown(folder)}: holds files ({files[0]}) and versions ({min(versions.values())}), "
-            "expected one or the other; move the files into a version of their own"
-        )
-    if files:
-        return Span(number, None, name)
-    for version, version_name in sorted(versions.items(), reverse=True):
-        if _files(os.path.join(folder, version_name)):
-            return Span(number, version, os.path.join(name, version_name))
-        log.warning("%s/%s holds no files yet; an older version is looked for", name, version_name)
-    return None
-
-
-def _check_whole(base: str, span: Span) -> None:
-    try:
-        idx.split_files(os.path.join(base, span.folder))
-    except idx.IdxError as error:
-        raise SpanError(
-            f"{span.folder} is not whole ({error}); deliver the rest, or take {span.folder} away to go on "
-            "with the spans before it"
-        ) from None
-
-
-def _numbered(folder: str, kind: str) -> dict[int, str]:
-    """The folders {kind}-N in `folder`, number -> name. Raises SpanError where two have one number."""
-    found: dict[int, str] = {}
-    for name in _names(folder):
-        match = re.fullmatch(rf"{kind}-(\d+)", name)
-        if not match or not tf.io.gfile.isdir(os.path.join(folder, name)):
-            continue
-        number = int(match[1])
-        if number in found:
-            raise SpanError(
-                f"{idx.shown(folder)}: {found[number]} and {name} both are {kind} {number}, expected one; "
-                "rename or remove the other"
-            )
-        found[number] = name
-    return found
-
-
-def _files(folder: str) -> list[str]:
-    """The names of files that have been delivered into `folder`; copying tools begin theirs with a dot."""
-    return [
-        name
-        for name in _names(folder)
-        if not name.startswith(".") and not tf.io.gfile.isdir(os.path.join(folder, name))
-    ]
-
-
-def _names(folder: str) -> Sequence[str]:
-    try:
-        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
-    except tf.errors.OpError as error:
-        raise SpanError(
-            f"{idx.shown(folder)}: cannot be listed ({' '.join(error.message.split())}), expected a "
-            "folder of folders span-1, span-2, ...; check the path and its permissions"
-        ) from None

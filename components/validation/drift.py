@@ -32,16 +32,17 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
-from components.ingest import idx
-from components.ingest.example_gen import DELIVERED, SEPARATOR
+from components.ingest import idx, spans
+from components.ingest.example_gen import DELIVERED
 from components.ingest.examples import mean_intensity
+from components.ingest.spans import SEPARATOR
 from schemas import CLASSES, FORMER_NAMES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
 
 STOP, WARN = "stop", "warn"
 STATISTICS_ID = "statistics_id"
 """Custom property of AcceptedData: the id of the accepted statistics."""
 SERVING_FINGERPRINT = "serving_fingerprint"
-"""Execution property of DriftValidator: a fingerprint of the files of its serving data."""
+"""Execution property of DriftValidator: name and SHA-256 of each file of its serving data."""
 
 CHANCE_DEVIATIONS = 4.0
 CHANCE_CHI_SQUARED = 33.7
@@ -74,11 +75,12 @@ class AcceptedData(types.Artifact):
 
 
 class EarlierStatistics(ResolverStrategy):
-    """Resolves the statistics of the newest earlier span that was accepted.
+    """Resolves the statistics of the last accepted data, which the data of this run is compared with.
 
-    A span that was stopped is not compared with, nor is one that was withdrawn, as long as there is another;
-    a second identical run finds the same span and is cached. Inputs: `examples` and `statistics` of this run,
-    all `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
+    With spans that is the newest earlier span that was accepted, as long as there is one that was not
+    withdrawn; without, the data accepted last. Data that was stopped is not compared with, and a second
+    identical run finds the same statistics and is cached. Inputs: `examples` and `statistics` of this run, all
+    `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
     """
 
     def resolve_artifacts(
@@ -87,10 +89,13 @@ class EarlierStatistics(ResolverStrategy):
         """Return the inputs with `previous` resolved; called by TFX."""
         [statistics] = input_dict["statistics"]
         [examples] = input_dict["examples"]
-        delivered = examples.get_string_custom_property(DELIVERED).split(SEPARATOR)
-        earlier = earlier_statistics(
-            statistics.span, input_dict["previous"], input_dict["accepted"], delivered
-        )
+        delivered = examples.get_string_custom_property(DELIVERED)
+        if delivered:
+            earlier = earlier_statistics(
+                statistics.span, input_dict["previous"], input_dict["accepted"], delivered.split(SEPARATOR)
+            )
+        else:
+            earlier = last_accepted(statistics.id, input_dict["previous"], input_dict["accepted"])
         return {**input_dict, "previous": earlier}
 
 
@@ -111,6 +116,16 @@ def earlier_statistics(
     return sorted(there or found, key=lambda artifact: (artifact.span, artifact.id))[-1:]
 
 
+def last_accepted(
+    current: int, statistics: Sequence[types.Artifact], accepted: Sequence[types.Artifact]
+) -> list[types.Artifact]:
+    """Return the statistics accepted last, other than the `current` ones, as a list of one or an empty list."""
+    by_id = {artifact.id: artifact for artifact in statistics if artifact.id != current}
+    order = sorted(accepted, key=lambda record: record.id)
+    known = [record.get_int_custom_property(STATISTICS_ID) for record in order]
+    return [by_id[number] for number in known if number in by_id][-1:]
+
+
 class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
     """Adds a fingerprint of the serving data to the execution properties, which are the key of TFX's cache.
 
@@ -125,28 +140,34 @@ class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
         """Return the fingerprint as an execution property; called by TFX."""
         result = driver_output_pb2.DriverOutput()
         folder = execution_info.exec_properties["serving_data"]
-        files = io_utils.generate_fingerprint("serving", os.path.join(folder, "*")) if folder else ""
-        result.exec_properties[SERVING_FINGERPRINT].string_value = files
+        result.exec_properties[SERVING_FINGERPRINT].string_value = fingerprint(folder) if folder else ""
         return result
 
 
 @component
-def DriftValidator(  # type: ignore[no-untyped-def]
+def DriftValidator(
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],
     serving_data: Parameter[str],
+    serving_fingerprint: Parameter[str] = "",
     previous: InputArtifact[list[standard_artifacts.ExampleStatistics]] = None,
 ):
     """Compare each split with the same split of accepted data, and the training split with serving data.
 
     Inputs: statistics and schema of this run, and earlier statistics if there are any. `serving_data` is a
-    folder of TFRecord files of tf.Examples as clients sent them, or empty. Output: `anomalies`, which holds
+    folder of TFRecord files of tf.Examples as clients sent them, or empty; the driver sets
+    `serving_fingerprint`. Output: `anomalies`, which holds
     drift and skew only, in TFDV's format.
     """
     rules = io_utils.SchemaReader().read(os.path.join(schema.uri, "schema.pbtxt"))
     [before] = previous or [None]
     served = serving_statistics(serving_data, rules) if serving_data else None
+    if serving_data and fingerprint(serving_data) != serving_fingerprint:
+        raise ServingDataError(
+            f"{idx.shown(serving_data)}: changed while it was read, expected files that are complete "
+            "before a run begins; run again when they are"
+        )
     splits = artifact_utils.decode_split_names(statistics.split_names)
     anomalies.split_names = artifact_utils.encode_split_names(splits)
     anomalies.span = statistics.span
@@ -191,11 +212,14 @@ def descriptions(anomalies: standard_artifacts.ExampleAnomalies | str) -> list[s
     """Return one sentence per finding of DriftValidator, from its artifact or the folder of the artifact."""
     folder = anomalies if isinstance(anomalies, str) else anomalies.uri
     found = []
-    for path in sorted(fileio.glob(os.path.join(folder, "Split-*", example_validator.DEFAULT_FILE_NAME))):
-        split = os.path.basename(os.path.dirname(path)).removeprefix("Split-")
+    for name in sorted(name.rstrip("/") for name in fileio.listdir(folder)):
+        split = name.removeprefix("Split-")
+        if split == name:
+            continue
+        path = os.path.join(folder, name, example_validator.DEFAULT_FILE_NAME)
         proto = anomalies_pb2.Anomalies()
         proto.ParseFromString(io_utils.read_bytes_file(path))
-        found += [f"{name} of the {split} split {text}" for name, text in _sentences(proto)]
+        found += [f"{feature} of the {split} split {text}" for feature, text in _sentences(proto)]
     return found
 
 
@@ -305,11 +329,27 @@ def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2
     return stats_impl.generate_statistics_in_memory(batch, tfdv.StatsOptions(schema=schema))
 
 
+def serving_files(folder: str) -> list[str]:
+    """Return the paths of the files of serving data, hidden ones left out. Raises ServingDataError."""
+    try:
+        names = idx.file_names(folder)
+    except idx.IdxError as error:
+        raise ServingDataError(f"serving data: {error}") from None
+    return [os.path.join(folder, name) for name in names if not name.startswith(".")]
+
+
+def fingerprint(folder: str) -> str:
+    """Return one line per file of a folder of serving data: its name and SHA-256. Raises ServingDataError."""
+    try:
+        return spans.fingerprint(folder, {path: idx.stored_digest(path) for path in serving_files(folder)})
+    except idx.IdxError as error:
+        raise ServingDataError(f"serving data: {error}") from None
+
+
 def served(folder: str) -> Iterator[tuple[bytes, list[int]]]:
     """Yield image and labels (one or none) of each tf.Example in the TFRecord files of `folder`."""
-    files = sorted(path for path in fileio.glob(os.path.join(folder, "*")) if not fileio.isdir(path))
     count = 0
-    for path in files:
+    for path in serving_files(folder):
         kind = "GZIP" if path.endswith(".gz") else ""
         try:
             for record in tf.data.TFRecordDataset(path, kind).as_numpy_iterator():

@@ -8,7 +8,8 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from components.ingest.example_gen import SEPARATOR, WINDOW
+from components.ingest.example_gen import WINDOW
+from components.ingest.spans import SEPARATOR
 from components.reporting.results import data_statistics, overall_metrics, why_not
 from components.serving.versions import SOURCE, published, source
 from pipeline.home import metadata

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from components.ingest.example_gen import SEPARATOR, WINDOW
+from components.ingest.example_gen import WINDOW
+from components.ingest.spans import SEPARATOR
 from components.reporting.results import why_not
 from components.validation import drift
 from pipeline.config.settings import Settings

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 
-from components.ingest import example_gen, idx
+from components.ingest import example_gen, idx, spans
 from components.ingest.idx import Images
 from pipeline.config.errors import RunFailed
 from pipeline.execution.local import LocalRunner
@@ -55,7 +55,7 @@ def deliver(folder: pathlib.Path, first: int = 0, count: int = 6) -> None:
 
 
 def folders(base: pathlib.Path, count: int) -> list[str]:
-    return [span.folder for span in example_gen.newest_spans(str(base), count)]
+    return [span.folder for span in spans.newest_spans(str(base), count)]
 
 
 def test_the_newest_spans_are_taken_newest_first_by_number_not_by_name(tmp_path: pathlib.Path) -> None:
@@ -69,7 +69,7 @@ def test_the_newest_version_of_a_span_is_taken(tmp_path: pathlib.Path) -> None:
     deliver(tmp_path / "span-1")
     for version in (2, 11):
         deliver(tmp_path / "span-2" / f"version-{version}")
-    [newest, older] = example_gen.newest_spans(str(tmp_path), 2)
+    [newest, older] = spans.newest_spans(str(tmp_path), 2)
     assert newest == (2, 11, "span-2/version-11")
     assert older == (1, None, "span-1")
 
@@ -81,7 +81,7 @@ def test_an_empty_span_is_passed_over_with_a_line_that_says_so(
     (tmp_path / "span-9").mkdir()
     (tmp_path / "span-9" / ".train-images.part").write_bytes(b"x")
     assert folders(tmp_path, 1) == ["span-8"]
-    assert caplog.messages == ["span-9 holds no files yet; the newest whole span is span-8"]
+    assert caplog.messages == ["span-9 holds no files yet; the newest complete span is span-8"]
 
 
 def test_an_empty_version_is_passed_over_with_a_line_that_says_so(
@@ -97,12 +97,12 @@ def test_a_half_delivered_span_is_an_error_that_names_span_and_file(tmp_path: pa
     deliver(tmp_path / "span-1")
     deliver(tmp_path / "span-2")
     (tmp_path / "span-2" / "t10k-labels-idx1-ubyte").unlink()
-    with pytest.raises(example_gen.SpanError) as caught:
+    with pytest.raises(spans.SpanError) as caught:
         folders(tmp_path, 1)
     message = str(caught.value)
-    assert message.startswith("span-2 is not whole")
+    assert message.startswith("span-2 is not complete")
     assert "t10k*labels*idx1*" in message
-    assert "deliver the rest, or take span-2 away" in message
+    assert "deliver the rest, or remove span-2" in message
 
 
 @pytest.mark.parametrize(
@@ -118,19 +118,19 @@ def test_a_folder_without_one_clear_newest_span_is_refused(
 ) -> None:
     for name in folders_made:
         (tmp_path / name).mkdir()
-    with pytest.raises(example_gen.SpanError, match=words):
+    with pytest.raises(spans.SpanError, match=words):
         folders(tmp_path, 1)
 
 
 def test_a_span_with_files_beside_versions_is_refused(tmp_path: pathlib.Path) -> None:
     deliver(tmp_path / "span-1")
     deliver(tmp_path / "span-1" / "version-1")
-    with pytest.raises(example_gen.SpanError, match="expected one or the other"):
+    with pytest.raises(spans.SpanError, match="expected one or the other"):
         folders(tmp_path, 1)
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(example_gen.SpanError, match="cannot be listed"):
+    with pytest.raises(spans.SpanError, match="cannot be listed"):
         folders(tmp_path / "nowhere", 1)
 
 
@@ -214,12 +214,12 @@ def test_a_new_version_is_new_data(line: Line) -> None:
 def test_a_user_hears_of_an_empty_span_and_of_a_broken_one_in_one_line(line: Line) -> None:
     (line.data / "span-4").mkdir()
     line.run(1)
-    assert line.said[0] == "! span-4 holds no files yet; the newest whole span is span-3"
+    assert line.said[0] == "! span-4 holds no files yet; the newest complete span is span-3"
     (line.data / "span-4" / "train-images-idx3-ubyte").write_bytes(b"half")
     with pytest.raises(RunFailed) as caught:
         line.run(1)
     [message] = str(caught.value).splitlines()
-    assert message.startswith("IdxExampleGen failed: span-4 is not whole")
+    assert message.startswith("IdxExampleGen failed: span-4 is not complete")
 
 
 def test_a_corrupt_file_is_named_with_its_span(line: Line) -> None:
