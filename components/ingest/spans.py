@@ -157,7 +157,7 @@ def _newest_version(base: str, number: int, name: str) -> Span | None:
     if files and versions:
         raise SpanError(
             f"{idx.shown(folder)}: holds files ({idx.shown(files[0])}) and versions "
-            f"({min(versions.values())}), expected one or the other; move the files into a version of their own"
+            f"({min(versions.values())}), expected one or the other; move the files into a version folder"
         )
     if files:
         return Span(number, None, name)

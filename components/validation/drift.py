@@ -79,8 +79,8 @@ class EarlierStatistics(ResolverStrategy):
 
     With spans that is the newest earlier span that was accepted, as long as there is one that was not
     withdrawn; without, the data accepted last. Data that was stopped is not compared with, and a second
-    identical run finds the same statistics and is cached. Inputs: `examples` and `statistics` of this run, all
-    `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
+    identical run finds the same statistics and is cached. Inputs: `examples` and `statistics` of this run,
+    all `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
     """
 
     def resolve_artifacts(
@@ -119,7 +119,7 @@ def earlier_statistics(
 def last_accepted(
     current: int, statistics: Sequence[types.Artifact], accepted: Sequence[types.Artifact]
 ) -> list[types.Artifact]:
-    """Return the statistics accepted last, other than the `current` ones, as a list of one or an empty list."""
+    """Return the statistics accepted last, other than the `current` ones, as a list of at most one."""
     by_id = {artifact.id: artifact for artifact in statistics if artifact.id != current}
     order = sorted(accepted, key=lambda record: record.id)
     known = [record.get_int_custom_property(STATISTICS_ID) for record in order]
@@ -145,7 +145,7 @@ class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
 
 
 @component
-def DriftValidator(
+def DriftValidator(  # type: ignore[no-untyped-def]
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     schema: InputArtifact[standard_artifacts.Schema],
     anomalies: OutputArtifact[standard_artifacts.ExampleAnomalies],

@@ -1,3 +1,4 @@
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -228,6 +229,29 @@ def test_a_corrupt_file_is_named_with_its_span(line: Line) -> None:
     with pytest.raises(RunFailed, match=r"span-3/train-images-idx3-ubyte: ends after 84 bytes") as caught:
         line.run(1)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("name", ["b [v2]", "a*?", "back\\slash", "sp ace", "new\nline"])
+def test_labels_that_are_replaced_are_new_data_whatever_the_folder_is_called(
+    name: str, count: int, tmp_path: pathlib.Path
+) -> None:
+    data = tmp_path / name
+    folder = data / "span-1" if count else data
+    deliver(folder)
+    for path in list(folder.iterdir()):
+        path.rename(path.with_name(path.name.replace("-", "_")))
+    line = Line(tmp_path / "home", data)
+    assert not line.run(count)
+    assert line.run(count)
+    labels = folder / "t10k_labels_idx1_ubyte"
+    stamp = labels.stat()
+    idx.write(str(labels), np.array([8, 9], np.uint8))
+    os.utime(labels, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert labels.stat().st_size == stamp.st_size
+    assert not line.run(count)
+    assert line.labels(TEST_SPLIT) == [8, 9]
+    assert len(line.examples().custom_properties["input_fingerprint"].string_value.splitlines()) == 4
 
 
 def test_without_spans_the_folder_itself_is_taken(tmp_path: pathlib.Path) -> None:

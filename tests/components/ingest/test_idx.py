@@ -177,6 +177,56 @@ def test_a_file_that_is_not_what_it_promises_is_refused(
     refusal(path)
 
 
+def header(*sizes: int, order: str = ">") -> bytes:
+    return bytes([0, 0, 8, len(sizes)]) + struct.pack(f"{order}{len(sizes)}I", *sizes)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            header(2, SIDE, SIDE, 1),
+            f"has 4 dimension.s. .2x{SIDE}x{SIDE}x1., .*reshape them to Nx{SIDE}x{SIDE}",
+        ),
+        (header(2, SIDE * SIDE), "has 2 dimension.s. .2x784., .*reshape them to Nx28x28"),
+        (header(2), "were the images and the labels swapped"),
+        (header(2, SIDE, SIDE, order="<"), "dimensions are little-endian, expected big-endian"),
+        (header(2, 32, 32), "images of 32x32 pixels, expected 28x28; resize them with `latentline import"),
+    ],
+)
+def test_another_shape_is_refused_with_what_to_do(tmp_path: pathlib.Path, content: bytes, words: str) -> None:
+    path = stored(tmp_path, content + bytes(2048))
+    with pytest.raises(idx.IdxError, match=words):
+        idx.read_images(path)
+
+
+def test_labels_of_qmnist_are_refused_with_what_to_do(tmp_path: pathlib.Path) -> None:
+    path = stored(tmp_path, header(3, 8) + bytes(24))
+    assert "convert the data set with `latentline import` if it is QMNIST" in refusal(path, idx.read_labels)
+
+
+@pytest.mark.parametrize("place", ["https://host/mnist", "s3://bucket/mnist", "ftp://host/x"])
+@pytest.mark.parametrize("read", [idx.split_files, idx.read_images, idx.stored_digest])
+def test_a_url_that_cannot_be_read_names_the_schemes_that_can(
+    place: str, read: Callable[[str], object]
+) -> None:
+    assert "expected a local folder or a URL with gs://, hdfs://, file://" in refusal(place, read)
+
+
+@pytest.mark.parametrize("below", ["MNIST/raw", "raw", "mnist"])
+def test_a_folder_above_the_files_is_refused_with_the_place_of_the_files(
+    tmp_path: pathlib.Path, below: str
+) -> None:
+    (tmp_path / below).mkdir(parents=True)
+    (tmp_path / below / "train-images-idx3-ubyte").touch()
+    assert f"they are in {tmp_path / below}: give that folder" in refusal(str(tmp_path), idx.split_files)
+
+
+def test_a_folder_of_other_data_is_refused_with_the_command_that_converts_it(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mnist.npz").touch()
+    assert "convert the data with `latentline import`" in refusal(str(tmp_path), idx.split_files)
+
+
 def test_images_given_for_labels_are_refused(tmp_path: pathlib.Path) -> None:
     path = stored(tmp_path, encoded(some_images()))
     assert f"has 3 dimension(s) (3x{SIDE}x{SIDE}), expected 1 for labels" in refusal(path, idx.read_labels)

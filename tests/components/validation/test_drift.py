@@ -210,6 +210,7 @@ def test_labels_that_clients_send_are_compared_too(
 def test_serving_data_that_cannot_be_used_is_named(
     record: bytes | None, words: str, schema: schema_pb2.Schema, tmp_path: pathlib.Path
 ) -> None:
+    (tmp_path / "served").mkdir()
     if record is not None:
         write_served(tmp_path / "served" / "a", [record])
     with pytest.raises(drift.ServingDataError, match=words):
@@ -293,6 +294,66 @@ def test_a_span_that_was_withdrawn_is_no_measure_unless_all_earlier_folders_are_
 
 def test_of_a_span_delivered_twice_the_later_statistics_count() -> None:
     assert found_earlier(3, {1: 2, 5: 2, 3: 1}, accepted=[1, 5, 3]) == [5]
+
+
+def found_last(current: int, statistics: list[int], accepted: list[int]) -> list[int]:
+    """Ids resolved without spans for statistics `current`; accepted: ids in the order of their acceptance."""
+    inputs = {
+        "examples": [standard_artifacts.Examples()],
+        "statistics": [artifact(standard_artifacts.ExampleStatistics, current)],
+        "previous": [artifact(standard_artifacts.ExampleStatistics, number) for number in statistics],
+        "accepted": [
+            artifact(drift.AcceptedData, 90 + place, statistics_id=number)
+            for place, number in enumerate(accepted)
+        ],
+    }
+    resolved = drift.EarlierStatistics().resolve_artifacts(None, inputs)
+    return [each.id for each in resolved["previous"]]
+
+
+@pytest.mark.parametrize(
+    ("current", "statistics", "accepted", "expected"),
+    [
+        (1, [1], [], []),
+        (1, [1], [1], []),
+        (2, [1, 2], [1], [1]),
+        (2, [1, 2], [1, 2], [1]),
+        (3, [1, 2, 3], [1], [1]),
+        (1, [1, 2], [1, 2], [2]),
+        (3, [1, 2, 3], [1, 2, 1], [1]),
+        (4, [2, 4], [1, 2, 3], [2]),
+    ],
+    ids=[
+        "nothing before", "only itself", "one before", "a second identical run", "stopped data does not count",
+        "the older data again", "data accepted again", "pruned statistics do not count",
+    ],
+)  # fmt: skip
+def test_without_spans_data_is_compared_with_the_data_accepted_last(
+    current: int, statistics: list[int], accepted: list[int], expected: list[int]
+) -> None:
+    assert found_last(current, statistics, accepted) == expected
+
+
+@pytest.mark.parametrize("name", ["b [v2]", "a*b", "new\nline", "back\\slash"])
+def test_serving_data_is_read_and_fingerprinted_whatever_its_folder_is_called(
+    name: str, many: Images, schema: schema_pb2.Schema, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / name
+    write_served(folder / "[1].tfrecord", [sent(many.images[0].tobytes())])
+    (folder / ".copying").write_bytes(b"hidden")
+    before = drift.fingerprint(str(folder))
+    assert len(before.splitlines()) == 1
+    assert drift.serving_statistics(str(folder), schema).datasets[0].num_examples == 1
+    path, stamp = folder / "[1].tfrecord", (folder / "[1].tfrecord").stat()
+    write_served(path, [sent(many.images[1].tobytes())])
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert path.stat().st_size == stamp.st_size
+    assert drift.fingerprint(str(folder)) != before
+
+
+def test_serving_data_in_no_folder_is_named(schema: schema_pb2.Schema, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(drift.ServingDataError, match="serving data: .*nowhere: cannot be listed"):
+        drift.serving_statistics(str(tmp_path / "nowhere"), schema)
 
 
 def test_drift_stops_a_run_or_is_told_and_let_through(
