@@ -17,6 +17,8 @@ from trainer.job import Job
 VARIABLE = "LATENTLINE_SETTINGS"
 """Environment variable that names a settings file, for runs through the tfx command."""
 DRIFT = ("stop", "warn")
+PATTERN_CHARACTERS = "*?[]\\"
+"""Characters that the path of a home may not hold, since TFX finds the files of artifacts by patterns."""
 OVERRIDES = ("config", "recipe")
 """What may be overridden of a variant."""
 MAX_GAIN = {"accuracy": 0.2, "elbo": 50.0}
@@ -163,8 +165,15 @@ class Settings:
 
 
 def _resolved(home: str) -> str:
-    """The folder as an absolute path. Raises ValueError."""
+    """Return the folder as an absolute path. Raises ValueError."""
     try:
-        return str(pathlib.Path(home).expanduser().resolve())
+        place = str(pathlib.Path(home).expanduser().resolve())
     except (RuntimeError, OSError) as error:  # a user that does not exist, a chain of links without end
         raise ValueError(f"home {home!r} cannot be found ({error})") from error
+    found = [character for character in PATTERN_CHARACTERS if character in place]
+    if found:
+        raise ValueError(
+            f"home {place!r} holds {' '.join(found)}, which TFX reads as a pattern of file names; "
+            f"choose a folder without {' '.join(PATTERN_CHARACTERS)} in its path"
+        )
+    return place

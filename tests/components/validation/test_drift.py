@@ -324,8 +324,8 @@ def found_last(current: int, statistics: list[int], accepted: list[int]) -> list
         (4, [2, 4], [1, 2, 3], [2]),
     ],
     ids=[
-        "nothing before", "only itself", "one before", "a second identical run", "stopped data does not count",
-        "the older data again", "data accepted again", "pruned statistics do not count",
+        "nothing before", "only itself", "one before", "a second identical run",
+        "stopped data does not count", "older data again", "accepted again", "pruned does not count",
     ],
 )  # fmt: skip
 def test_without_spans_data_is_compared_with_the_data_accepted_last(

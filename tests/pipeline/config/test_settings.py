@@ -103,3 +103,10 @@ def test_a_wrong_file_is_named(tmp_path: pathlib.Path, text: str, message: str) 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(SettingsError, match=r"cannot read the settings file nowhere.yaml"):
         Settings.from_file("nowhere.yaml")
+
+
+@pytest.mark.parametrize("name", ["b [v2]", "a*", "a?b", "back\\slash"])
+def test_a_home_that_tfx_would_read_as_a_pattern_is_refused(name: str, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(SettingsError, match="reads as a pattern of file names; choose a folder without"):
+        Settings(home=str(tmp_path / name))
+    assert Settings(home=str(tmp_path / "with space {x,y}")).home.endswith("{x,y}")
