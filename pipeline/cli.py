@@ -7,14 +7,27 @@ import warnings
 from collections.abc import Sequence
 
 from pipeline import commands
-from pipeline.commands import evaluate, lineage, listing, promote, prune, rollback, run, schedule, status
+from pipeline.commands import (
+    evaluate,
+    lineage,
+    listing,
+    promote,
+    prune,
+    rollback,
+    run,
+    schedule,
+    schema,
+    show,
+    status,
+)
 from trainer.devices import threads
 
-COMMANDS = (listing, run, schedule, status, lineage, rollback, promote, prune, evaluate)
+COMMANDS = (listing, show, schema, run, schedule, status, lineage, rollback, promote, prune, evaluate)
 """Modules of pipeline/commands, in the order in which help shows them."""
 
 EXAMPLES = """examples:
   latentline list
+  latentline show cvae
   latentline run --variants cvae,mlp
   latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
   latentline run --settings nightly.yaml

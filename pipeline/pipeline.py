@@ -1,5 +1,6 @@
 """The pipeline: data prepared once, then every variant trained, evaluated, compared and pushed."""
 
+import json
 import os
 
 from tfx.components.evaluator.component import Evaluator
@@ -77,6 +78,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
             failed=NOTHING,
+            summaries=json.dumps({name: variants.summary(name) for name in settings.variants}),
             serving=target.serving,
         ),
         fingerprint("components.reporting.leaderboard"),

@@ -80,7 +80,14 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """The part of a training record that the leaderboard shows."""
+    """The part of a training record that the leaderboard shows.
+
+    Attributes:
+      summary: of the variant's datasheet, as it reads when the report is written.
+      config: overrides of the variant's Config.
+      recipe: overrides of the variant's RECIPE.
+      resolved: every field of `config` and of `recipe` with the value that was used; empty in records of 0.1.
+    """
 
     family: str
     dataset: str
@@ -98,6 +105,7 @@ class Training:
     summary: str = ""
     config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    resolved: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     warm_start: Mapping[str, Any] | None = None
 
 

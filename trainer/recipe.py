@@ -105,6 +105,13 @@ class Recipe:
         if self.clip_norm < 0:
             raise ValueError(f"clip_norm must be at least 0, got {self.clip_norm}")
 
+    def resolved(self, profile: str) -> dict[str, Any]:
+        """Return every field with its value under `profile`, JSON-serialisable."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value.of(profile) if isinstance(value, Budget) else value for name, value in values.items()
+        }
+
     def with_overrides(self, values: Mapping[str, Any], at: str = "recipe") -> "Recipe":
         """Return this recipe with some fields replaced.
 

@@ -53,7 +53,10 @@ def run_fn(args: Any) -> None:
         return
     export(model, args.transform_graph_path, args.serving_model_dir, protocol=job.protocol, samples=samples)
     write_record(args.model_run_dir, fitted, recipe, {
-        **job.to_dict(), "family": variant.family, "summary": variant.summary,
+        **job.to_dict(), "family": variant.family,
+        "resolved": {
+            "config": dataclasses.asdict(variant.config(job.config)), "recipe": recipe.resolved(job.profile),
+        },
         "latent_prior": getattr(model, "latent_prior", None), "parameters": model.parameters(),
         "importance_samples": samples, "examples": len(train.labels),
         "warm_start": start.to_dict() if start else None, "replicas": strategy.num_replicas_in_sync,

@@ -103,6 +103,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     templates: Parameter[str],
     failed: Parameter[str],
     serving: Parameter[str],
+    summaries: Parameter[str],
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
@@ -111,19 +112,24 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     Inputs: one artifact per variant, in the same order; those of the data; an earlier report; drift.
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
-    `failed` is JSON, variant -> why its artifacts are not among the inputs.
+    `failed` is JSON, variant -> why its artifacts are not among the inputs; `summaries` is JSON, variant ->
+    the first line of its datasheet.
     Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
     before, before_uri = earlier_rows(previous)
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
+    described = json.loads(summaries)
     sections = []
     rows = []
     for each in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
         artifacts = Artifacts(*each)
         slices = sliced_metrics(artifacts.evaluation.uri)
         entry = row(artifacts, slices.pop(OVERALL, {}), serving)
-        entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
+        training = dataclasses.replace(entry.trained, summary=described.get(entry.variant, ""))
+        entry = dataclasses.replace(
+            entry, training=training, span=statistics.span or None, drift=tuple(drifted)
+        )
         entry = compared(entry, before)
         rows.append(entry)
         sections.append(section(artifacts, entry, slices, data, report.uri))

@@ -30,7 +30,7 @@ def card(
     row: of the leaderboard, of a variant that did not fail. slices: label -> metrics. data: the splits'
     statistics. source: the folder of the model artifact.
     """
-    keep = ("protocol", "profile", "seed", "steps", "batch_size", "train_seconds", "config", "recipe")
+    keep = ("protocol", "profile", "seed", "steps", "batch_size", "train_seconds")
     training = row.trained
     return {
         "model": {
@@ -45,7 +45,10 @@ def card(
             "dataset": training.dataset,
             "splits": {split["split"]: split["examples"] for split in data},
         },
-        "training": {name: getattr(training, name) for name in keep},
+        "training": {
+            **{name: getattr(training, name) for name in keep},
+            **{name: training.resolved.get(name, getattr(training, name)) for name in ("config", "recipe")},
+        },
         "blessed": row.blessed,
         "metrics": row.to_json()["metrics"],
         "metrics_by_label": slices,
@@ -90,7 +93,7 @@ def markdown(card: Mapping[str, Any]) -> str:
         f"- **Training**: {training['steps']:,} steps of {training['batch_size']} images, profile "
         f"{training['profile']}, seed {training['seed']}, {training['train_seconds']:.1f} s.",
         *(
-            f"- **Changed {name}**: `{cell(json.dumps(training[name], sort_keys=True))}`."
+            f"- **{name.capitalize()}**: `{cell(json.dumps(training[name], sort_keys=True))}`."
             for name in ("config", "recipe")
             if training.get(name)
         ),

@@ -42,7 +42,7 @@ def test_the_text_has_figures_with_interval_unit_and_slices() -> None:
     assert "| 0 | -155.9 ±0.6 |" in text
     assert "60,000 train, 10,000 eval images" in text
     assert '"learning_rate": 0.001' in text
-    assert "Changed config" not in text
+    assert "**Config**" not in text
 
 
 def test_every_table_row_has_as_many_cells_as_its_heading() -> None:
