@@ -165,24 +165,29 @@ class Toleration:
 
 @dataclasses.dataclass(frozen=True)
 class Retry:
-    """What happens to a task that fails.
+    """What happens to a task that fails, or whose pod is lost.
 
     Attributes:
       times: how often it is started again; 0 for never.
       wait: before the first time, as in 30s, 5m or 1h.
-      factor: by which the wait grows each time.
+      factor: by which the wait grows each time; a whole number, since Argo reads no other.
+      days: after the start of the first pod, in which a lost pod is replaced. A replaced pod that still runs
+        when they are over is ended, so they have to be more than the longest training takes.
     """
 
     times: int = 2
     wait: str = "30s"
     factor: float = 2.0
+    days: int = 7
 
     def __post_init__(self) -> None:
         if self.times < 0:
             raise ValueError(f"times must be at least 0, got {self.times}")
         _check(DURATION, self.wait, "wait", "a duration such as 30s, 5m or 1h")
-        if self.factor < 1:
-            raise ValueError(f"factor must be at least 1, got {self.factor}")
+        if self.factor < 1 or self.factor != int(self.factor):
+            raise ValueError(f"factor must be a whole number of at least 1, got {self.factor}")
+        if not 1 <= self.days <= 365:
+            raise ValueError(f"days must be between 1 and 365, got {self.days}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +272,22 @@ class Endpoint:
 
 
 @dataclasses.dataclass(frozen=True)
+class RunAs:
+    """The user and group of the tasks' processes, written into the platform document.
+
+    Kubeflow Pipelines 2.17 reads it; older versions refuse a pipeline that has it. The image's own user is
+    1000:1000 in any case.
+    """
+
+    user: int = 1000
+    group: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.user < 1 or self.group < 1:
+            raise ValueError(f"user and group must be above 0 (root), got {self.user}:{self.group}")
+
+
+@dataclasses.dataclass(frozen=True)
 class Cluster:
     """Everything about a cluster that the pipeline does not know by itself.
 
@@ -284,6 +305,7 @@ class Cluster:
       image_pull_secrets: names of Secrets for the image's registry.
       image_pull_policy: Always, IfNotPresent or Never.
       service_account: that the tasks run as; empty for Kubeflow's default.
+      run_as: user and group of the tasks, for Kubeflow Pipelines 2.17; none for the image's own.
       endpoint: the API, for deploy.py.
       experiment: that runs belong to.
       schedule: default of `deploy.py schedule`.
@@ -306,6 +328,7 @@ class Cluster:
     image_pull_secrets: tuple[str, ...] = ()
     image_pull_policy: str = "IfNotPresent"
     service_account: str = ""
+    run_as: RunAs | None = None
     endpoint: Endpoint = dataclasses.field(default_factory=Endpoint)
     experiment: str = "latentline"
     schedule: Schedule | None = None

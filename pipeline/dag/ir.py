@@ -1,34 +1,81 @@
-"""One node's share of a compiled pipeline, as text that fits a command line.
+"""The compiled pipeline (IR) as a file under its digest, and one node's share of it.
 
-TFX compiles a pipeline to an intermediate representation (IR). A container that runs one node needs of it
-that node, the facts about the pipeline, and the node's executor and driver: a kilobyte or two, compressed.
-Base64 has no braces and no dollar signs, so neither Kubeflow nor Kubernetes rewrites it on the way.
+TFX compiles a pipeline to an intermediate representation. On a cluster it is written once, under the pipeline
+root and named by its sha256; each container reads it there, checks it against the digest in its arguments,
+and cuts out the nodes that it runs.
 """
 
-import base64
-import dataclasses
-import gzip
 import hashlib
-import zlib
+import os
+import posixpath
 
 from google.protobuf import message
+from tfx.dsl.io import fileio
 from tfx.proto.orchestration import pipeline_pb2
+
+FOLDER = ".ir"
+"""Folder of the files, below the pipeline root; no node is called so."""
 
 
 class BadIr(ValueError):
-    """The text is not the IR of the node that was asked for."""
+    """The file is missing, or is not the IR that was compiled."""
 
 
-@dataclasses.dataclass(frozen=True)
-class PackedIr:
-    """A node's IR as text, and the sha256 of the bytes it stands for."""
+def content(pipeline: pipeline_pb2.Pipeline) -> bytes:
+    """Return the IR as bytes; the same IR gives the same bytes."""
+    return bytes(pipeline.SerializeToString(deterministic=True))
 
-    text: str
-    sha256: str
+
+def digest(pipeline: pipeline_pb2.Pipeline) -> str:
+    """Return the sha256 of the IR's bytes, in hexadecimal."""
+    return hashlib.sha256(content(pipeline)).hexdigest()
+
+
+def path(root: str, sha256: str) -> str:
+    """Return the place of the IR with the given digest below a pipeline root."""
+    return posixpath.join(root, FOLDER, f"{sha256}.pb")
+
+
+def write(root: str, pipeline: pipeline_pb2.Pipeline) -> str:
+    """Write the IR below the pipeline root and return its digest; a whole file or none appears.
+
+    Several processes may write the same file at the same time: each writes the same bytes.
+    """
+    sha256 = digest(pipeline)
+    target = path(root, sha256)
+    fileio.makedirs(posixpath.join(root, FOLDER))
+    unfinished = f"{target}.{os.uname().nodename}-{os.getpid()}"
+    with fileio.open(unfinished, "wb") as file:
+        file.write(content(pipeline))
+    fileio.rename(unfinished, target, overwrite=True)
+    return sha256
+
+
+def read(root: str, sha256: str) -> pipeline_pb2.Pipeline | None:
+    """Return the IR with the given digest, None where it was not written yet. Raises BadIr."""
+    place = path(root, sha256)
+    if not fileio.exists(place):
+        return None
+    with fileio.open(place, "rb") as file:
+        data = file.read()
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise BadIr(
+            f"the file {place} has the sha256 {found}, expected {sha256}: it is damaged; remove it and retry "
+            "the run, whose first task writes it again"
+        )
+    pipeline = pipeline_pb2.Pipeline()
+    try:
+        pipeline.ParseFromString(data)
+    except message.DecodeError as error:
+        raise BadIr(
+            f"the file {place} is not a pipeline of TFX ({error}); compile and upload again"
+        ) from error
+    return pipeline
 
 
 def cut(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.Pipeline:
-    """The pipeline with node `node_id` alone, without metadata connection. Raises KeyError."""
+    """Return the pipeline with node `node_id` alone, without metadata connection. Raises KeyError."""
     deployment = pipeline_pb2.IntermediateDeploymentConfig()
     pipeline.deployment_config.Unpack(deployment)
     own = pipeline_pb2.IntermediateDeploymentConfig()
@@ -46,37 +93,8 @@ def cut(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.Pipeline:
 
 
 def node_of(pipeline: pipeline_pb2.Pipeline, node_id: str) -> pipeline_pb2.PipelineNode:
-    """The node called `node_id`. Raises KeyError."""
+    """Return the node called `node_id`. Raises KeyError."""
     for wrapped in pipeline.nodes:
         if wrapped.pipeline_node.node_info.id == node_id:
             return wrapped.pipeline_node
     raise KeyError(node_id)
-
-
-def pack(pipeline: pipeline_pb2.Pipeline) -> PackedIr:
-    """The IR as text; the same IR gives the same text."""
-    data = pipeline.SerializeToString(deterministic=True)
-    return PackedIr(
-        base64.b64encode(gzip.compress(data, compresslevel=9, mtime=0)).decode(),
-        hashlib.sha256(data).hexdigest(),
-    )
-
-
-def unpack(packed: PackedIr) -> pipeline_pb2.Pipeline:
-    """The IR that `pack` was given. Raises BadIr."""
-    again = "compile the pipeline again and upload that"
-    try:
-        data = gzip.decompress(base64.b64decode(packed.text, validate=True))
-    except (ValueError, EOFError, OSError, zlib.error) as error:
-        raise BadIr(f"the IR is not gzip in base64 ({error}); {again}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != packed.sha256:
-        raise BadIr(
-            f"the IR has sha256 {found}, expected {packed.sha256!r}: it was changed on its way; {again}"
-        )
-    pipeline = pipeline_pb2.Pipeline()
-    try:
-        pipeline.ParseFromString(data)
-    except message.DecodeError as error:
-        raise BadIr(f"the IR is not a pipeline of TFX ({error}); {again}") from error
-    return pipeline

@@ -13,6 +13,8 @@ FAILED = "failed"
 """Execution property that tells a node what failed: JSON, variant -> why."""
 NOTHING = json.dumps({})
 """Its value where nothing failed."""
+WHOLE_RUN = ("Resolver.statistics", "Resolver.report")
+"""Nodes with a dot in their id that belong to no variant."""
 
 
 def leave_out(node: Any, failures: Mapping[str, str]) -> bool:
@@ -49,5 +51,9 @@ def reasons(failures: Mapping[str, str]) -> dict[str, str]:
 
 
 def variant(name: str) -> str:
-    """The variant that a node is of, `cvae` of `Trainer.cvae`; empty for a node of all."""
-    return name.partition(".")[2]
+    """Return the variant that a node belongs to: `cvae` of `Trainer.cvae`, empty for a node of all."""
+    if name in WHOLE_RUN:
+        return ""
+    return (
+        name.removeprefix("Resolver.base.") if name.startswith("Resolver.base.") else name.partition(".")[2]
+    )

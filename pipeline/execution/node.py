@@ -1,28 +1,34 @@
-"""Runs one node of the pipeline: what each container on the cluster does.
+"""Run nodes of the pipeline: what each container on the cluster does.
 
-    python -m pipeline.node --node-id Transform --ir TEXT --ir-sha256 HEX --run-id ID --tfx-root FOLDER
+    python -m pipeline.node --nodes A,B --ir-sha256 HEX --run-id ID --tfx-root FOLDER [--plan TEXT] ...
     python -m pipeline.node --init-metadata
 
-The first form resolves the node's inputs in the metadata store, looks for a cached result, runs the executor
-and records what came of it, all through TFX's portable launcher. A node that is started again in the same run
-takes up its earlier execution; one that had succeeded does nothing. The second form makes the tables of the
-metadata store, once, before many nodes connect at the same time.
+The first form runs the nodes one after the other. For each it resolves the inputs in the metadata store,
+looks for a cached result, runs the executor and records what came of it, all through TFX's portable launcher.
+A node that is started again in the same run takes over its earlier execution, also one that was left running;
+one that had succeeded does nothing. With --attempts the work is done in a process of its own that is started
+again when it fails. The second form makes the tables of the metadata store, once, before many nodes connect
+at the same time.
 
-The metadata store is named by the environment: either LATENTLINE_METADATA_SQLITE (a path), or
-LATENTLINE_METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD of a MySQL server.
+The compiled pipeline (IR) is read from the pipeline root, where the first task of a run writes it: it
+compiles the pipeline from --plan and compares the digest. The metadata store is named by the environment:
+either LATENTLINE_METADATA_SQLITE (a path), or LATENTLINE_METADATA_HOST, _PORT, _DATABASE, _USER and _PASSWORD
+of a MySQL server.
 
 Exit codes:
-    0    the node completed, was taken from the cache, or had nothing to do since a condition was false
-    1    the component failed
-    2    the request is wrong: arguments, environment, or an IR that was changed on its way
-    3    an input of the node does not exist in this run
+    0    the nodes completed, were taken from the cache, or had nothing to do; with --go-on also after a
+         failure that is recorded in the metadata store
+    1    a component failed
+    2    the request is wrong: arguments, environment, a damaged IR, or an image built from other code
+    3    an input of a node does not exist in this run
     4    the metadata store cannot be used
-    143  the container was told to stop (SIGTERM); the execution is recorded as failed and can be retried
+    5    a node of the run has failed (--verdict, which runs no node)
+    6    a gate has stopped the run: its data has anomalies or has drifted
+    143  the container was told to stop (SIGTERM); the next attempt takes the execution over
 """
 
 import argparse
-import json
-import logging
+import dataclasses
 import os
 import re
 import signal
@@ -30,19 +36,22 @@ import socket
 import sys
 import time
 import traceback
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.execution import supervisor
+from pipeline.execution.events import listen, log, tell
 from trainer.devices import threads
 
-COMPLETE, FAILED, BAD_REQUEST, NO_INPUT, NO_METADATA, STOPPED = 0, 1, 2, 3, 4, 143
+COMPLETE, FAILED, BAD_REQUEST, NO_INPUT, NO_METADATA, VARIANT_FAILED, GATE, STOPPED = 0, 1, 2, 3, 4, 5, 6, 143
+AGAIN = (FAILED, NO_METADATA)
+"""Exit codes after which another attempt may succeed, beside the end by a signal."""
 
 PREFIX = "LATENTLINE_METADATA_"
 TYPES: dict[str, type] = {"STRING": str, "INT": int, "DOUBLE": float}
 PLACEHOLDER = re.compile(r"\{\{.*")
-
-log = logging.getLogger("latentline")
+ATTEMPT = "--unattended"
+"""Option of the process that the supervisor starts."""
 
 
 class BadRequest(ValueError):
@@ -59,79 +68,253 @@ class Stopped(BaseException):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; see the module for the exit codes."""
-    options = _parser().parse_args(arguments)
-    _log_to_stderr(options.log_format, options.verbose)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = _parser().parse_args(given)
+    listen(options.log_format, options.verbose)
     threads.one_an_operation()
+    if options.attempts and not options.unattended:
+        sys.exit(supervise(options, given))
     signal.signal(signal.SIGTERM, _stop)
-    sys.exit(_dispatch(options))
+    sys.exit(work(options))
 
 
-def _dispatch(options: argparse.Namespace) -> int:
-    from pipeline.dag.ir import BadIr
-
-    name = options.node_id or "metadata"
+def supervise(options: argparse.Namespace, given: Sequence[str]) -> int:
+    """Do the work in processes of their own until it is done or the attempts are used up; the exit code."""
     started = time.monotonic()
+    child = supervisor.Supervisor(
+        supervisor.command(given, [ATTEMPT]), lambda code: code < 0 or code in AGAIN
+    )
+    code = child.run(options.attempts, options.wait)
+    if code < 0:  # nobody has recorded why
+        reason = f"the process {supervisor.ending(code)}"
+        abandon = supervisor.command(given, [ATTEMPT, "--abandon", reason])
+        supervisor.Supervisor(abandon, lambda code: code != COMPLETE).run(options.attempts, options.wait)
+        code = FAILED
+    if options.go_on and code in (FAILED, NO_INPUT):
+        tell(False, "the run goes on without", nodes=options.nodes, exit=COMPLETE, failed=code)
+        code = COMPLETE
+    elif len(options.nodes.split(",")) > 1 or code:
+        seconds = round(time.monotonic() - started, 1)
+        tell(code == COMPLETE, "ended", nodes=options.nodes, exit=code, seconds=seconds)
+    return code
+
+
+def work(options: argparse.Namespace) -> int:
+    """Do what was asked for in this process; the exit code."""
+    from pipeline.dag.ir import BadIr
+    from pipeline.execution.plan import BadPlan
+
+    started = time.monotonic()
+    name = options.nodes or "metadata"
     try:
-        verdict = init_metadata(os.environ) if options.init_metadata else run_node(options, os.environ)
-    except (BadRequest, BadIr) as error:
+        if options.init_metadata:
+            connect(os.environ)
+            seconds = round(time.monotonic() - started, 1)
+            return _end(name, COMPLETE, "ready", seconds=seconds)
+        return run_nodes(options, os.environ)
+    except (BadRequest, BadIr, BadPlan) as error:
         return _end(name, BAD_REQUEST, "refused", error=str(error))
     except MetadataUnusable as error:
         return _end(name, NO_METADATA, "metadata store unusable", error=str(error))
     except Stopped:
-        return _stopped(name)
-    except SystemExit as error:  # a trainer that leaves a checkpoint behind before it stops ends so
-        if error.code == STOPPED:
-            return _stopped(name)
-        return _end(name, FAILED, "failed", error=f"the component left the process with {error.code!r}")
-    except Exception as error:  # whatever a component raises is its failure
+        return _end(name, STOPPED, "stopped", error="told to stop (SIGTERM); the next attempt takes over")
+    except Exception as error:  # outside a component, which has a line of its own
         return _end(name, FAILED, "failed", error=_innermost(error), traceback=traceback.format_exc())
+
+
+def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
+    """Run the nodes one after the other, those after a failure that do not need it as well; the exit code.
+
+    Raises BadRequest, BadIr, BadPlan, MetadataUnusable and Stopped.
+    """
+    from pipeline.dag import ir, partial
+
+    for option, value in (("--run-id", options.run_id), ("--tfx-root", options.tfx_root)):
+        _check_filled(option, value)
+    pipeline = load(options)
+    names = [name for name in options.nodes.split(",") if name]
+    known = [wrapped.pipeline_node.node_info.id for wrapped in pipeline.nodes]
+    if unknown := [name for name in names if name not in known]:
+        raise BadRequest(f"--nodes has {', '.join(unknown)}; the pipeline has {', '.join(known)}")
+    cuts = {name: ir.cut(pipeline, name) for name in names}
+    for own in cuts.values():
+        bind(own, options.run_id, options.tfx_root, options.parameter)
+    connection = connect(environment)
+    nodes = {name: own.nodes[0].pipeline_node for name, own in cuts.items()}
+    if options.abandon:
+        return abandon(connection, options.run_id, nodes, options.abandon)
+    failures = failed_before(connection, pipeline, options.run_id, names)
+    if options.verdict:
+        return verdict(failures)
+    codes, executions = [COMPLETE], dict[str, int]()
+    for name, node in nodes.items():
+        lost = failures.keys() & set(node.upstream_nodes)
+        if lost and not partial.leave_out(node, failures):
+            failures[name] = ""
+            _end(name, COMPLETE, "left out", since=f"{', '.join(sorted(lost))} failed")
+            continue
+        done = run_node(cuts[name], connection, options.run_id)
+        if done.code == STOPPED:
+            return STOPPED
+        codes.append(done.code)
+        executions[name] = done.execution
+        if done.code != COMPLETE:
+            failures[name] = f"{name} failed: {done.why}"
+    if options.kfp and max(codes) == COMPLETE:
+        publish_report(options.kfp, connection, executions)
+    return max(codes)
+
+
+def verdict(failures: Mapping[str, str]) -> int:
+    """Return the exit code of a run whose nodes have all ended: 5 if some of them failed."""
+    told = sorted(failure for failure in failures.values() if failure)
+    if not failures:
+        return _end("run", COMPLETE, "complete")
+    return _end("run", VARIANT_FAILED, "failed", error="; ".join(told))
+
+
+def publish_report(executor_input: str, connection: Any, executions: Mapping[str, int]) -> None:
+    """Give Kubeflow the report of the run, for the page of the run; without it the run is as good."""
+    from pipeline.execution import shown, states
+
+    folders = [
+        uri
+        for execution in executions.values()
+        for uri in states.outputs(connection, execution, "LatentlineReport")
+    ]
+    try:
+        for folder in folders[-1:]:
+            shown.publish(executor_input, folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("the report is not shown on the run's page (%s); it lies in %s", error, folders[-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """A node that ended: exit code, why if it failed, and its execution in the metadata store (0: none)."""
+
+    code: int
+    why: str = ""
+    execution: int = 0
+
+
+def run_node(own: Any, connection: Any, run_id: str) -> Done:
+    """Run a bound node of the IR."""
+    from pipeline.execution import outcome, states
+    from pipeline.execution.launch import launch
+
+    node = own.nodes[0].pipeline_node
+    name = node.node_info.id
+    started = time.monotonic()
+    tell(True, "started", node=name, run=run_id)
+    try:
+        execution = launch(own, node, connection)
+    except (Stopped, SystemExit, Exception) as error:  # whatever a component raises is its failure
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
+        code, word, why = _failure(error)
+        states.record_failure(connection, node, why)
+        facts = {} if code == STOPPED else {"traceback": traceback.format_exc()}
+        if code != STOPPED:
+            signal.signal(signal.SIGTERM, _stop)
+        return Done(_end(name, code, word, error=why, **facts), why)
     seconds = round(time.monotonic() - started, 1)
-    if verdict == "unresolved":
-        words = "an input does not exist in this run; the lines above name it"
-        return _end(name, NO_INPUT, "input missing", error=words, seconds=seconds)
-    return _end(name, COMPLETE, verdict, seconds=seconds)
+    found = outcome.read(connection, execution).value
+    if found == "unresolved":
+        why = "an input does not exist in this run; the lines above name it"
+        states.record_failure(connection, node, why)
+        return Done(_end(name, NO_INPUT, "input missing", error=why, seconds=seconds), why)
+    return Done(_end(name, COMPLETE, found, seconds=seconds), "", execution)
 
 
-def _stopped(name: str) -> int:
-    return _end(name, STOPPED, "stopped", error="told to stop (SIGTERM); the next attempt takes over")
+def _failure(error: BaseException) -> tuple[int, str, str]:
+    """Return the exit code, the word for it, and why, of what a component raised."""
+    from components.validation.anomaly_gate import DataAnomaly
+    from components.validation.drift import DataDrift
+
+    if isinstance(error, Stopped) or (isinstance(error, SystemExit) and error.code == STOPPED):
+        # A trainer that leaves a checkpoint behind before it stops raises SystemExit.
+        return STOPPED, "stopped", "told to stop (SIGTERM); the next attempt takes over"
+    if isinstance(error, SystemExit):
+        return FAILED, "failed", f"the component left the process with {error.code!r}"
+    if isinstance(error, DataAnomaly | DataDrift):
+        return GATE, "stopped by a gate", _innermost(error)
+    return FAILED, "failed", _innermost(error)
 
 
-def run_node(options: argparse.Namespace, environment: Mapping[str, str]) -> str:
-    """Run the node; complete, cached, skipped or unresolved.
+def failed_before(connection: Any, pipeline: Any, run_id: str, names: Sequence[str]) -> dict[str, str]:
+    """Return the nodes before `names` that failed in this run, with why; empty for those left out for it."""
+    from pipeline.execution import states
 
-    Raises BadRequest, BadIr, MetadataUnusable, Stopped, and whatever its component raises.
+    nodes = {wrapped.pipeline_node.node_info.id: wrapped.pipeline_node for wrapped in pipeline.nodes}
+    before: set[str] = set()
+    pending = [other for name in names for other in nodes[name].upstream_nodes]
+    while pending:
+        name = pending.pop()
+        if name in nodes and name not in before:
+            before.add(name)
+            pending += nodes[name].upstream_nodes
+    found = states.of_run(connection, run_id)
+    failures: dict[str, str] = {}
+    for name, node in nodes.items():
+        if name not in before or name in names:
+            continue
+        state = found.get(name)
+        if state and state.ended is not states.Ended.WELL:
+            failures[name] = f"{name} failed: {state.why}"
+        elif not state and failures.keys() & set(node.upstream_nodes):
+            failures[name] = ""
+    return failures
+
+
+def abandon(connection: Any, run_id: str, nodes: Mapping[str, Any], why: str) -> int:
+    """Record the node that a lost process was at as failed: the first that has not ended well."""
+    from pipeline.execution import states
+
+    found = states.of_run(connection, run_id)
+    for name, node in nodes.items():
+        if not (state := found.get(name)) or state.ended is not states.Ended.WELL:
+            states.record_failure(connection, node, why)
+            _end(name, FAILED, "failed", error=why)
+            break
+    return COMPLETE
+
+
+def load(options: argparse.Namespace) -> Any:
+    """Return the IR of the pipeline from the pipeline root, where it is compiled to from the plan first.
+
+    Raises BadIr, BadPlan and BadRequest.
     """
     from pipeline.dag import ir
-    from pipeline.execution import outcome
-    from pipeline.execution.launch import launch
-    from pipeline.home import metadata
+    from pipeline.execution.plan import Plan
 
-    pipeline = ir.unpack(ir.PackedIr(options.ir, options.ir_sha256))
-    node = pipeline.nodes[0].pipeline_node
-    if node.node_info.id != options.node_id:
-        raise BadRequest(f"--ir is of node {node.node_info.id}, --node-id is {options.node_id}")
-    bind(pipeline, options.run_id, options.tfx_root, options.parameter)
-    connection = connect(environment)
-    log.info("started", extra={"facts": {"node": options.node_id, "run": options.run_id}})
-    try:
-        execution = launch(pipeline, node, connection)
-    except BaseException:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
-        with metadata.opened(connection) as store:
-            store.mark_unfinished_failed(node)
-        raise
-    return outcome.read(connection, execution).value
+    if not re.fullmatch(r"[0-9a-f]{64}", options.ir_sha256):
+        raise BadRequest(f"--ir-sha256 must be 64 hexadecimal digits, got {options.ir_sha256!r}")
+    pipeline = ir.read(options.tfx_root, options.ir_sha256)
+    if pipeline is not None:
+        return pipeline
+    if not options.plan:
+        raise ir.BadIr(
+            f"there is no {ir.path(options.tfx_root, options.ir_sha256)}, which the first task of the run "
+            "writes; start a new run"
+        )
+    pipeline = Plan.from_text(options.plan).intermediate()
+    if (found := ir.digest(pipeline)) != options.ir_sha256:
+        raise ir.BadIr(
+            f"the image makes another pipeline (sha256 {found}) than compile.py did ({options.ir_sha256}): "
+            "it was built from other code; build and push the image again, set its digest in the cluster "
+            "file, compile and upload"
+        )
+    ir.write(options.tfx_root, pipeline)
+    return pipeline
 
 
 def bind(pipeline: Any, run_id: str, tfx_root: str, parameters: Sequence[str]) -> None:
-    """Put the values of this run into the IR. Raises BadRequest for what Kubeflow left unfilled."""
+    """Put the values of this run into the IR of a node. Raises BadRequest for what Kubeflow left unfilled."""
     from tfx.dsl.compiler import constants
     from tfx.orchestration.portable import runtime_parameter_utils
 
     for option, value in (("--run-id", run_id), ("--tfx-root", tfx_root)):
-        if not value:
-            raise BadRequest(f"{option} is empty; expected the value that Kubeflow fills in")
-        _refuse_placeholder(option, value)
+        _check_filled(option, value)
     values = {
         constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id,
         constants.PIPELINE_ROOT_PARAMETER_NAME: tfx_root,
@@ -214,14 +397,15 @@ def connection_from(environment: Mapping[str, str]) -> Any:
     )
 
 
-def init_metadata(environment: Mapping[str, str]) -> str:
-    """Make the tables of the metadata store, or find them made. Raises BadRequest and MetadataUnusable."""
-    connect(environment)
-    return "ready"
-
-
 def _stop(number: int, frame: Any) -> None:
     raise Stopped
+
+
+def _check_filled(option: str, value: str) -> None:
+    """Raise BadRequest for a value that Kubeflow should have filled in."""
+    if not value:
+        raise BadRequest(f"{option} is empty; expected the value that Kubeflow fills in")
+    _refuse_placeholder(option, value)
 
 
 def _refuse_placeholder(option: str, value: str) -> None:
@@ -237,68 +421,9 @@ def _innermost(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split(" [while running")[0].split())
 
 
-def _end(name: str, code: int, verdict: str, **facts: Any) -> int:
-    level = logging.INFO if code == COMPLETE else logging.ERROR
-    log.log(level, verdict, extra={"facts": {"node": name, "exit": code, **facts}})
+def _end(name: str, code: int, what: str, **facts: Any) -> int:
+    tell(code == COMPLETE, what, node=name, exit=code, **facts)
     return code
-
-
-class Lines(logging.Formatter):
-    """One line an event: time, level, what, and the facts as name=value; a traceback follows indented."""
-
-    converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Called by logging."""
-        facts = dict(getattr(record, "facts", {}))
-        trace = facts.pop("traceback", "")
-        shown = "".join(f" {name}={_quoted(value)}" for name, value in facts.items())
-        source = "" if record.name == log.name else f"{record.name}: "
-        text = " ".join(record.getMessage().split())
-        stamp = self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ")
-        following = "".join(f"\n    {line}" for line in trace.splitlines())
-        return f"{stamp} {record.levelname} {source}{text}{shown}{following}"
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object an event."""
-
-    converter = time.gmtime
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Called by logging."""
-        event = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%SZ"),
-            "level": record.levelname,
-            "logger": record.name,
-            "event": record.getMessage(),
-            **getattr(record, "facts", {}),
-        }
-        return json.dumps(event, default=str)
-
-
-def _quoted(value: Any) -> str:
-    text = str(value)
-    return json.dumps(text) if re.search(r'[\s"]', text) or not text else text
-
-
-def _log_to_stderr(log_format: str, verbose: bool) -> None:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")  # before TensorFlow is imported
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if log_format == "json" else Lines())
-    logging.basicConfig(level=logging.INFO if verbose else logging.ERROR, handlers=[handler], force=True)
-    log.setLevel(logging.INFO)
-    for own in ("components", "pipeline", "trainer"):
-        logging.getLogger(own).setLevel(logging.INFO)
-    logging.getLogger("absl").addFilter(_worth_logging)
-    logging.captureWarnings(True)
-    if not verbose:
-        warnings.simplefilter("ignore")  # of libraries about libraries; nobody who reads a task's log can act
-
-
-def _worth_logging(record: logging.LogRecord) -> bool:
-    """Not TFX's warning that the IR names no metadata store: here the environment does."""
-    return "metadata_connection_config is not provided" not in record.getMessage()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -308,20 +433,51 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--node-id", help="id of the node in the pipeline")
+    what.add_argument("--nodes", default="", help="ids of the nodes to run, separated by commas")
     what.add_argument("--init-metadata", action="store_true", help="make the tables of the metadata store")
-    parser.add_argument("--ir", default="", help="the node's IR (pipeline.dag.ir.pack)")
-    parser.add_argument("--ir-sha256", default="", help="of the IR's bytes")
+    parser.add_argument("--ir-sha256", default="", help="of the compiled pipeline")
+    parser.add_argument("--plan", default="", help="what the pipeline is compiled from, for the first task")
     parser.add_argument("--run-id", default="", help="the same for all nodes of a run")
     parser.add_argument("--tfx-root", default="", help="folder for artifacts")
     parser.add_argument(
         "--parameter", action="append", default=[], metavar="NAME=TYPE:VALUE", help="a runtime parameter"
     )
+    parser.add_argument(
+        "--attempts",
+        type=_attempts,
+        default=0,
+        help="start the work so often at most (0: once, in this process)",
+    )
+    parser.add_argument(
+        "--wait", type=_duration, default=30.0, metavar="30s", help="before the second attempt"
+    )
+    parser.add_argument(
+        "--go-on", action="store_true", help="exit with 0 when a node of a variant has failed"
+    )
+    parser.add_argument(
+        "--verdict", action="store_true", help="run nothing; exit with 5 when a node before these has failed"
+    )
+    parser.add_argument("--kfp", default="", help="Kubeflow's executor input, where to put the report")
+    parser.add_argument(ATTEMPT, action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--abandon", default="", help=argparse.SUPPRESS)
     parser.add_argument("--log-format", choices=("plain", "json"), default="plain")
     parser.add_argument(
         "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
     )
     return parser
+
+
+def _attempts(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text[:9]) > 100:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 100, got {text!r}")
+    return int(text)
+
+
+def _duration(text: str) -> float:
+    try:
+        return supervisor.seconds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from pipeline.home.layout import Home
 
 MODEL = standard_artifacts.Model.TYPE_NAME
 BLESSING = standard_artifacts.ModelBlessing.TYPE_NAME
+REASON = "latentline_error"
+"""Custom property of a failed execution: why, in one line."""
 ERRORS = (RuntimeError, errors.StatusError)
 """What a store that cannot be opened, read or written raises, whichever library notices it."""
 
@@ -287,6 +289,23 @@ class Store:
         for execution in execution_lib.get_executions_associated_with_all_contexts(self._handle, contexts):
             if execution_lib.is_execution_active(execution):
                 self.mark_failed(execution.id)
+
+    def record_failure(self, node: Any, why: str) -> None:
+        """Record that `node`, a bound node of a pipeline's IR, has failed in its run, and why.
+
+        An execution that was left unfinished becomes a failed one; where there is none, one is made.
+        """
+        contexts = context_lib.prepare_contexts(self._handle, node.contexts)
+        found = execution_lib.get_executions_associated_with_all_contexts(self._handle, contexts)
+        for execution in found:
+            if not execution_lib.is_execution_successful(execution):
+                execution.last_known_state = mlmd.Execution.FAILED
+                execution.custom_properties[REASON].string_value = why
+                self._store.put_executions([execution])
+        if not found:
+            made = execution_lib.prepare_execution(self._handle, node.node_info.type, mlmd.Execution.FAILED)
+            made.custom_properties[REASON].string_value = why
+            execution_lib.put_execution(self._handle, made, contexts)
 
     def mark_deleted(self, artifact: Artifact) -> None:
         """Record that the files of an artifact are gone, so that nothing is read from its folder again."""

@@ -1,49 +1,35 @@
-"""Compiles the pipeline for Kubeflow Pipelines v2.
+"""Compile the pipeline for Kubeflow Pipelines v2.
 
     python kubeflow/compile.py --output pipeline.yaml --variants cvae,mlp --profile full
 
-Every node of TFX's becomes a task that runs `python -m pipeline.node` in the project's image, with the node's
-share of the pipeline in its arguments. The same input gives the same bytes. Upload the result with deploy.py.
+Each task runs some nodes of the pipeline with `python -m pipeline.node` in the project's image. The same
+input gives the same bytes. Upload the result with deploy.py.
 """
 
 import argparse
 import collections
 import dataclasses
-import inspect
 import os
 import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
-from pipeline.config.cluster import Cluster, Pool
+from pipeline.config.cluster import Cluster
 from pipeline.config.errors import SettingsError
 from pipeline.config.settings import Settings
+from pipeline.kubeflow.tasks import Task
 
 CLUSTER_FILE = str(pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml")
-COMMAND = ("python", "-m", "pipeline.node")
-RUN_ID = "run_id"
-KINDS = {"STRING": str, "INT": int, "DOUBLE": float}
-"""Types of runtime parameters: as TFX calls them, as Kubeflow takes them."""
-
-MAX_ARGUMENT = 131_072
-"""Bytes, one less of which Linux takes as a single argument (MAX_ARG_STRLEN)."""
-MAX_OBJECT = 1_000_000
-"""Bytes; a Kubernetes object must stay below about 1 MiB, and Argo's workflow holds the whole pipeline."""
-
-
-class TooLarge(SettingsError):
-    """The compiled pipeline is larger than Linux or Kubernetes takes."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Parameter:
-    """A runtime parameter of the pipeline: `type` is STRING, INT or DOUBLE."""
+class Compiled:
+    """What compile.py made: its tasks, and what was written."""
 
-    name: str
-    type: str
-    default: str | int | float | None
+    tasks: Sequence[Task]
+    written: Any
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,27 +40,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = _settings(options)
         cluster = with_data_of(settings, Cluster.from_file(options.cluster))
-        nodes = compile_to(options.output, settings, cluster)
+        made = compile_to(options.output, settings, cluster)
+        if options.models_config:
+            write_models_config(options.models_config, settings.variants, cluster.serving)
     except SettingsError as error:
         print(f"compile.py: error: {error}", file=sys.stderr)
         sys.exit(2)
-    if left_out := without_effect(settings):
-        print(f"compile.py: without effect on Kubeflow: {left_out} of the settings", file=sys.stderr)
-    if options.models_config:
-        text = models_config(settings.variants, cluster.serving)
-        pathlib.Path(options.models_config).write_text(text)
-    seconds = time.perf_counter() - started
-    size = os.path.getsize(options.output)
-    print(
-        f"{options.output}: {len(nodes)} tasks, {size:,} of {MAX_OBJECT:,} bytes, compiled in {seconds:.1f} s"
-    )
-    for pool in sorted(set(nodes.values())):
-        members = [node for node, chosen in nodes.items() if chosen == pool]
-        print(f"  {pool:<6} {len(members):>3}  {', '.join(summary(members))}")
+    if ignored := without_effect(settings):
+        print(f"compile.py: without effect on Kubeflow: {ignored} of the settings", file=sys.stderr)
+    print("\n".join(described(options.output, made, time.perf_counter() - started)))
+
+
+def described(output: str, made: Compiled, seconds: float) -> list[str]:
+    """Return what there is to say about a compiled pipeline, one line per entry."""
+    from pipeline.kubeflow import size
+    from pipeline.kubeflow.tasks import longest_chain
+
+    workflow = made.written.workflow
+    nodes = {node for task in made.tasks for node in task.nodes}
+    lines = [
+        f"{output}: {len(made.tasks)} tasks for {len(nodes)} nodes, {longest_chain(made.tasks)} in a row, "
+        f"{made.written.bytes:,} bytes, compiled in {seconds:.1f} s",
+        f"  Argo's Workflow will have about {workflow.total:,} of {size.LIMIT:,} bytes "
+        f"({workflow.spec:,} of specification, {workflow.status:,} of compressed status)",
+    ]
+    for pool in sorted({task.pool for task in made.tasks}):
+        members = [*dict.fromkeys(node for task in made.tasks if task.pool == pool for node in task.nodes)]
+        count = sum(task.pool == pool for task in made.tasks)
+        lines.append(f"  {pool:<6} {count:>3}  {', '.join(summary(members))}")
+    return lines
 
 
 def with_data_of(settings: Settings, cluster: Cluster) -> Cluster:
-    """The cluster with the folder that is the `data` of the settings, if one is. Raises SettingsError."""
+    """Return the cluster with the `data` of the settings, where that is a folder. Raises SettingsError."""
     if settings.serving_data:
         try:
             cluster.check_reach("serving_data", settings.serving_data)
@@ -87,15 +85,23 @@ def with_data_of(settings: Settings, cluster: Cluster) -> Cluster:
 
 
 def without_effect(settings: Settings) -> str:
-    """Names of settings that were given and that only a run on one machine heeds."""
+    """Return the names of settings that were given and have an effect on one machine only."""
     plain = type(settings)()
     return " and ".join(
         name for name in ("notify", "mlflow", "keep_runs") if getattr(settings, name) != getattr(plain, name)
     )
 
 
+def write_models_config(path: str, variants: Sequence[str], serving: str) -> None:
+    """Write the file that tells TensorFlow Serving where the models are. Raises SettingsError."""
+    try:
+        pathlib.Path(path).write_text(models_config(variants, serving))
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}; give another --models-config") from error
+
+
 def models_config(variants: Sequence[str], serving: str) -> str:
-    """What tells TensorFlow Serving where each variant's pushed versions are."""
+    """Return what tells TensorFlow Serving where the pushed versions of each variant are."""
     entries = [
         f'  config {{\n    name: "{name}"\n    base_path: "{os.path.join(serving, name)}"\n'
         '    model_platform: "tensorflow"\n  }\n'
@@ -105,206 +111,38 @@ def models_config(variants: Sequence[str], serving: str) -> str:
 
 
 def summary(nodes: Sequence[str]) -> list[str]:
-    """The nodes' names, those of one kind and several variants as one: Trainer.* x 3."""
+    """Return the names of nodes, those of one kind and several variants as one: Trainer.* x 3."""
     kinds = collections.Counter(node.partition(".")[0] for node in nodes)
     singles = {node.partition(".")[0]: node for node in nodes}
     return [f"{kind}.* x {count}" if count > 1 else singles[kind] for kind, count in kinds.items()]
 
 
-def compile_to(output: str, settings: Settings, cluster: Cluster) -> dict[str, str]:
-    """Write the pipeline of `settings` for `cluster` to `output`; node id -> name of its pool.
+def compile_to(output: str, settings: Settings, cluster: Cluster) -> Compiled:
+    """Write the pipeline of `settings` for `cluster` to `output`.
 
     Raises SettingsError, TooLarge among them, and leaves no file then.
     """
-    return write(intermediate(settings, cluster), cluster, output)
+    from pipeline.dag import ir
+    from pipeline.execution.plan import Plan
+    from pipeline.kubeflow import emit
+
+    plan = Plan.of(settings, cluster)
+    intermediate = plan.intermediate()
+    source = emit.Source(ir.digest(intermediate), plan.text())
+    return write(intermediate, source, cluster, output)
 
 
-def intermediate(settings: Settings, cluster: Cluster) -> Any:
-    """TFX's representation (IR) of the pipeline of `settings`, with the places of `cluster`."""
-    from tfx.dsl.compiler import compiler
-    from tfx.orchestration.data_types import RuntimeParameter
+def write(intermediate: Any, source: Any, cluster: Cluster, output: str) -> Compiled:
+    """Write the Kubeflow pipeline of a TFX IR. Raises TooLarge."""
+    from pipeline.kubeflow import emit
+    from pipeline.kubeflow.tasks import divided, with_verdict
 
-    from components.ingest.sources import Dataset
-    from pipeline.dag.target import Target
-    from pipeline.pipeline import create_pipeline
-
-    folder = RuntimeParameter(name="data", ptype=str, default=cluster.data.folder)
-    dataset = Dataset(cluster.data.name, cast(str, folder))
-    target = Target(
-        root=cluster.root,
-        serving=cluster.serving,
-        schema=os.path.join(cluster.code, "schemas", "schema.pbtxt"),
-        beam=cluster.beam,
-    )
-    return compiler.Compiler().compile(create_pipeline(settings, dataset, target))
-
-
-def write(ir: Any, cluster: Cluster, output: str) -> dict[str, str]:
-    """Write the Kubeflow pipeline of a TFX IR; node id -> name of its pool. Raises TooLarge."""
-    from kfp import compiler, dsl
-
-    from pipeline.dag import ir as node_ir
-
-    names = [wrapped.pipeline_node.node_info.id for wrapped in ir.nodes]
-    parameters = {name: runtime_parameters(node_ir.node_of(ir, name)) for name in names}
-    everything = {parameter.name: parameter for own in parameters.values() for parameter in own}
-
-    def build(*values: Any) -> None:
-        given = dict(zip(everything, values, strict=True))
-        tasks: dict[str, Any] = {}
-        for name in names:
-            packed = node_ir.pack(node_ir.cut(ir, name))
-            fixed = [
-                *("--node-id", name, "--ir", packed.text, "--ir-sha256", packed.sha256),
-                *("--tfx-root", cluster.root, "--log-format", cluster.log_format),
-                *(["--verbose"] if cluster.verbose else []),
-            ]
-            check_arguments(name, fixed)
-            component = container(cluster.image, fixed, parameters[name])
-            own = {parameter.name: given[parameter.name] for parameter in parameters[name]}
-            task = component(**{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER}, **own)
-            upstream = node_ir.node_of(ir, name).upstream_nodes
-            task.after(*(tasks[other] for other in upstream if other in tasks))
-            task.set_display_name(name)
-            task.set_caching_options(False)
-            _place(task, cluster.pools[cluster.pool_of(name)])
-            _equip(task, cluster)
-            tasks[name] = task
-
-    _signature(build, ir.pipeline_info.id, list(everything.values()))
-    staging = f"{output}.part.yaml"
-    try:
-        compiler.Compiler().compile(dsl.pipeline(name=ir.pipeline_info.id)(build), staging)
-        check_size(os.path.getsize(staging))
-        os.replace(staging, output)
-    finally:
-        pathlib.Path(staging).unlink(missing_ok=True)
-    return {name: cluster.pool_of(name) for name in names}
-
-
-def container(image: str, fixed: Sequence[str], parameters: Sequence[Parameter]) -> Any:
-    """The Kubeflow component that runs a node with the `fixed` arguments, the run's id and its parameters."""
-    from kfp import dsl
-
-    def node(run_id: Any, *values: Any) -> Any:
-        given = [
-            argument
-            for parameter, value in zip(parameters, values, strict=True)
-            for argument in ("--parameter", f"{parameter.name}={parameter.type}:{value}")
-        ]
-        return dsl.ContainerSpec(
-            image=image, command=list(COMMAND), args=[*fixed, "--run-id", run_id, *given]
-        )
-
-    needed = [dataclasses.replace(parameter, default=None) for parameter in parameters]
-    name = fixed[fixed.index("--node-id") + 1]
-    _signature(node, name, [Parameter(RUN_ID, "STRING", None), *needed])
-    return dsl.container_component(node)
-
-
-def runtime_parameters(node: Any) -> list[Parameter]:
-    """The runtime parameters in a node's IR, sorted by name, without the run's id and root."""
-    from tfx.dsl.compiler import constants
-    from tfx.proto.orchestration import pipeline_pb2
-
-    found = {}
-    for value in node.parameters.parameters.values():
-        if value.WhichOneof("value") == "runtime_parameter":
-            own = value.runtime_parameter
-            kind = pipeline_pb2.RuntimeParameter.Type.Name(own.type)
-            given = own.default_value.WhichOneof("value")
-            default = getattr(own.default_value, given) if given else None
-            found[own.name] = Parameter(own.name, kind, default)
-    for name in (constants.PIPELINE_RUN_ID_PARAMETER_NAME, constants.PIPELINE_ROOT_PARAMETER_NAME):
-        found.pop(name, None)
-    return [found[name] for name in sorted(found)]
-
-
-def check_arguments(node: str, arguments: Sequence[str]) -> None:
-    """Raise TooLarge if Linux would refuse one of the arguments of a node's container."""
-    longest = max(len(argument.encode()) for argument in arguments)
-    if longest >= MAX_ARGUMENT:
-        raise TooLarge(
-            f"an argument of {node} has {longest:,} bytes; Linux takes fewer than {MAX_ARGUMENT:,}: "
-            "shorten what the settings put into this node (overrides)"
-        )
-
-
-def check_size(size: int) -> None:
-    """Raise TooLarge if a pipeline of `size` bytes does not fit a Kubernetes object."""
-    if size > MAX_OBJECT:
-        raise TooLarge(
-            f"the pipeline has {size:,} bytes; Kubernetes takes about {MAX_OBJECT:,}: "
-            "split --variants over several pipelines, each with a name of its own in its settings"
-        )
-
-
-def _signature(function: Any, name: str, parameters: Sequence[Parameter]) -> None:
-    """Give `function` the name and the signature that the SDK reads a component's inputs from."""
-    empty = inspect.Parameter.empty
-    function.__name__ = name
-    function.__doc__ = None
-    function.__signature__ = inspect.Signature(
-        [
-            inspect.Parameter(
-                parameter.name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                annotation=KINDS[parameter.type],
-                default=empty if parameter.default is None else parameter.default,
-            )
-            for parameter in parameters
-        ]
-    )
-
-
-def _place(task: Any, pool: Pool) -> None:
-    """Resources, machines and retries of a task."""
-    from kfp import kubernetes
-
-    task.set_cpu_request(pool.cpu).set_cpu_limit(pool.cpu)
-    task.set_memory_request(pool.memory).set_memory_limit(pool.memory)
-    if pool.accelerator:
-        task.set_accelerator_type(pool.accelerator.type).set_accelerator_limit(pool.accelerator.count)
-    for label, value in sorted(pool.node_selector.items()):
-        kubernetes.add_node_selector(task, label, value)
-    for toleration in pool.tolerations:
-        kubernetes.add_toleration(
-            task, toleration.key, toleration.operator, toleration.value or None, toleration.effect or None
-        )
-    if pool.retry.times:
-        task.set_retry(pool.retry.times, backoff_duration=pool.retry.wait, backoff_factor=pool.retry.factor)
-
-
-def _equip(task: Any, cluster: Cluster) -> None:
-    """Volumes, environment and image settings of a task."""
-    from kfp import kubernetes
-
-    for volume in cluster.volumes:
-        kubernetes.mount_pvc(task, volume.claim, volume.mount)
-    for variable, value in metadata_environment(cluster).items():
-        task.set_env_variable(variable, value)
-    secrets = dict(cluster.secrets)
-    if cluster.metadata.mysql:
-        secrets["LATENTLINE_METADATA_PASSWORD"] = cluster.metadata.mysql.password
-    for variable, secret in sorted(secrets.items()):
-        kubernetes.use_secret_as_env(task, secret.name, {secret.key: variable})
-    kubernetes.set_image_pull_policy(task, cluster.image_pull_policy)
-    if cluster.image_pull_secrets:
-        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
-
-
-def metadata_environment(cluster: Cluster) -> Mapping[str, str]:
-    """What pipeline.execution.node reads of its metadata store from the environment, without the password."""
-    prefix = "LATENTLINE_METADATA_"
-    if not cluster.metadata.mysql:
-        return {f"{prefix}SQLITE": cluster.metadata.sqlite}
-    server = cluster.metadata.mysql
-    return {
-        f"{prefix}HOST": server.host,
-        f"{prefix}PORT": str(server.port),
-        f"{prefix}DATABASE": server.database,
-        f"{prefix}USER": server.user,
-    }
+    nodes = {wrapped.pipeline_node.node_info.id: wrapped.pipeline_node for wrapped in intermediate.nodes}
+    upstream: Mapping[str, Sequence[str]] = {name: list(node.upstream_nodes) for name, node in nodes.items()}
+    tasks = with_verdict(divided(upstream, cluster.pool_of))
+    parameters = {name: emit.runtime_parameters(node) for name, node in nodes.items()}
+    written = emit.write(intermediate.pipeline_info.id, tasks, parameters, source, cluster, output)
+    return Compiled(tasks, written)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

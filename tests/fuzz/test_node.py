@@ -1,16 +1,25 @@
 """Any arguments and any environment for a node's process: taken, or refused in a line with exit code 2."""
 
+import base64
 import contextlib
 import io
+import json
+import pathlib
 import random
+import zlib
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 from tfx.proto.orchestration import pipeline_pb2
 
+from pipeline.config.cluster import Cluster
+from pipeline.config.settings import Settings
 from pipeline.dag import ir
-from pipeline.execution import node
+from pipeline.execution import node, plan
+
+REPOSITORY = pathlib.Path(__file__).parents[2]
+PLANNED = ("root", "serving", "schema", "beam", "data")
 
 
 def one_line(error: Exception) -> str:
@@ -38,9 +47,9 @@ def other_text(text: str, dice: random.Random) -> str:
     )
 
 
-def other_place(chosen: tuple[int, int, str, str], dice: random.Random) -> tuple[int, int, str, str]:
+def other_place(chosen: tuple[int, int, str], dice: random.Random) -> tuple[int, int, str]:
     """The same change elsewhere."""
-    return dice.randrange(len(PACKED.text) + 1), dice.randrange(5), chosen[2], chosen[3]
+    return dice.randrange(len(PLAN) + 1), dice.randrange(5), chosen[2]
 
 
 def secret(error: Exception) -> None:
@@ -58,11 +67,31 @@ def many(count: int) -> Any:
     return pytest.mark.parametrize("examples", [200, pytest.param(count, marks=pytest.mark.fuzz)])
 
 
-PACKED = ir.pack(pipeline_pb2.Pipeline(pipeline_info={"id": "latentline"}))
-OPTIONS = ["--node-id", "--ir", "--ir-sha256", "--run-id", "--tfx-root", "--parameter", "--log-format"]
+EMPTY = pipeline_pb2.Pipeline(pipeline_info={"id": "latentline"})
+SHA256 = ir.digest(EMPTY)
+PLAN = plan.Plan.of(
+    Settings(variants=("mlp",)), Cluster.from_file(str(REPOSITORY / "kubeflow" / "cluster.yaml"))
+).text()
+OPTIONS = [
+    "--nodes", "--ir-sha256", "--plan", "--run-id", "--tfx-root", "--parameter", "--log-format", "--attempts",
+    "--wait",
+]  # fmt: skip
 WORDS = st.one_of(
     st.sampled_from(
-        [*OPTIONS, "--verbose", "--init-metadata", "json", "a=INT:1", PACKED.text, PACKED.sha256, ""]
+        [
+            *OPTIONS,
+            "--verbose",
+            "--init-metadata",
+            "--go-on",
+            "--verdict",
+            "json",
+            "a=INT:1",
+            "30s",
+            "3",
+            PLAN,
+            SHA256,
+            "",
+        ]
     ),
     st.text(max_size=12),
     st.just("{{$.pipeline_job_uuid}}"),
@@ -83,7 +112,9 @@ def test_any_arguments_are_parsed_or_refused_with_exit_code_2(hold: Any, example
             except SystemExit as end:
                 ended(end, words)
                 return
-        assert bool(options.node_id is not None) != options.init_metadata
+        assert not (options.nodes and options.init_metadata)
+        assert 0 <= options.attempts <= 100
+        assert options.wait >= 0
 
     hold(parse, st.lists(WORDS, max_size=8), examples, other_words)
 
@@ -104,25 +135,39 @@ def test_any_parameter_is_parsed_or_refused(hold: Any, examples: int) -> None:
 
 
 @many(3_000)
-def test_an_ir_that_was_changed_on_its_way_is_refused(hold: Any, examples: int) -> None:
-    def unpack(chosen: tuple[int, int, str, str]) -> None:
-        place, length, inserted, digest = chosen
-        text = PACKED.text[:place] + inserted + PACKED.text[place + length :]
+def test_a_plan_that_was_changed_on_its_way_is_refused(hold: Any, examples: int) -> None:
+    def unpack(chosen: tuple[int, int, str]) -> None:
+        place, length, inserted = chosen
+        text = PLAN[:place] + inserted + PLAN[place + length :]
         try:
-            found = ir.unpack(ir.PackedIr(text, digest))
-        except ir.BadIr as error:
+            found = plan.Plan.from_text(text)
+        except plan.BadPlan as error:
             one_line(error)
         else:
-            assert ir.pack(found) == PACKED
+            assert found.text() == PLAN
 
-    base64 = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=", max_size=6)
-    inputs = st.tuples(
-        st.integers(0, len(PACKED.text)),
-        st.integers(0, 6),
-        st.one_of(base64, st.text(max_size=4)),
-        st.one_of(st.just(PACKED.sha256), st.text(max_size=8)),
-    )
+    letters = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=", max_size=6)
+    inputs = st.tuples(st.integers(0, len(PLAN)), st.integers(0, 6), st.one_of(letters, st.text(max_size=4)))
     hold(unpack, inputs, examples, other_place)
+
+
+@many(1_000)
+def test_any_values_are_a_plan_or_refused(hold: Any, examples: int) -> None:
+    values = st.recursive(
+        st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=8)),
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.dictionaries(st.sampled_from([*PLANNED, "settings", "name", "variants"]), inner, max_size=4),
+        ),
+        max_leaves=8,
+    )
+
+    def unpack(value: Any) -> None:
+        text = base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
+        with contextlib.suppress(plan.BadPlan):
+            plan.Plan.from_text(text)
+
+    hold(unpack, values, examples)
 
 
 @many(4_000)
@@ -150,7 +195,8 @@ def test_any_run_id_and_root_are_bound_or_refused(hold: Any, examples: int) -> N
 
     def bind(chosen: tuple[str, str, list[str]]) -> None:
         run_id, root, parameters = chosen
-        pipeline = ir.unpack(PACKED)
+        pipeline = type(EMPTY)()
+        pipeline.CopyFrom(EMPTY)
         try:
             node.bind(pipeline, run_id, root, parameters)
         except node.BadRequest as error:

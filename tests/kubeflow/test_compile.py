@@ -2,9 +2,10 @@
 
 UPDATE_GOLDEN=1 pytest tests/kubeflow/test_compile.py rewrites them.
 
-The node's own IR is left out of them, since it changes with every edit of the code; other tests read it.
+The digest of the IR and the plan are left out of them, since they change with the code and the settings.
 """
 
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -18,9 +19,11 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.dsl.compiler import compiler
 from tfx.orchestration.pipeline import Pipeline
 
-from pipeline.config.cluster import Cluster
+from pipeline.config.cluster import Cluster, RunAs
 from pipeline.config.settings import Settings
 from pipeline.dag import ir
+from pipeline.execution.plan import Plan
+from pipeline.kubeflow import emit, size
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 GOLDEN = pathlib.Path(__file__).parent / "golden"
@@ -70,7 +73,7 @@ def platform_of(document: dict[str, Any], label: str) -> dict[str, Any]:
 def test_the_compiled_pipeline_is_the_golden_one(compiled: Callable[[str], list[Any]], shape: str) -> None:
     documents = compiled(shape)
     for container in containers(documents[0]).values():
-        for option in ("--ir", "--ir-sha256"):
+        for option in {"--ir-sha256", "--plan"} & set(container["args"]):
             container["args"][container["args"].index(option) + 1] = f"<{option[2:]}>"
     text = yaml.safe_dump_all(documents, width=110)
     golden = GOLDEN / f"{shape}.yaml"
@@ -79,26 +82,39 @@ def test_the_compiled_pipeline_is_the_golden_one(compiled: Callable[[str], list[
     assert text == golden.read_text()
 
 
-def test_every_task_carries_its_own_node_and_nothing_that_kubeflow_would_rewrite(
+def test_every_task_names_the_ir_that_the_plan_of_the_first_makes(
     compiled: Callable[[str], list[Any]],
 ) -> None:
-    for container in containers(compiled("two")[0]).values():
-        arguments = container["args"]
-        own = ir.unpack(ir.PackedIr(after("--ir", arguments), after("--ir-sha256", arguments)))
-        [node] = own.nodes
-        assert node.pipeline_node.node_info.id == after("--node-id", arguments)
-        assert not set(after("--ir", arguments)) & set("{}$")
+    found = containers(compiled("two")[0])
+    text = after("--plan", found["exec-data"]["args"])
+    sha256 = ir.digest(Plan.from_text(text).intermediate())
+    assert {after("--ir-sha256", container["args"]) for container in found.values()} == {sha256}
+    assert not set(text) & set("{}$")
+    assert [label for label, container in found.items() if "--plan" in container["args"]] == ["exec-data"]
 
 
-def test_the_tasks_depend_on_each_other_as_the_nodes_do(compiled: Callable[[str], list[Any]]) -> None:
-    document = compiled("two")[0]
-    tasks = document["root"]["dag"]["tasks"]
-    for label, container in containers(document).items():
-        arguments = container["args"]
-        own = ir.unpack(ir.PackedIr(after("--ir", arguments), after("--ir-sha256", arguments)))
-        upstream = own.nodes[0].pipeline_node.upstream_nodes
-        wanted = {name.lower().replace(".", "-").replace("_", "-") for name in upstream}
-        assert set(tasks[label.removeprefix("exec-")].get("dependentTasks", ())) == wanted
+def test_every_node_runs_in_one_task_and_after_the_nodes_that_it_needs(
+    compiled: Callable[[str], list[Any]],
+) -> None:
+    document = compiled("nightly")[0]
+    pipeline = Plan.from_text(after("--plan", containers(document)["exec-data"]["args"])).intermediate()
+    tasks = {
+        name: task["inputs"]["parameters"]["nodes"]["runtimeValue"]["constant"].split(",")
+        for name, task in document["root"]["dag"]["tasks"].items()
+        if name != "verdict"
+    }
+    order: list[str] = []
+    pending = dict(document["root"]["dag"]["tasks"])
+    while pending:
+        name = next(
+            n for n, task in pending.items() if not set(task.get("dependentTasks", ())) & set(pending)
+        )
+        del pending[name]
+        order += tasks.get(name, [])
+    nodes = {wrapped.pipeline_node.node_info.id: wrapped.pipeline_node for wrapped in pipeline.nodes}
+    assert sorted(order) == sorted(nodes)
+    for name, node in nodes.items():
+        assert all(order.index(other) < order.index(name) for other in node.upstream_nodes)
 
 
 def test_the_run_id_is_the_whole_constant_of_an_input_and_caching_is_left_to_tfx(
@@ -114,9 +130,10 @@ def test_the_run_id_is_the_whole_constant_of_an_input_and_caching_is_left_to_tfx
 def test_trainers_get_the_gpu_pool_and_all_else_the_cpu_pool(compiled: Callable[[str], list[Any]]) -> None:
     document, platform = compiled("two")
     tasks = document["root"]["dag"]["tasks"]
-    for label, container in containers(document).items():
-        own, task = platform_of(platform, label), tasks[label.removeprefix("exec-")]
-        if label == "exec-trainer-cvae":
+    for name, task in tasks.items():
+        label = task["componentRef"]["name"].replace("comp-", "exec-")
+        container, own = containers(document)[label], platform_of(platform, label)
+        if name == "train-cvae":
             assert container["resources"]["accelerator"]["resourceType"] == "nvidia.com/gpu"
             assert container["resources"]["accelerator"]["resourceCount"] == "2"
             assert container["resources"]["resourceMemoryLimit"] == "32Gi"
@@ -125,8 +142,10 @@ def test_trainers_get_the_gpu_pool_and_all_else_the_cpu_pool(compiled: Callable[
                 {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"},
                 {"key": "team", "operator": "Equal", "value": "vision"},
             ]
-            assert task["retryPolicy"]["maxRetryCount"] == 3
-            assert task["retryPolicy"]["backoffDuration"] == "300s"
+            assert task["retryPolicy"] == {
+                "maxRetryCount": 3, "backoffDuration": "300s", "backoffFactor": 2,
+                "backoffMaxDuration": "1209600s",
+            }  # fmt: skip
         else:
             assert "accelerator" not in container["resources"]
             assert container["resources"]["resourceCpuLimit"] == "500m"
@@ -143,22 +162,77 @@ def test_the_password_is_a_reference_and_the_data_folder_a_parameter(
     }
     variables = {
         key["envVar"]: (secret["secretName"], key["secretKey"])
-        for secret in platform_of(platform, "exec-transform")["secretAsEnv"]
+        for secret in platform_of(platform, "exec-data")["secretAsEnv"]
         for key in secret["keyToEnv"]
     }
     assert variables == {"LATENTLINE_METADATA_PASSWORD": ("mysql", "password"), "TOKEN": ("cloud", "token")}
 
 
 def test_beam_arguments_follow_the_component_class(compiled: Callable[[str], list[Any]]) -> None:
-    found = {}
-    for container in containers(compiled("one")[0]).values():
-        arguments = container["args"]
-        own = ir.unpack(ir.PackedIr(after("--ir", arguments), after("--ir-sha256", arguments)))
-        found[after("--node-id", arguments)] = own.deployment_config.value
+    pipeline = Plan.from_text(
+        after("--plan", containers(compiled("one")[0])["exec-data"]["args"])
+    ).intermediate()
+    found = {name: ir.cut(pipeline, name).deployment_config.value for name in ("Transform", "StatisticsGen")}
     assert b"DataflowRunner" in found["Transform"]
     assert b"in_memory" not in found["Transform"]
     assert b"in_memory" in found["StatisticsGen"]
     assert b"DataflowRunner" not in found["StatisticsGen"]
+
+
+def test_tasks_of_one_kind_and_pool_share_a_component(compiled: Callable[[str], list[Any]]) -> None:
+    document, platform = compiled("two")
+    used = {name: task["componentRef"]["name"] for name, task in document["root"]["dag"]["tasks"].items()}
+    assert used["evaluate-cvae"] == used["evaluate-mlp"] == "comp-evaluate"
+    assert used["train-cvae"] != used["train-mlp"]  # the small classifier goes to the pool of CPUs
+    assert set(used.values()) == set(document["components"])
+    labels = set(document["deploymentSpec"]["executors"])
+    assert labels == set(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
+
+
+def test_every_retry_has_a_whole_factor_and_days(compiled: Callable[[str], list[Any]]) -> None:
+    for shape in SHAPES:
+        document = compiled(shape)[0]
+        policies = [
+            task["retryPolicy"] for task in document["root"]["dag"]["tasks"].values() if "retryPolicy" in task
+        ]
+        for policy in policies:
+            assert type(policy["backoffFactor"]) is int
+            assert int(policy["backoffMaxDuration"].removesuffix("s")) >= 24 * 3600
+        for container in containers(document).values():
+            attempts = int(after("--attempts", container["args"]))
+            assert attempts >= 1
+
+
+def test_tasks_of_a_variant_let_the_run_go_on_and_the_verdict_ends_it(
+    compiled: Callable[[str], list[Any]],
+) -> None:
+    document = compiled("two")[0]
+    found = containers(document)
+    for name, task in document["root"]["dag"]["tasks"].items():
+        arguments = found[task["componentRef"]["name"].replace("comp-", "exec-")]["args"]
+        assert ("--go-on" in arguments) == name.startswith(("train-", "evaluate-"))
+        assert ("--verdict" in arguments) == (name == "verdict")
+    assert document["root"]["dag"]["tasks"]["verdict"]["dependentTasks"] == ["report"]
+
+
+def test_the_report_is_put_out_as_page_summary_and_metrics(compiled: Callable[[str], list[Any]]) -> None:
+    outputs = compiled("one")[0]["components"]["comp-report"]["outputDefinitions"]["artifacts"]
+    assert {name: output["artifactType"]["schemaTitle"] for name, output in outputs.items()} == {
+        "page": "system.HTML", "summary": "system.Markdown", "metrics": "system.Metrics",
+    }  # fmt: skip
+
+
+def test_user_and_group_of_the_tasks_are_written_only_when_asked_for(
+    compile_script: Any, cluster: Cluster, compiled: Callable[[str], list[Any]], tmp_path: pathlib.Path
+) -> None:
+    assert "securityContext" not in platform_of(compiled("one")[1], "exec-data")
+    output = str(tmp_path / "pipeline.yaml")
+    asked = dataclasses.replace(cluster, run_as=RunAs(1001, 1002))
+    compile_script.compile_to(output, Settings(variants=("mlp",)), asked)
+    platform = list(yaml.safe_load_all(pathlib.Path(output).read_text()))[1]
+    wanted = {"runAsUser": "1001", "runAsGroup": "1002", "runAsNonRoot": True}
+    for label in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]:
+        assert platform_of(platform, label)["securityContext"] == wanted
 
 
 def test_the_sdk_loads_what_was_compiled(
@@ -184,28 +258,28 @@ def test_two_processes_compile_the_same_bytes_however_python_hashes(tmp_path: pa
     assert found[0] == found[1]
 
 
-def test_a_pipeline_that_kubernetes_would_not_take_is_refused_and_leaves_no_file(
+def test_a_pipeline_that_argo_would_not_take_is_refused_and_leaves_no_file(
     compile_script: Any, cluster: Cluster, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     schemas = [ImportSchemaGen(schema_file="x").with_id(f"Schema.{index}") for index in range(3)]
     small = compiler.Compiler().compile(Pipeline("small", "/root", components=schemas))
-    output = tmp_path / "pipeline.yaml"
-    monkeypatch.setattr(compile_script, "MAX_OBJECT", 1000)
-    with pytest.raises(compile_script.TooLarge, match="Kubernetes takes about 1,000"):
-        compile_script.write(small, cluster, str(output))
+    source = emit.Source("0" * 64, "plan")
+    monkeypatch.setattr(size, "LIMIT", 1000)
+    with pytest.raises(emit.TooLarge, match="Argo takes 1,000: split --variants"):
+        compile_script.write(small, source, cluster, str(tmp_path / "pipeline.yaml"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_argument_that_linux_would_not_take_is_refused(compile_script: Any) -> None:
-    compile_script.check_arguments("Transform", ["x" * 131_071])
-    with pytest.raises(compile_script.TooLarge, match="Transform has 131,072 bytes"):
-        compile_script.check_arguments("Transform", ["--ir", "x" * 131_072])
+def test_an_argument_that_linux_would_not_take_is_refused() -> None:
+    emit.check_arguments("train-cvae", ["x" * 131_071])
+    with pytest.raises(emit.TooLarge, match="train-cvae has 131,072 bytes"):
+        emit.check_arguments("train-cvae", ["--plan", "x" * 131_072])
 
 
-def test_what_linux_takes_as_one_argument_is_what_is_checked(compile_script: Any) -> None:
-    subprocess.run(["/bin/true", "x" * (compile_script.MAX_ARGUMENT - 1)], check=True)
+def test_what_linux_takes_as_one_argument_is_what_is_checked() -> None:
+    subprocess.run(["/bin/true", "x" * (emit.MAX_ARGUMENT - 1)], check=True)
     with pytest.raises(OSError, match="Argument list too long"):
-        subprocess.run(["/bin/true", "x" * compile_script.MAX_ARGUMENT], check=True)
+        subprocess.run(["/bin/true", "x" * emit.MAX_ARGUMENT], check=True)
 
 
 def test_nodes_of_one_kind_are_summed_up(compile_script: Any) -> None:
@@ -220,6 +294,7 @@ def test_nodes_of_one_kind_are_summed_up(compile_script: Any) -> None:
         (["--profile", "enormous"], "unknown profile"),
         (["--cluster", "missing.yaml"], "cannot read the cluster file"),
         (["--settings", "missing.yaml"], "cannot read the settings file"),
+        (["--variants", "mlp", "--output", "/dev/null/pipeline.yaml"], "cannot write /dev/null"),
     ],
 )
 def test_a_wrong_request_exits_with_2_and_one_line(
@@ -268,11 +343,8 @@ def test_settings_of_retraining_reach_the_nodes_that_heed_them(
     output = tmp_path / "pipeline.yaml"
     compile_nightly(compile_script, nightly(serving_data="/models/requests", drift="warn"), output)
     document = next(yaml.safe_load_all(output.read_text()))
-    nodes = {}
-    for container in containers(document).values():
-        arguments = container["args"]
-        own = ir.unpack(ir.PackedIr(after("--ir", arguments), after("--ir-sha256", arguments)))
-        nodes[after("--node-id", arguments)] = own.nodes[0].pipeline_node
+    pipeline = Plan.from_text(after("--plan", containers(document)["exec-data"]["args"])).intermediate()
+    nodes = {wrapped.pipeline_node.node_info.id: wrapped.pipeline_node for wrapped in pipeline.nodes}
 
     def value(node: str, name: str) -> Any:
         found = nodes[node].parameters.parameters[name].field_value

@@ -9,6 +9,7 @@ writes the tasks' logs to FILE.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -19,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -36,13 +38,23 @@ SECONDS = 600.0
 """Longest time for a task, on a machine with much else to do."""
 TRAINING = re.compile(r": training, | goes on after step ")
 
+LAUNCHER = """
+import subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+for line in child.stdout:
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+sys.exit(child.wait())
+"""
+"""Relays what its child writes, as Kubeflow's launcher does, and dies of a SIGTERM at once."""
+
 Sources = tuple[str, str]
 """Name of a data set and its folder."""
 
 
 def trainer(variant: str) -> str:
     """The task that trains a variant; Kubeflow's names have no underscores."""
-    return f"trainer-{variant.replace('_', '-')}"
+    return f"train-{variant.replace('_', '-')}"
 
 
 @dataclasses.dataclass
@@ -59,7 +71,7 @@ class Attempt:
 
     def training(self) -> tuple[datetime.datetime, datetime.datetime]:
         """When a trainer began with its steps, and when it had ended."""
-        return self.when(TRAINING), self.when(re.compile(" exit="))
+        return self.when(TRAINING), self.when(re.compile(r" node=Trainer\.\S+ exit="))
 
 
 @dataclasses.dataclass
@@ -69,11 +81,12 @@ class FakeKubeflow:
     pipeline: dict[str, Any]
     platform: dict[str, Any]
     secrets: Mapping[tuple[str, str], str]
+    bucket: str
 
     @classmethod
     def load(cls, path: pathlib.Path, secrets: Mapping[tuple[str, str], str]) -> "FakeKubeflow":
         pipeline, platform = yaml.safe_load_all(path.read_text())
-        return cls(pipeline, platform, secrets)
+        return cls(pipeline, platform, secrets, str(path.parent / "bucket"))
 
     @property
     def tasks(self) -> dict[str, Any]:
@@ -114,22 +127,15 @@ class FakeKubeflow:
         while len(attempts) <= retries and (not attempts or attempts[-1].code):
             attempts.append(self.start(name, run_id, meet, stop_first and not attempts))
             print(attempts[-1].log.rstrip().split("\n")[-1], flush=True)  # pytest -s shows the run as it goes
-        assert attempts[-1].code == 0, f"{name}: {attempts[-1]}"
         return attempts
 
     def start(
         self, name: str, run_id: str, meet: threading.Barrier | None = None, stop: bool = False
     ) -> Attempt:
         """One attempt of one task."""
-        label = self.pipeline["components"][self.tasks[name]["componentRef"]["name"]]["executorLabel"]
-        container = self.pipeline["deploymentSpec"]["executors"][label]["container"]
-        command = [self._filled(part, name, run_id) for part in (*container["command"], *container["args"])]
+        command, environment = self.container(name, run_id)
         process = subprocess.Popen(
-            command,
-            env=self._environment(label, container),
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=REPOSITORY,
+            command, env=environment, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY
         )
         overdue = threading.Timer(SECONDS, process.kill)
         overdue.start()
@@ -145,6 +151,41 @@ class FakeKubeflow:
         overdue.cancel()
         return Attempt(code, log)
 
+    def evict(self, name: str, run_id: str, after: float, grace: float) -> str:
+        """Start a task as Kubeflow's launcher does and take its machine away; what it wrote until then.
+
+        The launcher relays the output. So many seconds after training began it dies of the SIGTERM that the
+        process group gets, and the pipe goes with it; what is left is killed when the grace is over.
+        """
+        command, environment = self.container(name, run_id)
+        launcher = subprocess.Popen(
+            [sys.executable, "-c", LAUNCHER, *command], env=environment, stdout=subprocess.PIPE, text=True,
+            cwd=REPOSITORY, start_new_session=True,
+        )  # fmt: skip
+        overdue = threading.Timer(SECONDS, os.killpg, (launcher.pid, signal.SIGKILL))
+        overdue.start()
+        log = ""
+        assert launcher.stdout
+        for line in launcher.stdout:
+            log += line
+            if TRAINING.search(line):
+                time.sleep(after)
+                os.killpg(launcher.pid, signal.SIGTERM)
+                time.sleep(grace)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(launcher.pid, signal.SIGKILL)
+                break
+        launcher.wait()
+        overdue.cancel()
+        return log
+
+    def container(self, name: str, run_id: str) -> tuple[list[str], dict[str, str]]:
+        """The command and the environment of a task."""
+        label = self.pipeline["components"][self.tasks[name]["componentRef"]["name"]]["executorLabel"]
+        container = self.pipeline["deploymentSpec"]["executors"][label]["container"]
+        command = [self._filled(part, name, run_id) for part in (*container["command"], *container["args"])]
+        return command, self._environment(label, container)
+
     def _filled(self, part: str, name: str, run_id: str) -> str:
         inputs = self.tasks[name]["inputs"]["parameters"]
         for key, given in inputs.items():
@@ -155,7 +196,17 @@ class FakeKubeflow:
                 value = given["runtimeValue"]["constant"]
                 value = run_id if value == "{{$.pipeline_job_uuid}}" else value
             part = part.replace(f"{{{{$.inputs.parameters['{key}']}}}}", value)
-        return part
+        return part.replace("{{$}}", self._executor_input(name))
+
+    def _executor_input(self, name: str) -> str:
+        """What Kubeflow tells a task about its outputs; its volumes are folders beside the log."""
+        component = self.pipeline["components"][self.tasks[name]["componentRef"]["name"]]
+        artifacts = {
+            key: {"artifacts": [{"name": key, "uri": f"{self.bucket}/{name}/{key}"}]}
+            for key in component.get("outputDefinitions", {}).get("artifacts", {})
+        }
+        outputs = {"artifacts": artifacts, "outputFile": f"{self.bucket}/{name}/output_metadata.json"}
+        return json.dumps({"inputs": {}, "outputs": outputs})
 
     def _environment(self, label: str, container: dict[str, Any]) -> dict[str, str]:
         own = {variable["name"]: variable["value"] for variable in container.get("env", ())}
@@ -185,7 +236,7 @@ class World:
 def build(mariadb: dict[str, Any], compile_script: Any) -> Callable[..., World]:
     """Compiles a pipeline for a volume, and makes the tables of the metadata store."""
 
-    def compiled(volume: pathlib.Path, settings: dict[str, Any], data: Sources) -> World:
+    def compiled(volume: pathlib.Path, settings: dict[str, Any], data: Sources, **changed: Any) -> World:
         values = yaml.safe_load((REPOSITORY / "kubeflow" / "cluster.yaml").read_text())
         values |= {
             "code": str(REPOSITORY),
@@ -197,6 +248,7 @@ def build(mariadb: dict[str, Any], compile_script: Any) -> Callable[..., World]:
                 "mysql": {**{key: mariadb[key] for key in ("host", "port", "database", "user")},
                           "password": {"name": SECRET, "key": "password"}},
             },
+            **changed,
         }  # fmt: skip
         cluster, chosen, output = (
             volume / name for name in ("cluster.yaml", "settings.yaml", "pipeline.yaml")
@@ -239,6 +291,7 @@ def test_the_first_run_completes_and_pushes_every_blessed_variant(
     world: World, first_run: dict[str, list[Attempt]]
 ) -> None:
     assert set(first_run) == set(world.kubeflow.tasks)
+    assert all(attempts[-1].code == 0 for attempts in first_run.values()), first_run
     assert all(" complete " in attempts[-1].log for attempts in first_run.values()), first_run
     for variant in VARIANTS:
         [version] = (world.volume / "serving" / variant).iterdir()
@@ -282,13 +335,19 @@ def test_each_pushed_model_comes_from_the_training_of_its_own_variant(
 def test_trainers_side_by_side_end_at_the_weights_that_each_reaches_alone(
     world: World, first_run: dict[str, list[Attempt]], tmp_path: pathlib.Path, variant: str
 ) -> None:
+    [pushed] = (world.volume / "serving" / variant).iterdir()
+    assert weights(pushed) == weights(trained_alone(world, variant, tmp_path))
+
+
+def trained_alone(world: World, variant: str, folder: pathlib.Path) -> pathlib.Path:
+    """The model of a training in this process that nothing disturbs."""
     from tfx.components.trainer.fn_args_utils import FnArgs
 
     from pipeline.config.settings import Settings
     from trainer.run import run_fn
 
-    [graph], [examples] = (
-        world.artifacts("Transform", output) for output in ("transform_graph", "transformed_examples")
+    graph, examples = (
+        world.artifacts("Transform", output)[0] for output in ("transform_graph", "transformed_examples")
     )
     [job] = [job for job in Settings(**world.settings).jobs("nights") if job.variant == variant]
     run_fn(
@@ -296,13 +355,12 @@ def test_trainers_side_by_side_end_at_the_weights_that_each_reaches_alone(
             train_files=[str(examples / "Split-train" / "*")],
             eval_files=[str(examples / "Split-eval" / "*")],
             transform_graph_path=str(graph),
-            serving_model_dir=str(tmp_path / "model"),
-            model_run_dir=str(tmp_path / "Trainer" / "model_run" / "1"),
+            serving_model_dir=str(folder / "model"),
+            model_run_dir=str(folder / "Trainer" / "model_run" / "1"),
             custom_config={"job": job.to_dict()},
         )
     )
-    [pushed] = (world.volume / "serving" / variant).iterdir()
-    assert weights(pushed) == weights(tmp_path / "model")
+    return folder / "model"
 
 
 def weights(saved_model: pathlib.Path) -> dict[str, bytes]:
@@ -316,27 +374,92 @@ def weights(saved_model: pathlib.Path) -> dict[str, bytes]:
     return {name: value.tobytes() for name, value in found.items()}
 
 
+def test_the_report_is_given_to_kubeflow(world: World, first_run: dict[str, list[Attempt]]) -> None:
+    told = json.loads(pathlib.Path(world.kubeflow.bucket, "report", "output_metadata.json").read_text())
+    [metrics] = told["artifacts"]["metrics"]["artifacts"]
+    assert set(metrics["metadata"]) == {"mlp.accuracy", "vae_dense.elbo"}
+
+
 def test_the_second_run_takes_everything_from_the_cache(
     world: World, first_run: dict[str, list[Attempt]]
 ) -> None:
     second = world.kubeflow.run("run-2")
-    verdicts = {name: attempts[-1].log for name, attempts in second.items()}
-    resolvers = {name for name in verdicts if name.startswith("resolver-")}  # which TFX does not cache
-    assert {name for name, log in verdicts.items() if " cached " not in log} == resolvers, verdicts
+    done = re.findall(r" (\w+) node=(\S+)", "".join(own[-1].log for own in second.values()))
+    complete = {node for verdict, node in done if verdict == "complete"} - {"run"}
+    assert {node.partition(".")[0] for node in complete} == {"Resolver"}, done  # which TFX does not cache
 
 
 def test_a_task_without_its_inputs_exits_with_code_3(world: World, first_run: object) -> None:
-    attempt = world.kubeflow.start("transform", "run-without-examples")
+    attempt = world.kubeflow.start("report", "run-without-examples")
     assert attempt.code == 3, attempt.log
     assert "input missing" in attempt.log
 
 
 def test_a_wrong_password_is_told_in_one_line_without_the_password(world: World) -> None:
-    stranger = dataclasses.replace(world.kubeflow, secrets={(SECRET, "password"): "not-the-password"})
-    attempt = stranger.start("importschemagen", "run-1")
+    other = dataclasses.replace(world.kubeflow, secrets={(SECRET, "password"): "not-the-password"})
+    attempt = other.start("report", "run-1")
     assert attempt.code == 4
-    assert "refuses user 'latentline'" in attempt.log.splitlines()[-1]
+    assert "refuses user 'latentline'" in attempt.log
     assert "not-the-password" not in attempt.log
+
+
+def test_a_trainer_whose_machine_is_taken_away_three_times_goes_on_each_time(
+    world: World, first_run: object, tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World]
+) -> None:
+    folder = tmp_path_factory.mktemp("evicted")
+    settings = {**world.settings, "variants": ["mlp"], "seed": 7, "warm_start": False}
+    settings["overrides"] = {"mlp": {"recipe": {"steps": 60_000}}}
+    evicted = build(folder, settings, ("unused", str(world.volume / "unused")), **same_volume(world))
+    assert evicted.kubeflow.start("data", "run-4").code == 0
+    logs = [
+        evicted.kubeflow.evict("train-mlp", "run-4", after, grace)
+        for after, grace in ((2.5, 1.0), (4.0, 0.1), (4.0, 0.0))
+    ]
+    last = evicted.kubeflow.start("train-mlp", "run-4")
+    assert last.code == 0, last.log
+    assert " complete node=Trainer.mlp" in last.log
+    steps = [
+        int(found[1]) for log in (*logs, last.log) if (found := re.search(r"goes on after step (\d+)", log))
+    ]
+    print(f"went on after steps {steps}")
+    assert len(steps) == 3
+    assert 0 < steps[0] < steps[1] < steps[2] < 60_000
+    model = world.artifacts("Trainer.mlp", "model")[-1]
+    undisturbed = dataclasses.replace(evicted, volume=world.volume)
+    assert weights(model / "Format-Serving") == weights(trained_alone(undisturbed, "mlp", folder))
+
+
+def same_volume(world: World) -> dict[str, Any]:
+    """The values of a cluster file for another pipeline on the same volume."""
+    return {
+        "root": str(world.volume / "artifacts"),
+        "serving": str(world.volume / "serving"),
+        "volumes": [{"claim": "latentline", "mount": str(world.volume)}],
+    }
+
+
+def test_a_variant_that_fails_leaves_the_others_and_the_report_and_the_run_fails(
+    world: World, first_run: object, tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World]
+) -> None:
+    folder = tmp_path_factory.mktemp("failed")
+    settings = {**world.settings, "seed": 8, "warm_start": False}
+    settings["overrides"] = {"mlp": {"recipe": {"learning_rate": 1e30}}}
+    pool = {"cpu": "1", "memory": "2Gi", "retry": {"times": 1, "wait": "1s"}}
+    placed = {"pools": {"cpu": pool}, "placement": [{"nodes": "*", "pool": "cpu"}]}
+    failing = build(
+        folder, settings, ("unused", str(world.volume / "unused")), **same_volume(world), **placed
+    )
+    ended = {name: attempts[-1] for name, attempts in failing.kubeflow.run("run-5").items()}
+    assert {name: attempt.code for name, attempt in ended.items() if attempt.code} == {"verdict": 5}
+    assert ended["train-mlp"].log.count(" ERROR failed node=Trainer.mlp exit=1") == 2
+    assert " left out node=Evaluator.mlp" in ended["evaluate-mlp"].log
+    assert " complete node=Pusher.vae_dense" in ended["evaluate-vae-dense"].log
+    assert " complete node=Leaderboard" in ended["report"].log
+    assert "Trainer.mlp failed: " in ended["verdict"].log
+    report = world.artifacts("Leaderboard", "report")[-1]
+    rows = {row["variant"]: row for row in json.loads((report / "leaderboard.json").read_text())}
+    assert "loss" in json.dumps(rows["mlp"])
+    assert rows["vae_dense"]["metrics"]["elbo"]
 
 
 def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
@@ -348,8 +471,8 @@ def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
     name = trainer(STOPPED)
     night = world.kubeflow.run("run-3", only=world.kubeflow.before(name))
     model = world.artifacts(f"Trainer.{STOPPED}", "model")[0]
-    assert " complete " in night["idxexamplegen"][-1].log
-    assert " complete " in night["driftgate"][-1].log
+    assert " complete node=IdxExampleGen" in night["data"][-1].log
+    assert " complete node=DriftGate" in night["data"][-1].log
     assert f"{STOPPED} starts from the weights of {model}" in night[name][-1].log
 
 
@@ -365,6 +488,9 @@ def test_mnist_runs_through_and_its_log_is_kept(
     attempts = kubeflow.run("run-1", stop_first=trainer("cvae"))
     log = "".join(attempt.log for own in attempts.values() for attempt in own)
     pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
-    assert log.count(" complete ") == len(attempts)
+    nodes = [
+        task["inputs"]["parameters"]["nodes"]["runtimeValue"]["constant"] for task in kubeflow.tasks.values()
+    ]
+    assert set(re.findall(r" complete node=(\S+)", log)) >= set(",".join(nodes).split(","))
     assert log.count("cvae: goes on after step ") == 1
     assert {path.name for path in (tmp_path / "serving").iterdir()} == set(settings["variants"])

@@ -21,7 +21,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 KEPT = 2
-SECONDS = 20.0
+SECONDS, LEAST_SECONDS = 120.0, 1.0
+"""Most and least time between two checkpoints."""
+WORTH = 50
+"""A checkpoint is written when so many times what it costs has passed: writing takes 2 % of the time at most.
+
+No checkpoint counts on a grace period: where Kubeflow evicts a pod, 0.1 to 1 s remain after the SIGTERM.
+"""
 SUFFIX = ".npz"
 UNFINISHED = ".tmp"
 ABANDONED_SECONDS = 30 * 24 * 3600.0
@@ -34,23 +40,36 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class Checkpoints:
     """The checkpoints of one piece of work.
 
-    folder: of this work alone (see `folder_of`). seconds: least time between two checkpoints. writes: whether
-    this process writes; the others only read.
+    folder: of this work alone (see `folder_of`). seconds: most time between two checkpoints.
+    writes: whether this process is the one that writes; the others only read.
     """
 
     def __init__(self, folder: str, seconds: float = SECONDS, writes: bool = True) -> None:
         self._folder, self._seconds, self._writes = folder, seconds, writes
         self._last = time.monotonic()
+        self._cost = 0.0
 
     def due(self) -> bool:
-        """Return whether it is time for the next checkpoint."""
-        return time.monotonic() - self._last >= self._seconds
+        """Return whether it is time for the next checkpoint, by what the last one cost.
+
+        It is asked after each chunk of steps. A chunk that takes longer than the interval is followed by a
+        checkpoint, so that a lost machine loses the work of one interval or of one chunk, whichever is
+        longer.
+        """
+        interval = min(self._seconds, max(LEAST_SECONDS, WORTH * self._cost))
+        return time.monotonic() - self._last >= interval
 
     def save(self, step: int, arrays: Arrays) -> None:
         """Write a checkpoint, then remove all but the newest KEPT."""
-        self._last = time.monotonic()
-        if not self._writes:
-            return
+        started = time.monotonic()
+        try:
+            if self._writes:
+                self._write(step, arrays)
+        finally:
+            self._last = time.monotonic()
+            self._cost = self._last - started
+
+    def _write(self, step: int, arrays: Arrays) -> None:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         content = buffer.getvalue()

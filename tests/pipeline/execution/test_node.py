@@ -24,6 +24,8 @@ from tfx.orchestration.pipeline import Pipeline
 import components.ingest.example_gen
 from components.ingest import sources
 from components.ingest.example_gen import IdxExampleGen
+from components.validation.anomaly_gate import DataAnomaly
+from components.validation.drift import DataDrift
 from pipeline.dag import ir
 from pipeline.execution import node
 from schemas import SCHEMA_FILE
@@ -57,16 +59,13 @@ class Container:
 
     def __init__(self, pipeline: Any, folder: pathlib.Path, capture: pytest.CaptureFixture[str]) -> None:
         self._pipeline = pipeline
-        self._folder = folder
+        self.root = str(folder / "root")
         self._capture = capture
         self.database = str(folder / "metadata.db")
 
-    def arguments(self, name: str, run: str = "run-1") -> list[str]:
-        packed = ir.pack(ir.cut(self._pipeline, name))
-        return [
-            "--node-id", name, "--ir", packed.text, "--ir-sha256", packed.sha256, "--run-id", run,
-            "--tfx-root", str(self._folder / "root"),
-        ]  # fmt: skip
+    def arguments(self, names: str, run: str = "run-1") -> list[str]:
+        sha256 = ir.write(self.root, self._pipeline)
+        return ["--nodes", names, "--ir-sha256", sha256, "--run-id", run, "--tfx-root", self.root]
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
         with pytest.raises(SystemExit) as ended:
@@ -74,8 +73,8 @@ class Container:
         assert isinstance(ended.value.code, int)
         return ended.value.code, self._capture.readouterr().err
 
-    def run(self, name: str, *more: str, run: str = "run-1") -> tuple[int, str]:
-        return self(*self.arguments(name, run), *more)
+    def run(self, names: str, *more: str, run: str = "run-1") -> tuple[int, str]:
+        return self(*self.arguments(names, run), *more)
 
     def executions(self) -> list[Any]:
         sqlite = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=self.database)
@@ -113,6 +112,82 @@ def test_a_node_that_has_succeeded_in_this_run_does_nothing_again(container: Con
     container.run("ImportSchemaGen")
     code, _ = container.run("ImportSchemaGen")
     assert code == 0
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
+
+
+def test_nodes_of_one_container_run_one_after_the_other(container: Container, digits: str) -> None:
+    code, log = container.run("IdxExampleGen,StatisticsGen", "--parameter", f"data=STRING:{digits}")
+    assert code == 0
+    assert re.findall(r"(complete) node=(\w+)", log) == [
+        ("complete", "IdxExampleGen"),
+        ("complete", "StatisticsGen"),
+    ]
+
+
+def test_after_a_failure_what_needs_it_is_left_out_and_the_rest_runs(
+    container: Container, tmp_path: pathlib.Path
+) -> None:
+    missing = f"data=STRING:{tmp_path / 'missing'}"
+    code, log = container.run("IdxExampleGen,StatisticsGen,ImportSchemaGen", "--parameter", missing)
+    assert code == 1
+    assert ' left out node=StatisticsGen exit=0 since="IdxExampleGen failed"' in log
+    assert " complete node=ImportSchemaGen" in log
+
+
+def test_a_failure_of_another_container_is_found_with_its_reason(
+    container: Container, tmp_path: pathlib.Path
+) -> None:
+    container.run("IdxExampleGen", "--parameter", f"data=STRING:{tmp_path / 'missing'}")
+    code, log = container.run("StatisticsGen")
+    assert (code, " left out node=StatisticsGen" in log) == (0, True)
+    code, log = container.run("StatisticsGen", "--verdict")
+    assert code == 5
+    assert re.search(r'failed node=run exit=5 error="IdxExampleGen failed: .*missing', log)
+
+
+def test_the_verdict_of_a_run_without_failures_is_good(container: Container, digits: str) -> None:
+    container.run("IdxExampleGen,StatisticsGen", "--parameter", f"data=STRING:{digits}")
+    assert container.run("StatisticsGen", "--verdict")[0] == 0
+
+
+def test_an_execution_that_was_left_running_is_taken_over(
+    container: Container, digits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("--parameter", f"data=STRING:{digits}")
+    command = [
+        sys.executable, "-c",
+        "import os, components.ingest.example_gen as e\n"
+        "e.write_split = lambda *_: os._exit(9)\n"
+        "from pipeline.execution.node import main\nmain()",
+        *container.arguments("IdxExampleGen"), *given,
+    ]  # fmt: skip
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 9
+    assert [execution.last_known_state for execution in container.executions()] == [State.RUNNING]
+    assert container.run("IdxExampleGen", *given)[0] == 0
+    assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
+
+
+@pytest.mark.parametrize("gate", [DataAnomaly, DataDrift])
+def test_a_gate_that_stops_the_run_has_an_exit_code_of_its_own(
+    container: Container, digits: str, monkeypatch: pytest.MonkeyPatch, gate: type[ValueError]
+) -> None:
+    def stop(*_: object) -> None:
+        raise gate("the labels have changed")
+
+    monkeypatch.setattr(components.ingest.example_gen, "write_split", stop)
+    code, log = container.run("IdxExampleGen", "--parameter", f"data=STRING:{digits}")
+    assert code == 6
+    assert " stopped by a gate node=IdxExampleGen exit=6" in log
+    assert code not in node.AGAIN
+
+
+def test_a_process_that_was_killed_is_recorded_with_its_reason(container: Container) -> None:
+    code, _ = container.run("ImportSchemaGen,Never", "--abandon", "the process was killed by SIGKILL")
+    assert code == 0
+    [execution] = container.executions()
+    assert execution.last_known_state == State.FAILED
+    assert execution.custom_properties["latentline_error"].string_value.endswith("SIGKILL")
+    assert container.run("ImportSchemaGen")[0] == 0
     assert [execution.last_known_state for execution in container.executions()] == [State.COMPLETE]
 
 
@@ -188,10 +263,9 @@ def test_a_component_that_leaves_the_process_has_not_succeeded(
         ({"--run-id": "x{{workflow.uid}}"}, "--run-id still holds the placeholder"),
         ({"--run-id": ""}, "--run-id is empty"),
         ({"--tfx-root": "{{$.pipeline_root}}"}, "--tfx-root still holds the placeholder"),
-        ({"--node-id": "Transform"}, "--ir is of node ImportSchemaGen, --node-id is Transform"),
-        ({"--ir": "%%%"}, "not gzip in base64"),
-        ({"--ir": "aGVsbG8="}, "not gzip in base64"),
-        ({"--ir-sha256": "0" * 64}, "it was changed on its way"),
+        ({"--nodes": "Transform"}, "--nodes has Transform; the pipeline has IdxExampleGen, "),
+        ({"--ir-sha256": "0" * 64}, "which the first task of the run writes"),
+        ({"--ir-sha256": "abc"}, "must be 64 hexadecimal digits"),
     ],
 )
 def test_a_wrong_request_exits_with_2_and_says_why(
@@ -294,12 +368,22 @@ def test_every_event_is_a_json_object_when_asked_for(container: Container, tmp_p
     assert "Traceback" in events[-1]["traceback"]
 
 
-def test_packing_is_deterministic_and_unpacking_gives_the_node_back(compiled: Any) -> None:
-    own = ir.cut(compiled, "IdxExampleGen")
-    packed = ir.pack(own)
-    assert packed == ir.pack(ir.cut(compiled, "IdxExampleGen"))
-    assert ir.unpack(packed) == own
-    assert not set(packed.text) & set("{}$")
+def test_an_ir_is_written_under_its_digest_and_read_back(compiled: Any, tmp_path: pathlib.Path) -> None:
+    sha256 = ir.write(str(tmp_path), compiled)
+    assert ir.write(str(tmp_path), compiled) == sha256 == ir.digest(compiled)
+    assert ir.read(str(tmp_path), sha256) == compiled
+    assert ir.read(str(tmp_path), "0" * 64) is None
+    assert [path.name for path in (tmp_path / ir.FOLDER).iterdir()] == [f"{sha256}.pb"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"changed", b"\xff" * 40])
+def test_a_damaged_ir_exits_with_2(container: Container, damage: bytes) -> None:
+    arguments = container.arguments("ImportSchemaGen")
+    [path] = pathlib.Path(container.root, ir.FOLDER).iterdir()
+    path.write_bytes(damage)
+    code, log = container(*arguments)
+    assert code == 2
+    assert "it is damaged; remove it and retry the run" in log
 
 
 def test_a_cut_keeps_the_driver_and_leaves_the_other_nodes_behind(compiled: Any) -> None:

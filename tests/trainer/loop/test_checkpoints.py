@@ -95,6 +95,21 @@ def test_one_is_due_only_after_its_seconds(tmp_path: pathlib.Path) -> None:
     assert not Checkpoints(str(tmp_path), seconds=1e6).due()
 
 
+@pytest.mark.parametrize(("cost", "interval"), [(0.001, 1.0), (0.1, 5.0), (1.0, 50.0), (60.0, 120.0)])
+def test_the_time_between_two_is_fifty_times_what_one_costs_within_limits(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, cost: float, interval: float
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("trainer.loop.checkpoints.time.monotonic", lambda: now[0])
+    checkpoints = Checkpoints(str(tmp_path))
+    monkeypatch.setattr(checkpoints, "_write", lambda step, arrays: now.__setitem__(0, now[0] + cost))
+    checkpoints.save(1, arrays(1))
+    now[0] += 0.99 * interval
+    assert not checkpoints.due()
+    now[0] += 0.02 * interval
+    assert checkpoints.due()
+
+
 def test_the_folder_depends_on_all_of_the_work_and_on_nothing_else() -> None:
     work: dict[str, Any] = {"job": {"seed": 0, "variant": "mlp"}, "code": "a", "data": ["x"]}
     same = {"data": ["x"], "code": "a", "job": {"variant": "mlp", "seed": 0}}

@@ -1,0 +1,114 @@
+"""What a pipeline on a cluster is compiled from, as a short text, so that its image can compile it again.
+
+The IR of a hundred variants is too long for the arguments of a container: Argo keeps each argument some
+nine times. The plan is a few hundred bytes. The first task of a run compiles the IR from it and compares the
+digest with the one that compile.py found: they differ where the image holds other code than compile.py had.
+"""
+
+import base64
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from pipeline.config.cluster import Cluster, Data
+from pipeline.config.settings import Settings
+from schemas import strict
+
+NOT_PLANNED = ("home", "notify", "mlflow", "keep_runs")
+"""Settings that no node of a cluster heeds; notify may hold what is secret."""
+
+
+class BadPlan(ValueError):
+    """The text is not a plan, or not one that this code understands."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything that decides the IR of a pipeline on a cluster, beside the code.
+
+    Attributes:
+      settings: what is trained and how.
+      data: name and default folder of the images.
+      root: TFX's pipeline root.
+      serving: folder of the pushed models.
+      schema: the curated schema file in the image.
+      beam: Beam's arguments by component class.
+    """
+
+    settings: Settings
+    data: Data
+    root: str
+    serving: str
+    schema: str
+    beam: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, settings: Settings, cluster: Cluster) -> "Plan":
+        """Return the plan of the settings with the places of a cluster."""
+        schema = os.path.join(cluster.code, "schemas", "schema.pbtxt")
+        return cls(settings, cluster.data, cluster.root, cluster.serving, schema, dict(cluster.beam))
+
+    def text(self) -> str:
+        """Return the plan as text without braces and dollar signs, which Kubeflow and Kubernetes rewrite."""
+        chosen = {
+            field.name: value
+            for field in dataclasses.fields(Settings)
+            if field.name not in NOT_PLANNED
+            and (value := getattr(self.settings, field.name)) != _default(field)
+        }
+        chosen["variants"] = self.settings.variants  # the image's folder of variants may hold others
+        values = {
+            **{name: getattr(self, name) for name in ("root", "serving", "schema", "beam")},
+            "data": dataclasses.asdict(self.data),
+            "settings": chosen,
+        }
+        written = json.dumps(values, sort_keys=True, default=_plain).encode()
+        return base64.b64encode(zlib.compress(written, 9)).decode()
+
+    @classmethod
+    def from_text(cls, text: str) -> "Plan":
+        """Return the plan that `text` gave. Raises BadPlan."""
+        try:
+            values = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+            chosen, data = values.pop("settings"), Data(**values.pop("data"))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
+            words = " ".join(str(error).split())
+            raise BadPlan(
+                f"--plan is not a plan of compile.py ({words}); compile and upload again"
+            ) from error
+        try:
+            return cls(settings=strict.from_mapping(Settings, chosen), data=data, **values)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise BadPlan(
+                f"the image refuses the plan that compile.py accepted ({' '.join(str(error).split())}): it "
+                "was built from other code; build and push it again, compile and upload"
+            ) from error
+
+    def intermediate(self) -> Any:
+        """Return TFX's intermediate representation (IR) of the pipeline."""
+        from tfx.dsl.compiler import compiler
+        from tfx.orchestration.data_types import RuntimeParameter
+
+        from components.ingest.sources import Dataset
+        from pipeline.dag.target import Target
+        from pipeline.pipeline import create_pipeline
+
+        folder = RuntimeParameter(name="data", ptype=str, default=self.data.folder)
+        dataset = Dataset(self.data.name, cast(str, folder))
+        target = Target(root=self.root, serving=self.serving, schema=self.schema, beam=self.beam)
+        return compiler.Compiler().compile(create_pipeline(self.settings, dataset, target))
+
+
+def _default(field: Any) -> Any:
+    """Return what a field of the settings is where nothing is chosen."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """Return a frozen value of the settings as JSON has it."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return dict(value)
