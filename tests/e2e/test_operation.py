@@ -5,25 +5,26 @@ import getpass
 import io
 import json
 import pathlib
-import subprocess
-import sys
+from collections.abc import Iterator
 
 import pytest
 import yaml
+from warm import Warm
 
 from components.serving.versions import published, source
 from pipeline import cli
 from pipeline.home import journal, layout
 
 pytestmark = pytest.mark.e2e
+ROOT = pathlib.Path(__file__).parent.parent.parent
 USER = getpass.getuser()
 
 
 class Home:
     """A home, and the commands on it."""
 
-    def __init__(self, folder: pathlib.Path, data: pathlib.Path) -> None:
-        self.folder, self.data = folder, data
+    def __init__(self, folder: pathlib.Path, data: pathlib.Path, warm: Warm) -> None:
+        self.folder, self.data, self.warm = folder, data, warm
         self.told = folder.parent / "told"
         self.serving = str(folder / "serving" / "linear")
 
@@ -48,9 +49,7 @@ class Home:
             "notify": {"on_push": hook, "on_failure": hook},
         }  # fmt: skip
         settings.write_text(yaml.safe_dump(chosen))
-        command = [sys.executable, "-m", "pipeline", "run", "--settings", settings, *options]
-        result = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=500)
-        assert result.returncode == 0, result.stdout + result.stderr
+        self.warm.start(["run", "--settings", settings, *options]).fine()
         return journal.read(layout.Home.of(self.folder))[-1]
 
     def change(self, *arguments: object) -> str:
@@ -75,9 +74,16 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path) -> Home:
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    process = Warm(tmp_path_factory.mktemp("warm"), ROOT)
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path, warm: Warm) -> Home:
     """After two runs, of which the second pushed a better model."""
-    home = Home(tmp_path_factory.mktemp("operation") / "home", digits_folder)
+    home = Home(tmp_path_factory.mktemp("operation") / "home", digits_folder, warm)
     first, second = home.run(50), home.run(400)
     assert first.variants["linear"].result == second.variants["linear"].result == journal.Result.PUSHED
     assert home.versions() == [first.variants["linear"].version, second.variants["linear"].version]

@@ -1,4 +1,4 @@
-"""Starts `latentline` commands from a process that has imported everything: warm.py, then JSON lines.
+"""Starts `latentline` commands from a process that has imported everything: warm_process.py, then JSON lines.
 
 Asked {"start": arguments, "environment": {...}, "out": file, "err": file} it forks a child in a process group
 of its own that runs the command as its entry point would, and answers {"pid": ...}; when a child is gone it
