@@ -84,7 +84,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path, warm: Warm) -> Home:
     """After two runs, of which the second pushed a better model."""
     home = Home(tmp_path_factory.mktemp("operation") / "home", digits_folder, warm)
-    first, second = home.run(50), home.run(400)
+    first, second = home.run(200), home.run(400)
     assert first.variants["linear"].result == second.variants["linear"].result == journal.Result.PUSHED
     assert home.versions() == [first.variants["linear"].version, second.variants["linear"].version]
     return home

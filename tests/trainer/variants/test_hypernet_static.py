@@ -20,7 +20,6 @@ def built(**values: int) -> Any:
 @pytest.mark.parametrize("embedding", [1, 8, 32, 54])
 def test_it_trains_fewer_numbers_than_it_replaces_and_says_how_many(embedding: int) -> None:
     model = built(embedding=embedding)
-    assert REPLACED == 50_890
     assert model.parameters() < REPLACED
     config = variants.load("hypernet_static").config({"embedding": embedding})
     assert (config.trained, config.generated) == (model.parameters(), REPLACED)
