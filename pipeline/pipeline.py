@@ -24,6 +24,7 @@ from components.reporting.gallery import Gallery
 from components.reporting.leaderboard import LatestOtherReport, Leaderboard, Report
 from components.reporting.report_page import version
 from components.serving.pusher import KEEP, AtomicPusher
+from components.validation import plausibility
 from components.validation.anomaly_gate import AnomalyGate
 from components.validation.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
 from pipeline.config.settings import MAX_GAIN, Settings
@@ -43,12 +44,22 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     """
     target = target or local(Home.of(settings.home))
     example_gen = versioned(
-        IdxExampleGen(dataset.folder, settings.spans), fingerprint("components.ingest.example_gen")
+        IdxExampleGen(dataset.folder, settings.spans, settings.pixels),
+        fingerprint("components.ingest.example_gen"),
     )
     schema_gen = versioned(ImportSchemaGen(schema_file=target.schema), file_fingerprint(SCHEMA_FILE))
     statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
-    validator = ExampleValidator(statistics_gen.outputs["statistics"], schema_gen.outputs["schema"])
-    gate = AnomalyGate(anomalies=validator.outputs["anomalies"])
+    validator = ExampleValidator(
+        statistics_gen.outputs["statistics"],
+        schema_gen.outputs["schema"],
+        custom_validation_config=plausibility.config(settings.protocol),
+    )
+    gate = versioned(
+        AnomalyGate(
+            anomalies=validator.outputs["anomalies"], statistics=statistics_gen.outputs["statistics"]
+        ),
+        fingerprint("components.validation.anomaly_gate"),
+    )
     transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema_gen.outputs["schema"],

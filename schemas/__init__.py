@@ -15,6 +15,8 @@ LABEL = "label"
 """Raw and transformed feature: the class, int64."""
 MEAN_INTENSITY = "mean_intensity"
 """Raw feature: the mean grey value of an image divided by 255, float; only statistics read it."""
+MAX_INTENSITY = "max_intensity"
+"""Raw feature: the largest grey value of an image divided by 255, float; only statistics read it."""
 FORMER_NAMES = {"ink": MEAN_INTENSITY}
 """Feature names that artifacts of version 0.1 hold, and the names they are read under."""
 PIXELS_FEATURE = "pixels"
@@ -25,6 +27,14 @@ TEST_SPLIT = "eval"
 
 SCHEMA_FILE = pathlib.Path(__file__).parent / "schema.pbtxt"
 """The schema that raw examples must satisfy."""
+
+VALIDATIONS = SCHEMA_FILE.with_name("validations.pbtxt")
+"""What the pixels of a split must look like; validations_PROTOCOL.pbtxt holds what a protocol adds."""
+
+PIXEL_VALUES = "pixels"
+"""The setting that says what the pixels of the files are: one of PIXEL_KINDS."""
+GREY, BINARY = PIXEL_KINDS = ("grey", "binary")
+"""Grey values from 0 to 255, or two values: 0 and 1, or 0 and 255."""
 
 TRAINING_FRAMES = "frames.npz"
 """File in a Trainer's model_run artifact: images drawn during training, arrays `frames` and `steps`."""

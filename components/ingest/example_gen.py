@@ -25,6 +25,7 @@ from tfx.types import artifact_utils
 from components.ingest import idx, spans
 from components.ingest.examples import serialize
 from components.ingest.spans import SEPARATOR
+from schemas import BINARY, GREY, PIXEL_VALUES
 
 SHARDS = 2
 """TFRecord files per split, written in parallel."""
@@ -106,6 +107,8 @@ class Executor(BaseBeamExecutor):
         }
         spans.check_unchanged(base, exec_properties[utils.FINGERPRINT_PROPERTY_NAME], digests)
         for split, images in joined.items():
+            images = images._replace(images=to_grey(images.images, exec_properties[PIXEL_VALUES], split))
+            check_varied(images, split)
             write_split(images, artifact_utils.get_split_uri([examples], split))
 
 
@@ -115,7 +118,7 @@ class IdxExampleGen(FileBasedExampleGen):
     Input: `input_base` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k files, gzipped
     or plain. With `spans` it holds folders span-1, span-2, ... or span-2026-11-25, ... of such files (or of
     folders version-1, ... of them), and the newest `spans` are taken: their training images together, the
-    test images of the newest one.
+    test images of the newest one. `pixels` says what their values are: GREY or BINARY.
     Output: `examples` with the splits train and eval, features `image` (raw bytes), `label` and
     `mean_intensity`; span and version are custom properties.
     """
@@ -123,7 +126,7 @@ class IdxExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, input_base: str, spans: int = 0) -> None:
+    def __init__(self, input_base: str, spans: int = 0, pixels: str = GREY) -> None:
         splits = [  # the names of the splits; TFX asks for a pattern as well, which nothing reads
             example_gen_pb2.Input.Split(name=name, pattern=prefix) for name, prefix in idx.PREFIXES.items()
         ]
@@ -133,11 +136,38 @@ class IdxExampleGen(FileBasedExampleGen):
             output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
         )
         self.exec_properties[SPANS] = spans
+        self.exec_properties[PIXEL_VALUES] = pixels
 
 
 def join(parts: list[idx.Images]) -> idx.Images:
     """Return the images and labels of all parts together, in their order."""
     return parts[0] if len(parts) == 1 else idx.Images(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def to_grey(images: idx.Bytes, pixels: str, split: str) -> idx.Bytes:
+    """Return images as grey values 0 to 255; BINARY ones hold 0 and 1, or 0 and 255. Raises idx.IdxError."""
+    if pixels == GREY:
+        return images
+    found = np.flatnonzero(np.bincount(images.ravel(), minlength=256))
+    if set(found) <= {0, 1}:
+        return images * np.uint8(255)
+    if set(found) <= {0, 255}:
+        return images
+    shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+    raise idx.IdxError(
+        f"{split} split: its pixels have {len(found)} values ({shown}), expected 0 and 1, or 0 and 255, "
+        f"since `pixels` is {BINARY}; set `pixels: {GREY}` or binarize the images"
+    )
+
+
+def check_varied(pair: idx.Images, split: str) -> None:
+    """Raise idx.IdxError if a split has several images and all are identical."""
+    images = pair.images
+    if len(images) > 1 and np.array_equal(images.min(axis=0), images.max(axis=0)):
+        raise idx.IdxError(
+            f"{split} split: all {len(images):,} images are identical, expected different ones; check the "
+            "conversion of the images, since no model can be judged on these"
+        )
 
 
 def write_split(pair: idx.Images, folder: str) -> None:

@@ -3,14 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
-from schemas import IMAGE, LABEL, MEAN_INTENSITY
+from schemas import IMAGE, LABEL, MAX_INTENSITY, MEAN_INTENSITY
 
 
 def serialize(image: bytes, label: int) -> bytes:
-    """Return a serialized tf.Example of an image (PIXELS bytes), its mean intensity and its label."""
+    """Return a serialized tf.Example of an image (PIXELS bytes), its intensities and its label."""
     example = tf.train.Example()
     example.features.feature[IMAGE].bytes_list.value.append(image)
     example.features.feature[MEAN_INTENSITY].float_list.value.append(mean_intensity(image))
+    example.features.feature[MAX_INTENSITY].float_list.value.append(max_intensity(image))
     example.features.feature[LABEL].int64_list.value.append(label)
     return bytes(example.SerializeToString(deterministic=True))
 
@@ -18,3 +19,8 @@ def serialize(image: bytes, label: int) -> bytes:
 def mean_intensity(image: bytes) -> float:
     """Return the mean grey value of an image divided by 255: 0 if all pixels are background, at most 1."""
     return int(np.frombuffer(image, np.uint8).sum()) / (255 * max(len(image), 1))
+
+
+def max_intensity(image: bytes) -> float:
+    """Return the largest grey value of an image divided by 255; 0 for an image without pixels."""
+    return max(image, default=0) / 255

@@ -4,6 +4,7 @@ TFDV compares distributions by the comparators of the schema: labels by the larg
 of a class, numbers by the Jensen-Shannon divergence (base 2, 0 to 1) of their histograms.
 """
 
+import collections
 import copy
 import logging
 import math
@@ -19,7 +20,6 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2, schema_pb2, statistics_pb2
 from tfx import types
 from tfx.components.example_validator import executor as example_validator
-from tfx.components.statistics_gen import executor as statistics_gen
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.base import base_driver
@@ -36,7 +36,8 @@ from components.ingest import idx, spans
 from components.ingest.example_gen import DELIVERED
 from components.ingest.examples import mean_intensity
 from components.ingest.spans import SEPARATOR
-from schemas import CLASSES, FORMER_NAMES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
+from components.validation.statistics import label_counts, occurrences, split_statistics
+from schemas import CLASSES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, TRAIN_SPLIT
 
 STOP, WARN = "stop", "warn"
 STATISTICS_ID = "statistics_id"
@@ -44,9 +45,13 @@ STATISTICS_ID = "statistics_id"
 SERVING_FINGERPRINT = "serving_fingerprint"
 """Execution property of DriftValidator: name and SHA-256 of each file of its serving data."""
 
-CHANCE_DEVIATIONS = 4.0
-CHANCE_CHI_SQUARED = 33.7
-"""Quantile 0.9999 of chi squared with 9 degrees of freedom, one less than TFDV's histograms have buckets."""
+FALSE_ALARMS = 0.002
+"""Probability that labels of two samples of one distribution exceed the raised threshold, at most."""
+CHANCE_CHI_SQUARED = 50.8
+"""Quantile 0.9999 of chi squared with 19 degrees of freedom.
+
+TFDV compares two histograms of 10 buckets each on the union of their boundaries, which has up to 20 buckets.
+"""
 
 COMPARATOR_REASONS = frozenset(
     number for name, number in anomalies_pb2.AnomalyInfo.Type.items() if name.startswith("COMPARATOR_")
@@ -262,7 +267,9 @@ def compare(
             if feature.HasField(name) and other is not None:
                 sizes = [occurrences(each, feature.name) for each in (statistics, other)]
                 if all(sizes):
-                    raise_to_chance(getattr(feature, name), *sizes)
+                    first, second = sizes
+                    shares = class_shares(statistics, other)
+                    raise_to_chance(getattr(feature, name), first, second, shares)
                 elif name == "skew_comparator":
                     feature.ClearField(name)
     found = tfdv.validate_statistics(
@@ -275,45 +282,36 @@ def compare(
     return found
 
 
-def raise_to_chance(comparator: schema_pb2.FeatureComparator, first: int, second: int) -> None:
+def class_shares(*both: statistics_pb2.DatasetFeatureStatisticsList) -> list[float]:
+    """Return the share of each class in both samples together; equal ones if labels were not counted."""
+    together: collections.Counter[int] = collections.Counter()
+    for each in both:
+        together.update(label_counts(each))
+    return [count / together.total() for count in together.values()] or [1 / CLASSES] * CLASSES
+
+
+def raise_to_chance(
+    comparator: schema_pb2.FeatureComparator, first: int, second: int, shares: Sequence[float]
+) -> None:
     """Raise the thresholds to what chance explains between samples of `first` and `second` examples.
 
-    In two samples of one distribution, the shares of a class differ with variance p (1 - p) (1/n + 1/m), p
-    about 1 / CLASSES; and 4 ln 2 times the harmonic mean of n and m times the divergence of their histograms
-    is approximately chi squared (the G-test).
+    shares: of the classes. In two samples of one distribution, the share p of a class differs with variance
+    v = p (1 - p) (1/n + 1/m). Bernstein's inequality bounds the probability that any of k classes differs by
+    t or more by 2 k exp(-t^2 / (2 v + 2 t / (3 min(n, m)))); t is chosen so that this is FALSE_ALARMS. And
+    4 ln 2 times the harmonic mean of n and m times the divergence of two histograms is approximately chi
+    squared (the G-test).
     """
-    share = 1 / CLASSES
-    spread = math.sqrt(share * (1 - share) * (1 / first + 1 / second))
+    variance = max(share * (1 - share) for share in shares) * (1 / first + 1 / second)
+    log_odds = math.log(2 * len(shares) / FALSE_ALARMS)
+    half = log_odds / (3 * min(first, second))
     harmonic = 2 * first * second / (first + second)
     for distance, chance in (
-        ("infinity_norm", CHANCE_DEVIATIONS * spread),
+        ("infinity_norm", half + math.sqrt(half**2 + 2 * log_odds * variance)),
         ("jensen_shannon_divergence", CHANCE_CHI_SQUARED / (4 * math.log(2) * harmonic)),
     ):
         if comparator.HasField(distance):
             limit = getattr(comparator, distance)
             limit.threshold = min(max(limit.threshold, chance), 1.0)
-
-
-def occurrences(statistics: statistics_pb2.DatasetFeatureStatisticsList, name: str) -> int:
-    """Return how many examples have the feature `name`."""
-    for feature in statistics.datasets[0].features:
-        if list(feature.path.step) == [name]:
-            kind = feature.WhichOneof("stats")
-            return int(getattr(feature, kind).common_stats.num_non_missing)
-    return 0
-
-
-def split_statistics(
-    statistics: standard_artifacts.ExampleStatistics, split: str
-) -> statistics_pb2.DatasetFeatureStatisticsList:
-    """Read what StatisticsGen computed of one split; features of version 0.1 get their present names."""
-    folder = artifact_utils.get_split_uri([statistics], split)
-    found = statistics_pb2.DatasetFeatureStatisticsList()
-    path = os.path.join(folder, statistics_gen.DEFAULT_FILE_NAME)
-    found.ParseFromString(io_utils.read_bytes_file(path))
-    for feature in found.datasets[0].features:
-        feature.path.step[:] = [FORMER_NAMES.get(step, step) for step in feature.path.step]
-    return found
 
 
 def serving_statistics(folder: str, schema: schema_pb2.Schema) -> statistics_pb2.DatasetFeatureStatisticsList:

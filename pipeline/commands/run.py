@@ -13,6 +13,7 @@ from pipeline.config.errors import HomeInUse, HomeNotWritable, RunFailed, Settin
 from pipeline.config.notify import EVENTS, Notify
 from pipeline.config.settings import Settings
 from pipeline.home.journal import summary
+from schemas import PIXEL_VALUES
 from trainer.recipe import PROFILES, PROTOCOLS
 
 EXIT_CODES = {
@@ -23,8 +24,8 @@ EXIT_CODES = {
     "143": "told to stop (SIGTERM); the same command goes on",
 }
 FIELDS = (
-    "variants", "profile", "data", "protocol", "home", "seed", "spans", "serving_data", "drift", "warm_start",
-    "mlflow", "keep", "keep_runs",
+    "variants", "profile", "data", PIXEL_VALUES, "protocol", "home", "seed", "spans", "serving_data", "drift",
+    "warm_start", "mlflow", "keep", "keep_runs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -64,6 +65,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); or `auto`: mnist, "
         "and the embedded digits of scikit-learn where it cannot be had (default: auto)",
+    )
+    parser.add_argument(
+        "--pixels", help="values of the files' pixels: grey (0 to 255) or binary (0 and 1) (default: grey)"
     )
     parser.add_argument("--protocol", help="binarization (default: threshold)")
     parser.add_argument("--home", help="folder for everything a run makes (default: out)")

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.config.errors import SettingsError
 from pipeline.config.notify import Notify
-from schemas import strict
+from schemas import PIXEL_KINDS, strict
 from trainer import variants
 from trainer.job import Job
 
@@ -37,6 +37,7 @@ class Settings:
       variants: names of modules in trainer/variants, trained in this order; empty means all.
       profile: smoke, quick or full: the budget of every variant.
       data: a folder of IDX files, `mnist`, or `auto` (MNIST, or the embedded digits where it cannot be had).
+      pixels: what the pixels of the files are: `grey`, 0 to 255, or `binary`, 0 and 1 (or 255).
       protocol: binarization, threshold, stochastic, dynamic or grey.
       home: folder for everything a run makes.
       seed: of weights, batches and noise.
@@ -60,6 +61,7 @@ class Settings:
     variants: tuple[str, ...] = ()
     profile: str = "quick"
     data: str = "auto"
+    pixels: str = "grey"
     protocol: str = "threshold"
     home: str = "out"
     seed: int = 0
@@ -115,6 +117,8 @@ class Settings:
             )
         if self.drift not in DRIFT:
             raise ValueError(f"unknown drift {self.drift!r}; choose from {', '.join(DRIFT)}")
+        if self.pixels not in PIXEL_KINDS:
+            raise ValueError(f"unknown pixels {self.pixels!r}; choose from {', '.join(PIXEL_KINDS)}")
         for name, limit in self.max_gain.items():
             if name not in MAX_GAIN:
                 raise ValueError(
