@@ -8,7 +8,7 @@ setup(
     description="A TFX and Kubeflow production line for latent-variable models",
     python_requires="==3.11.*",
     packages=find_packages(include=["components*", "pipeline*", "schemas*", "trainer*"]),
-    package_data={"components.reporting": ["templates/*.j2"], "schemas": ["*.pbtxt"]},
+    package_data={"components.reporting": ["templates/*"], "schemas": ["*.pbtxt"]},
     extras_require={"mlflow": ["mlflow-skinny==2.19.0"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},
 )

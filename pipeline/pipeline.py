@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
@@ -89,8 +90,8 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             previous=resolver.with_id("Resolver.report").outputs["report"],
             templates=version(),
             failed=NOTHING,
-            summaries=json.dumps({name: variants.summary(name) for name in settings.variants}),
             serving=target.serving,
+            described=described(jobs),
         ),
         fingerprint("components.reporting.leaderboard"),
     )
@@ -103,6 +104,13 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         enable_cache=True,
         metadata_connection_config=target.metadata,
     )
+
+
+def described(jobs: Sequence[Job]) -> str:
+    """Return what the report says of each variant besides its results, as JSON: its family and summary."""
+    found = {job.variant: variants.load(job.variant) for job in jobs}
+    facts = {name: {"family": each.family, "summary": each.summary} for name, each in found.items()}
+    return json.dumps(facts, sort_keys=True)
 
 
 class DataWatch:
@@ -164,18 +172,19 @@ class Line:
             train_args=trainer_pb2.TrainArgs(),
             eval_args=trainer_pb2.EvalArgs(),
         ).with_id(f"Trainer.{job.variant}")
-        gallery = Gallery(
-            model=self.trainer.outputs["model"],
-            run=self.trainer.outputs["model_run"],
-            examples=example_gen.outputs["examples"],
-        ).with_id(f"Gallery.{job.variant}")
-        self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         self.resolver = Resolver(
             strategy_class=LatestBlessedBaseline,
             candidate=self.trainer.outputs["model"],
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
             blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id(f"Resolver.{job.variant}")
+        gallery = Gallery(
+            model=self.trainer.outputs["model"],
+            run=self.trainer.outputs["model_run"],
+            examples=example_gen.outputs["examples"],
+            production=self.resolver.outputs["model"],
+        ).with_id(f"Gallery.{job.variant}")
+        self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         self.evaluator = Evaluator(
             examples=example_gen.outputs["examples"],
             model=self.trainer.outputs["model"],
@@ -201,7 +210,7 @@ class Line:
             ),
             custom_config={KEEP: settings.keep},
         ).with_id(f"Pusher.{job.variant}")
-        self.nodes = [*bases, self.trainer, self.gallery, self.resolver, self.evaluator, self.pusher]
+        self.nodes = [*bases, self.trainer, self.resolver, self.gallery, self.evaluator, self.pusher]
 
 
 def base(variant: str, transform: Transform) -> Resolver:

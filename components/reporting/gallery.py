@@ -1,15 +1,18 @@
-"""Gallery: what one trained model does, in pictures.
+"""Draw what one trained model does: pictures as files, and the exhibit that the page lets people explore.
 
-The model is known by its SavedModel's signatures alone; each is called once or twice, on one batch.
+The model is known by its SavedModel's signatures alone; each is called a few times, on one batch. What cannot
+be drawn is left out with its reason: a gallery never fails a run.
 """
 
+import functools
 import io
 import json
+import logging
 import os
 import statistics
 import time
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -20,12 +23,14 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import path_utils
 
-from components.reporting import figures
+from components.reporting import exhibit, figures
 from components.reporting.figures import Array, Picture
 from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
 
 INDEX = "gallery.json"
 """The artifact's table of contents: pictures in the order to show them, and what was left out and why."""
+EXPLORER = "Interactive pictures"
+"""What the exhibit is called where it is left out."""
 
 TEST_IMAGES = 2_000
 READ_AT_MOST = 20_000
@@ -41,11 +46,15 @@ CODES = "codes"
 """Output of `evaluate` that only models with a codebook have."""
 NOT_FINITE = "the model gives values that are not finite"
 NORMAL = "standard normal"
-"""Value of `latent_prior` in a training record; what is meant where there is none."""
+"""Value of `latent_prior` in a training record, also if it has none."""
+
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class GalleryArtifact(types.Artifact):
-    """PNG and GIF pictures of one model, and gallery.json."""
+    """PNG and GIF pictures of one model, gallery.json, and the exhibit: exhibit.json with its sprites."""
 
     TYPE_NAME = "LatentlineGallery"
 
@@ -56,16 +65,35 @@ def Gallery(  # type: ignore[no-untyped-def]
     run: InputArtifact[standard_artifacts.ModelRun],
     examples: InputArtifact[standard_artifacts.Examples],
     gallery: OutputArtifact[GalleryArtifact],
+    production: InputArtifact[list[standard_artifacts.Model]] = None,
 ):
-    """Inputs: a trained model, its training record, raw examples. Output: pictures and gallery.json."""
+    """Draw a model.
+
+    Inputs: a trained model, its training record, raw examples, and the model in production if there is one.
+    Output: `gallery`; if nothing could be drawn, its index says why.
+    """
     files = os.path.join(artifact_utils.get_split_uri([examples], TEST_SPLIT), "*")
-    write(path_utils.serving_model_path(model.uri), run.uri, files, gallery.uri)
+    [baseline] = production or [None]
+    known = path_utils.serving_model_path(baseline.uri) if baseline else None
+    write_or_say(path_utils.serving_model_path(model.uri), run.uri, files, gallery.uri, known)
 
 
-def write(model: str, run: str, files: str, folder: str) -> None:
-    """Fill `folder` with the pictures of the SavedModel in folder `model`.
+def write_or_say(model: str, run: str, files: str, folder: str, production: str | None = None) -> None:
+    """Fill `folder` as `write` does; if that fails, with an index that says why."""
+    try:
+        write(model, run, files, folder, production)
+    except Exception as error:  # of any kind: what only presents must not fail a run
+        log.exception("nothing could be drawn")
+        index = {"variant": "", "pictures": [], "left_out": {"Gallery": reason(error)}}
+        with fileio.open(os.path.join(folder, INDEX), "w") as file:
+            file.write(json.dumps(index, indent=1))
 
-    run: the model_run's folder. files: glob of gzipped TFRecords of raw test examples.
+
+def write(model: str, run: str, files: str, folder: str, production: str | None = None) -> None:
+    """Fill `folder` with the pictures and the exhibit of the SavedModel in folder `model`.
+
+    run: the model_run's folder. files: glob of gzipped TFRecords of raw test examples. production: the folder
+    of the SavedModel that is in production, for its reconstructions.
     """
     started = time.perf_counter()
     with fileio.open(os.path.join(run, TRAINING_RECORD)) as file:
@@ -77,6 +105,10 @@ def write(model: str, run: str, files: str, folder: str) -> None:
         with fileio.open(os.path.join(folder, picture.name), "wb") as file:
             file.write(picture.content)
         shown.append({"file": picture.name, "title": picture.title, "caption": picture.caption})
+    facts, sprites = exhibit.merged(exhibits(subject, production))
+    for sprite in sprites:
+        with fileio.open(os.path.join(folder, sprite.name), "wb") as file:
+            file.write(sprite.content)
     index = {
         "variant": record["variant"],
         "test_images": len(subject.test.labels),
@@ -84,40 +116,39 @@ def write(model: str, run: str, files: str, folder: str) -> None:
         "left_out": left_out,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    with fileio.open(os.path.join(folder, INDEX), "w") as file:
-        file.write(json.dumps(index, indent=1))
+    for name, content in ((exhibit.FILE, facts), (INDEX, index)):
+        with fileio.open(os.path.join(folder, name), "w") as file:
+            file.write(json.dumps(content, indent=None if name == exhibit.FILE else 1))
 
 
-class TestSet(NamedTuple):
-    """Raw test examples, serialized and decoded."""
-
-    examples: Array  # [N] of bytes
-    images: Array  # [N, SIDE, SIDE], ink from 0 to 1
-    labels: Array  # [N]
+def reason(error: BaseException) -> str:
+    """Return why something could not be drawn, as one line."""
+    words = " ".join(str(error).split())[:200]
+    return f"it could not be drawn ({type(error).__name__}{': ' if words else ''}{words})"
 
 
 class Subject(NamedTuple):
-    """A model and what is needed to picture it."""
+    """A model and what is needed to draw it."""
 
     model: Any
-    test: TestSet
+    test: exhibit.Images
     record: dict[str, Any]
     frames: tuple[Array, list[int]] | None
     left_out: dict[str, str]  # picture -> why it cannot be made
 
     def call(self, signature: str, output: str, **inputs: Any) -> Array:
-        """One output of a signature, as a NumPy array."""
+        """Return one output of a signature as a NumPy array."""
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         result: Array = self.model.signatures[signature](**tensors)[output].numpy()
         return result
 
     def has(self, signature: str) -> bool:
-        """Whether the model offers the signature."""
+        """Return whether the model offers the signature."""
         return signature in self.model.signatures
 
 
-def test_set(files: str) -> TestSet:
-    """Up to TEST_IMAGES examples, spread evenly over the first READ_AT_MOST of the files."""
+def test_set(files: str) -> exhibit.Images:
+    """Return up to TEST_IMAGES examples, spread evenly over the first READ_AT_MOST of the files."""
     names = sorted(tf.io.gfile.glob(files))
     batches = tf.data.TFRecordDataset(names, "GZIP").take(READ_AT_MOST).batch(READ_AT_MOST)
     records = np.concatenate([*batches.as_numpy_iterator()])
@@ -125,13 +156,13 @@ def test_set(files: str) -> TestSet:
     spec = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
     features = tf.io.parse_example(chosen, spec)
     pixels = tf.io.decode_raw(features[IMAGE], tf.uint8).numpy()
-    return TestSet(chosen, pixels.reshape(-1, SIDE, SIDE) / 255.0, features[LABEL].numpy())
+    return exhibit.Images(chosen, pixels.reshape(-1, SIDE, SIDE) / 255.0, features[LABEL].numpy())
 
 
 def frames(run: str) -> tuple[Array, list[int]] | None:
-    """The samples that the trainer drew while it trained, uint8 [T, n * n, SIDE, SIDE], and the T steps.
+    """Return the samples that the trainer drew, uint8 [T, n * n, SIDE, SIDE], and their T steps.
 
-    None where it left none.
+    None if it drew none.
     """
     path = os.path.join(run, TRAINING_FRAMES)
     if not fileio.exists(path):
@@ -142,31 +173,109 @@ def frames(run: str) -> tuple[Array, list[int]] | None:
 
 
 def pictures(subject: Subject) -> Iterator[Picture]:
-    """Every picture that the model's signatures allow, in the order to show them."""
+    """Draw every picture that the model's signatures allow, in the order to show them."""
+    record = subject.record
+    for title, possible, draw in (
+        ("Originals and reconstructions", subject.has("reconstruct"), one(reconstructions)),
+        ("Samples", subject.has("sample"), one(samples)),
+        ("Latent space", subject.has("encode"), latent_space),
+        ("Confusion matrix", subject.has("classify"), classification),
+        ("Generated weights", subject.has("generated_weights"), one(generated_weights)),
+        ("Samples while training", subject.frames is not None, one(training_film)),
+        ("Training", bool(record.get("curve")), one(training_curves)),
+    ):
+        if possible:
+            yield from attempted(subject, title, functools.partial(draw, subject))
+
+
+def exhibits(subject: Subject, production: str | None) -> Iterator["Part"]:
+    """Return the parts of the exhibit that the model's signatures allow."""
+    for make in (
+        functools.partial(originals, subject),
+        functools.partial(rebuilt, subject),
+        functools.partial(rebuilt_in_production, subject, production),
+        functools.partial(sampled, subject),
+        functools.partial(explored, subject),
+        functools.partial(read, subject),
+    ):
+        yield from attempted(subject, EXPLORER, make)
+
+
+def attempted(subject: Subject, title: str, make: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """Yield what `make` yields; if it fails, note the reason under `title` instead."""
+    try:
+        yield from make()
+    except Exception as error:  # of any kind: one picture must not cost the others
+        log.exception("%s: %s", subject.record.get("variant"), title)
+        subject.left_out[title] = reason(error)
+
+
+def one(draw: Callable[[Subject], Picture]) -> Callable[[Subject], Iterator[Picture]]:
+    """Return `draw` as a function that yields its one picture."""
+
+    def drawn(subject: Subject) -> Iterator[Picture]:
+        yield draw(subject)
+
+    return drawn
+
+
+Part = tuple[dict[str, Any], list[exhibit.Sprite]]
+
+
+def originals(subject: Subject) -> Iterator[Part]:
+    """Yield the test images that every variant shows."""
+    yield exhibit.originals(subject.test)
+
+
+def rebuilt(subject: Subject) -> Iterator[Part]:
+    """Yield the wall of reconstructions."""
     if subject.has("reconstruct"):
-        yield reconstructions(subject)
+        yield exhibit.wall(subject.call, subject.test, "wall")
+
+
+def rebuilt_in_production(subject: Subject, production: str | None) -> Iterator[Part]:
+    """Yield the wall of the model in production."""
+    if production is not None and subject.has("reconstruct"):
+        other = subject._replace(model=tf.saved_model.load(production))
+        yield exhibit.wall(other.call, subject.test, "production")
+
+
+def sampled(subject: Subject) -> Iterator[Part]:
+    """Yield samples, and those of training."""
     if subject.has("sample"):
-        yield samples(subject)
-    if subject.has("encode"):
-        yield from latent_space(subject)
-    if subject.has("classify"):
-        yield from classification(subject)
-    if subject.has("generated_weights"):
-        yield generated_weights(subject)
+        yield exhibit.samples(subject.call, SEED)
     if subject.frames is not None:
-        yield training_film(subject)
-    if subject.record.get("curve"):
-        yield training_curves(subject)
+        yield exhibit.film(*subject.frames)
+
+
+def explored(subject: Subject) -> Iterator[Part]:
+    """Yield a plane through latent space, if latents are vectors that can be decoded."""
+    if not subject.has("encode") or CODES in subject.model.signatures["evaluate"].structured_outputs:
+        return
+    latents = subject.call("encode", "latents", examples=subject.test.examples)
+    latents = latents.reshape(len(latents), -1).astype(np.float64)
+    if latents.shape[1] < 2 or not np.isfinite(latents).all() or not_plain(subject, latents.shape[1]):
+        return
+    yield exhibit.plane(subject.call, subject.test, latents, standard_normal(subject))
+
+
+def read(subject: Subject) -> Iterator[Part]:
+    """Yield what a classifier reads."""
+    if not subject.has("classify"):
+        return
+    probabilities = subject.call("classify", "probabilities", examples=subject.test.examples)
+    if np.isfinite(probabilities).all():
+        yield exhibit.reading(probabilities, subject.test)
 
 
 def first_of_each(labels: Array, count: int) -> Array:
-    """Indices [count, L] of the first `count` examples of every label that has as many, labels ascending."""
+    """Return indices [count, L] of the first `count` examples of each label that has as many, sorted."""
     found = [np.flatnonzero(labels == label)[:count] for label in np.unique(labels)]
     return np.array([indices for indices in found if len(indices) == count], int).reshape(-1, count).T
 
 
 def reconstructions(subject: Subject) -> Picture:
-    """Two test images of each label, each above its reconstruction."""
+    """Draw two test images of each label, each above its reconstruction."""
     chosen = first_of_each(subject.test.labels, 2)
     made = subject.call("reconstruct", "reconstruction", examples=subject.test.examples[chosen.ravel()])
     made = made.reshape(*chosen.shape, SIDE, SIDE)
@@ -184,7 +293,7 @@ def reconstructions(subject: Subject) -> Picture:
 
 
 def samples(subject: Subject) -> Picture:
-    """Images from the model's own generative process."""
+    """Draw images from the model's own generative process."""
     count = SAMPLES[0] * SAMPLES[1]
     made = subject.call("sample", "images", seed=np.int32(SEED), count=np.int32(count))
     content = figures.tiles(made.reshape(*SAMPLES, SIDE, SIDE), inches=0.42)
@@ -193,7 +302,7 @@ def samples(subject: Subject) -> Picture:
 
 
 def latent_space(subject: Subject) -> Iterator[Picture]:
-    """The test set in latent space; where latents are plain vectors, also the manifold and interpolations."""
+    """Draw the test set in latent space; for plain vectors also the manifold and interpolations."""
     latents = subject.call("encode", "latents", examples=subject.test.examples)
     latents = latents.reshape(len(latents), -1).astype(np.float64)
     nothing = ""
@@ -221,7 +330,7 @@ def latent_space(subject: Subject) -> Iterator[Picture]:
 
 
 def not_plain(subject: Subject, dimensions: int) -> str:
-    """Why latents cannot be chosen freely and decoded; empty where they can."""
+    """Return why latents cannot be chosen freely and decoded; empty if they can."""
     if not subject.has("decode"):
         return "the model has no signature decode"
     inputs = subject.model.signatures["decode"].structured_input_signature[1]
@@ -234,15 +343,15 @@ def not_plain(subject: Subject, dimensions: int) -> str:
 
 
 def standard_normal(subject: Subject) -> bool:
-    """Whether the decoded vector has a standard normal prior.
+    """Return whether the decoded vector has a standard normal prior.
 
-    The training record may deny it; and a model that also classifies has the class among its latents.
+    The training record may state another one; a model that also classifies has the class among its latents.
     """
     return subject.record.get("latent_prior", NORMAL) == NORMAL and not subject.has("classify")
 
 
 def latent_manifold(subject: Subject, axes: Array, dimensions: int) -> Picture:
-    """What the decoder makes of a grid of prior quantiles of two latent units, others at the prior's mean."""
+    """Draw a decoded grid of prior quantiles of two latent units, with the others at the prior's mean."""
     quantiles = np.linspace(*QUANTILES, GRID)
     places = [statistics.NormalDist().inv_cdf(quantile) for quantile in quantiles]
     down, across = np.meshgrid(places, places, indexing="ij")
@@ -262,7 +371,7 @@ def latent_manifold(subject: Subject, axes: Array, dimensions: int) -> Picture:
 
 
 def interpolation(subject: Subject, latents: Array) -> Picture:
-    """Images decoded on straight lines between the posterior means of pairs of test images."""
+    """Draw images decoded on straight lines between the posterior means of pairs of test images."""
     first = first_of_each(subject.test.labels, 1)[0]
     pairs = [(first[i], first[i + 1]) for i in range(0, len(first) - 1, 2)][:PAIRS]
     starts, ends = (latents[[pair[side] for pair in pairs]] for side in (0, 1))
@@ -285,7 +394,7 @@ def interpolation(subject: Subject, latents: Array) -> Picture:
 
 
 def latent_scatter(subject: Subject, latents: Array) -> Picture:
-    """Posterior means of the test set: as they are in two dimensions, else their principal components."""
+    """Draw posterior means of the test set: as they are if two-dimensional, else principal components."""
     count = len(latents)
     caption = f"Posterior means of {count:,} test images; each numeral is an image's label."
     if latents.shape[1] == 2:
@@ -303,7 +412,7 @@ def latent_scatter(subject: Subject, latents: Array) -> Picture:
 
 
 def classification(subject: Subject) -> Iterator[Picture]:
-    """Where the classifier is wrong, and whether it knows."""
+    """Draw where the classifier is wrong, and how its confidence compares with its accuracy."""
     probabilities = subject.call("classify", "probabilities", examples=subject.test.examples)
     if not np.isfinite(probabilities).all():
         subject.left_out["Confusion matrix"] = NOT_FINITE
@@ -336,12 +445,12 @@ def classification(subject: Subject) -> Iterator[Picture]:
 
 
 def per_cent(share: float) -> str:
-    """A share as 0.002 %, 3 % or 41 %."""
+    """Format a share as 0.002 %, 3 % or 41 %."""
     return f"{100 * share:.1g} %" if share < 0.095 else f"{100 * share:.0f} %"
 
 
 def generated_weights(subject: Subject) -> Picture:
-    """First-layer weights that a hypernetwork makes for several images, as images themselves."""
+    """Draw the first-layer weights that a hypernetwork generates for several images, as images."""
     chosen = first_of_each(subject.test.labels, 1)[0][:WEIGHT_INPUTS]
     kernels = subject.call("generated_weights", "kernel", examples=subject.test.examples[chosen])
     kernels = kernels.reshape(len(chosen), PIXELS, -1)[:, :, :WEIGHT_UNITS]
@@ -363,7 +472,7 @@ def generated_weights(subject: Subject) -> Picture:
 
 
 def training_film(subject: Subject) -> Picture:
-    """A fixed set of samples while the model learned."""
+    """Draw the same samples at several moments of training, as a GIF."""
     assert subject.frames is not None
     images, steps = subject.frames
     caption = (
@@ -373,7 +482,7 @@ def training_film(subject: Subject) -> Picture:
 
 
 def training_curves(subject: Subject) -> Picture:
-    """Every term of training, and on held-out images where the trainer measured it."""
+    """Draw every term over training, and on held-out images if the trainer measured it."""
     panels: dict[str, list[figures.Line]] = {}
     for key, held_out in (("curve", False), ("held_out", True)):
         points = subject.record.get(key) or []

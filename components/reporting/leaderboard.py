@@ -5,9 +5,10 @@ import dataclasses
 import datetime
 import io
 import json
+import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_metadata as mlmd
@@ -22,9 +23,11 @@ from tfx.types import standard_artifacts
 
 from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import UNITS
-from components.reporting import display, figures, gallery, model_card, report_page
+from components.reporting import display, exhibit, figures, gallery, model_card, page, report_page
 from components.reporting.display import count, interval, seconds
+from components.reporting.panels import Subject
 from components.reporting.results import (
+    BASELINE,
     OVERALL,
     data_statistics,
     floor,
@@ -37,6 +40,8 @@ from components.validation import anomaly_gate as gate
 from components.validation.drift import descriptions
 from schemas import TRAINING_RECORD
 from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
+
+log = logging.getLogger(__name__)
 
 FILE = "leaderboard.json"
 TABLE, SHEET = "leaderboard.md", "leaderboard.csv"
@@ -103,7 +108,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     templates: Parameter[str],
     failed: Parameter[str],
     serving: Parameter[str],
-    summaries: Parameter[str],
+    described: Parameter[str],
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
@@ -112,61 +117,69 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     Inputs: one artifact per variant, in the same order; those of the data; an earlier report; drift.
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
-    `failed` is JSON, variant -> why its artifacts are not among the inputs; `summaries` is JSON, variant ->
-    the first line of its datasheet.
+    `failed` is JSON, variant -> why its artifacts are not among the inputs.
+    `described` is JSON, variant -> its family and summary.
     Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
-    before, before_uri = earlier_rows(previous)
+    before = earlier_rows(previous)
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
-    described = json.loads(summaries)
-    sections = []
-    rows = []
+    known = json.loads(described)
+    rows, subjects = [], []
     for each in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
         artifacts = Artifacts(*each)
         slices = sliced_metrics(artifacts.evaluation.uri)
-        entry = row(artifacts, slices.pop(OVERALL, {}), serving)
-        training = dataclasses.replace(entry.trained, summary=described.get(entry.variant, ""))
-        entry = dataclasses.replace(
-            entry, training=training, span=statistics.span or None, drift=tuple(drifted)
-        )
+        entry = row(artifacts, slices.pop(OVERALL, {}), serving, known)
+        entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
         entry = compared(entry, before)
         rows.append(entry)
-        sections.append(section(artifacts, entry, slices, data, report.uri))
+        write_cards(artifacts, model_card.card(entry, slices, data, source=artifacts.model.uri), report.uri)
+        subjects.append(subject(artifacts, entry, slices, report.uri))
     missing = [
         Row(variant, Status.FAILED, why_not=why, not_compared="it failed")
         for variant, why in json.loads(failed).items()
     ]
-    page = {
-        "made": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "sections": sections,
-        "failed": [entry.to_json() for entry in missing],
-        "metrics": metric_names(rows),
-        "units": UNITS,
-        "data": data,
-        "anomalies": found_anomalies(anomalies),
-        "drift": drifted if drift else None,
-        "links": {"statistics": statistics.uri, "anomalies": anomalies.uri},
-        "previous": before_uri,
-    }
+    about = page.About(
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        splits=data,
+        anomalies=found_anomalies(anomalies),
+        drift=drifted if drift else None,
+        families={variant: facts["family"] for variant, facts in known.items()},
+    )
     report.set_string_custom_property(RUNS, identity(runs))
     for name, text in (
         (FILE, json.dumps([entry.to_json() for entry in (*rows, *missing)], indent=1)),
         (SHEET, comma_separated([*rows, *missing])),
         (TABLE, markdown([*rows, *missing])),
-        (PAGE, report_page.render(page, report.uri)),
+        (PAGE, rendered(subjects, missing, about)),
     ):
         write_text(os.path.join(report.uri, name), text)
 
 
-def row(artifacts: Artifacts, metrics: Mapping[str, Mapping[str, Any]], serving: str) -> Row:
+def rendered(subjects: Sequence[Subject], failed: Sequence[Row], about: page.About) -> str:
+    """Return the page; if it cannot be drawn, the leaderboard as plain HTML that says so."""
+    try:
+        return report_page.render(page.view(subjects, failed, about))
+    except Exception as error:  # of any kind: what only presents must not fail a run
+        log.exception("the page cannot be drawn")
+        return report_page.plain(markdown([*(each.row for each in subjects), *failed]), gallery.reason(error))
+
+
+def row(
+    artifacts: Artifacts,
+    metrics: Mapping[str, Mapping[str, Any]],
+    serving: str,
+    described: Mapping[str, Mapping[str, str]],
+) -> Row:
     """Build the row of a variant from its artifacts.
 
-    metrics: over the whole test split. serving: the folder that models are pushed to.
+    metrics: over the whole test split. serving: the folder that models are pushed to. described: variant ->
+    its family and summary.
     """
     record = json.loads(read_text(os.path.join(artifacts.run.uri, TRAINING_RECORD)))
     names = [field.name for field in dataclasses.fields(Training)]
-    training = Training(**{name: record[name] for name in names if name in record})
+    facts = {**record, **described.get(record["variant"], {})}
+    training = Training(**{name: facts[name] for name in names if name in facts})
     blessed = artifacts.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     version = pushed.version(artifacts.push)
     status = (Status.PUSHED if version else Status.BLESSED) if blessed else Status.REFUSED
@@ -182,28 +195,52 @@ def row(artifacts: Artifacts, metrics: Mapping[str, Mapping[str, Any]], serving:
     )
 
 
-def section(
-    artifacts: Artifacts, row: Row, slices: dict[str, Any], data: list[dict[str, Any]], report: str
-) -> dict[str, Any]:
-    """Build what the page shows of one variant; write its pictures and model card into the folder `report`.
+def subject(artifacts: Artifacts, row: Row, slices: Mapping[str, Any], report: str) -> Subject:
+    """Build what the page shows of one variant; copy its pictures into the folder `report`.
 
-    slices: metrics by label. A pushed model gets the card as well.
+    slices: metrics by label. A gallery that cannot be read leaves its reason in place of its pictures.
     """
-    card = model_card.card(row, slices, data, source=artifacts.model.uri)
-    shown = copy_pictures(artifacts.gallery.uri, report, row.variant)
-    add_bars(shown, report, row.variant, slices)
-    write_card(card, os.path.join(report, "cards", row.variant))
-    links = {
-        "SavedModel": artifacts.model.uri,
-        "training run": artifacts.run.uri,
-        "evaluation": artifacts.evaluation.uri,
+    record: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    sprites: dict[str, str] = {}
+    before: dict[str, dict[str, Metric]] = {}
+    try:
+        record = json.loads(read_text(os.path.join(artifacts.run.uri, TRAINING_RECORD)))
+        before = typed(sliced_metrics(artifacts.evaluation.uri, BASELINE))
+        shown = copy_pictures(artifacts.gallery.uri, report, row.variant)
+        add_bars(shown, report, row.variant, slices)
+        facts, sprites = explored(artifacts.gallery.uri)
+    except Exception as error:  # of any kind: a pushed model has its row, with or without pictures
+        log.exception("%s has no pictures", row.variant)
+        shown = {"pictures": [], "left_out": {"Pictures": gallery.reason(error)}}
+    return Subject(row, record, typed(slices), before, shown, facts, sprites)
+
+
+def typed(slices: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Metric]]:
+    """Return metrics by slice as records."""
+    return {
+        label: {name: Metric(**metric) for name, metric in metrics.items()}
+        for label, metrics in slices.items()
     }
+
+
+def explored(source: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the exhibit of a gallery: its facts, and its sprites as data URIs; empty if it has none."""
+    path = os.path.join(source, exhibit.FILE)
+    if not fileio.exists(path):
+        return {}, {}
+    facts = json.loads(read_text(path))
+    names = {value for value in facts.values() if isinstance(value, str) and value.endswith(".png")}
+    names |= {name for name in exhibit.SHARED if fileio.exists(os.path.join(source, name))}
+    return facts, {name: report_page.data_uri(source, name) for name in sorted(names)}
+
+
+def write_cards(artifacts: Artifacts, card: Mapping[str, Any], report: str) -> None:
+    """Write a model card into the folder `report`, and beside the model if it was pushed."""
+    write_card(card, os.path.join(report, "cards", card["model"]["variant"]))
     destination = pushed.destination(artifacts.push)
-    if destination:
-        links["pushed to"] = destination
-        if fileio.exists(destination):
-            write_card(card, destination)
-    return {"row": row.to_json(), "gallery": shown, "by_label": slices, "card": card, "links": links}
+    if destination and fileio.exists(destination):
+        write_card(card, destination)
 
 
 def against_production(artifacts: Artifacts, folder: str) -> Gain | None:
@@ -269,13 +306,13 @@ def headline(family: str) -> str:
     return HEADLINE["generative" if family == "both" else family]
 
 
-def earlier_rows(previous: Any) -> tuple[list[Row], str]:
-    """Return the rows of an earlier report, without failed ones, and its folder; nothing if it is gone."""
+def earlier_rows(previous: Any) -> list[Row]:
+    """Return the rows of an earlier report without failed ones; none if it is gone."""
     [report] = previous or [None]
     if report is None or not fileio.exists(os.path.join(report.uri, FILE)):
-        return [], ""
+        return []
     rows = [Row.from_json(values) for values in json.loads(read_text(os.path.join(report.uri, FILE)))]
-    return [row for row in rows if row.status is not Status.FAILED], report.uri
+    return [row for row in rows if row.status is not Status.FAILED]
 
 
 def found_anomalies(anomalies: Any) -> str:
@@ -290,7 +327,7 @@ def found_anomalies(anomalies: Any) -> str:
 def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
     """Copy a gallery's pictures into the report; return its index, with files relative to the report."""
     index = json.loads(read_text(os.path.join(source, gallery.INDEX)))
-    if index["variant"] != variant:
+    if index["variant"] not in (variant, ""):  # empty: nothing could be drawn
         raise ValueError(f"the gallery at {source} shows {index['variant']}; expected {variant}'s")
     folder = os.path.join("pictures", variant)
     fileio.makedirs(os.path.join(report, folder))

@@ -20,6 +20,8 @@ from schemas.records import Gain
 
 EVAL_CONFIG = "eval_config.json"
 """File in an evaluation artifact; TFMA writes it."""
+CANDIDATE, BASELINE = "candidate", "baseline"
+"""Names of the models in an evaluation; without a baseline, TFMA gives the candidate none."""
 OVERALL = ""
 """Name of the slice of all examples; the others are named by their label."""
 
@@ -32,15 +34,22 @@ def overall_metrics(evaluation: str) -> dict[str, Metric]:
     return sliced_metrics(evaluation).get(OVERALL, {})
 
 
-def sliced_metrics(evaluation: str) -> dict[str, dict[str, Metric]]:
-    """Return the candidate's metrics, slice -> name -> {value, lower, upper, unit}; labels in order."""
+def sliced_metrics(evaluation: str, model: str = CANDIDATE) -> dict[str, dict[str, Metric]]:
+    """Return the metrics of a model, slice -> name -> {value, lower, upper, unit}; labels in order.
+
+    model: CANDIDATE or BASELINE.
+    """
     found: dict[str, dict[str, Metric]] = {}
     for slice_metrics in tfma.load_metrics(evaluation):
         keys = slice_metrics.slice_key.single_slice_keys
         name_of_slice = str(keys[0].int64_value) if keys else OVERALL
         for item in slice_metrics.metric_keys_and_values:
             name = item.key.name
-            if name in UNITS and item.key.model_name != "baseline" and not item.key.is_diff:
+            if (
+                name in UNITS
+                and (item.key.model_name == BASELINE) == (model == BASELINE)
+                and not item.key.is_diff
+            ):
                 value = item.value.double_value.value
                 interval = item.confidence_interval
                 lower, upper = (

@@ -77,7 +77,10 @@ def grid(rows: Sequence[Row], shown: Sequence[Column]) -> list[str]:
     for column in shown:
         found = [row.metrics.get(column.metric) for row in rows]
         columns[column.header] = [interval(metric) if metric else "" for metric in found]
-    columns["gain"] = [short_gain(row.gain) if row.gain else "" for row in rows]
+    headline = shown[0].metric  # of a model of both families, the gain is in one of the two metrics
+    columns["gain"] = [
+        short_gain(row.gain) if row.gain and row.gain.metric == headline else "" for row in rows
+    ]
     # The gain is the verdict where there is one; a second comparison would only contradict it.
     columns["change"] = [
         f"{SIGNS[row.change.verdict]} {row.change.verdict}" if row.change and not row.gain else ""

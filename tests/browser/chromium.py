@@ -32,6 +32,7 @@ class Page:
         self.errors: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # pages get focus events as in a window
         self.requests: list[str] = []
 
     def call(self, method: str, **parameters: Any) -> Any:
@@ -73,7 +74,10 @@ class Page:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        features = [
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},  # a test cannot wait for a smooth scroll
+        ]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Page.navigate", url=path.resolve().as_uri())
         loaded = "document.readyState === 'complete' && location.protocol === 'file:'"

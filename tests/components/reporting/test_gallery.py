@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.ingest import idx
 from components.ingest.example_gen import write_split
-from components.reporting import gallery
+from components.reporting import exhibit, figures, gallery
 from schemas import CLASSES, IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT, TRAINING_FRAMES, TRAINING_RECORD
 
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
@@ -235,3 +235,47 @@ def test_frames_are_optional(tmp_path: pathlib.Path) -> None:
     found = gallery.frames(str(tmp_path))
     assert found is not None
     assert found[1] == [7, 9]
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_other(
+    files: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(subject: gallery.Subject) -> figures.Picture:
+        raise RuntimeError("no\nink")
+
+    monkeypatch.setattr(gallery, "samples", broken)
+    index = made(Principal(2), files, tmp_path)
+    assert "samples.png" not in names(index)
+    assert "reconstructions.png" in names(index)
+    assert index["left_out"]["Samples"] == "it could not be drawn (RuntimeError: no ink)"
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_few_images_and_a_single_class_are_drawn_as_far_as_they_can_be(
+    count: int, digits: dict[str, idx.Images], tmp_path: pathlib.Path
+) -> None:
+    split = digits[TEST_SPLIT]
+    chosen = np.flatnonzero(split.labels == 3)[:count]
+    write_split(idx.Images(split.images[chosen], split.labels[chosen]), str(tmp_path))
+    for name, model in (("generative", Principal(2)), ("classifier", Oracle(blind=3))):
+        (tmp_path / name).mkdir()
+        index = made(model, f"{tmp_path}/*.gz", tmp_path / name)
+        assert names(index)
+
+
+def test_the_exhibit_has_this_model_production_and_a_plane(files: str, tmp_path: pathlib.Path) -> None:
+    made(Principal(2), files, tmp_path)
+    folder = tmp_path / "gallery"
+    facts = json.loads((folder / exhibit.FILE).read_text())
+    assert {"digits", "points", "wall", "samples", "plane", "positions"} <= set(facts)
+    assert "production" not in facts
+    gallery.write(str(tmp_path / "model"), str(tmp_path / "run"), files, str(folder), str(tmp_path / "model"))
+    facts = json.loads((folder / exhibit.FILE).read_text())
+    assert (folder / facts["production"]).read_bytes() == (folder / facts["wall"]).read_bytes()
+
+
+def test_a_gallery_without_a_model_says_why_and_does_not_fail(files: str, tmp_path: pathlib.Path) -> None:
+    gallery.write_or_say(str(tmp_path / "nothing"), str(tmp_path / "nothing"), files, str(tmp_path))
+    index = json.loads((tmp_path / gallery.INDEX).read_text())
+    assert index["pictures"] == []
+    assert "could not be drawn" in index["left_out"]["Gallery"]

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
 from tfx.types import standard_artifacts
 
-from components.reporting import figures, gallery, leaderboard, model_card
+from components.reporting import exhibit, figures, gallery, leaderboard, model_card, page, report_page
+from components.reporting.panels import Subject
 from components.serving import versions
-from schemas import SIDE
+from schemas import SIDE, TRAINING_RECORD
 from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
 
@@ -121,7 +124,7 @@ def test_what_failed_has_a_row_of_every_format_and_nothing_to_compare_with(tmp_p
     made = leaderboard.Report()
     made.uri = str(tmp_path)
     (tmp_path / leaderboard.FILE).write_text(json.dumps([each.to_json() for each in rows]))
-    assert [earlier.variant for earlier in leaderboard.earlier_rows([made])[0]] == ["cvae"]
+    assert [earlier.variant for earlier in leaderboard.earlier_rows([made])] == ["cvae"]
 
 
 def test_the_metrics_that_models_are_judged_by_come_first() -> None:
@@ -166,12 +169,12 @@ def test_a_run_is_compared_with_the_newest_report_on_another(
 def test_a_report_that_was_deleted_is_no_earlier_run(tmp_path: pathlib.Path) -> None:
     gone = leaderboard.Report()
     gone.uri = str(tmp_path / "gone")
-    assert leaderboard.earlier_rows([gone]) == ([], "")
-    assert leaderboard.earlier_rows([]) == ([], "")
+    assert leaderboard.earlier_rows([gone]) == []
+    assert leaderboard.earlier_rows([]) == []
     kept = leaderboard.Report()
     kept.uri = str(tmp_path)
     (tmp_path / leaderboard.FILE).write_text(json.dumps([row().to_json()]))
-    assert leaderboard.earlier_rows([kept]) == ([row()], str(tmp_path))
+    assert leaderboard.earlier_rows([kept]) == [row()]
 
 
 def test_a_card_beside_a_model_is_written_whole_and_again(tmp_path: pathlib.Path) -> None:
@@ -259,3 +262,53 @@ def test_a_row_of_0_1_has_the_status_that_follows_from_it() -> None:
     for now in (row(), refused("mlp", "it is worse"), row(pushed_version=None, status=Status.BLESSED)):
         old = {name: value for name, value in now.to_json().items() if name not in ("status", "floor")}
         assert Row.from_json(old) == now
+
+
+@pytest.mark.parametrize("broken", ["gallery", "exhibit", "sprite", "record", "nothing drawn"])
+def test_a_pushed_model_has_its_row_whatever_became_of_its_pictures(
+    broken: str, tmp_path: pathlib.Path
+) -> None:
+    source = tmp_path / "gallery"
+    source.mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / TRAINING_RECORD).write_text("{}" if broken != "record" else "{")
+    index: dict[str, Any] = {
+        "variant": "" if broken == "nothing drawn" else "cvae",
+        "pictures": [],
+        "left_out": {"a": "b"},
+    }
+    if broken != "gallery":
+        (source / gallery.INDEX).write_text(json.dumps(index))
+    if broken == "exhibit":
+        (source / exhibit.FILE).write_text("[")
+    if broken == "sprite":
+        (source / exhibit.FILE).write_text('{"wall": "wall.png"}')
+    artifacts = leaderboard.Artifacts(*(standard_artifacts.ModelRun() for _ in range(6)))
+    artifacts.run.uri, artifacts.gallery.uri = str(tmp_path / "run"), str(source)
+    artifacts.evaluation.uri = evaluated(tmp_path)
+    found = leaderboard.subject(artifacts, row(), {}, str(tmp_path / "report"))
+    assert found.gallery["left_out"]
+    about = page.About("now", [], "", None, {})
+    text = leaderboard.rendered([found], [], about)
+    assert "cvae goes to production." in text
+    assert "report page is missing" not in text
+
+
+def test_a_page_that_cannot_be_drawn_is_the_table_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(view: Any) -> str:
+        raise OSError("no template")
+
+    monkeypatch.setattr(report_page, "render", broken)
+    found = Subject(row(), {}, {}, {}, {"pictures": [], "left_out": {}}, {}, {})
+    text = leaderboard.rendered([found], [], page.About("now", [], "", None, {}))
+    assert "no template" in text
+    assert "-160.0 ±1.0" in text
+
+
+def evaluated(folder: pathlib.Path) -> str:
+    """An evaluation without metrics."""
+    place = folder / "evaluation"
+    place.mkdir()
+    with tf.io.TFRecordWriter(str(place / tfma.METRICS_KEY)):
+        pass
+    return str(place)

@@ -67,6 +67,12 @@ def test_columns_that_no_row_has_are_left_out() -> None:
     assert "▲ better" in report.table([row("cvae", GENERATIVE, change=BETTER)])
 
 
+def test_the_gain_of_a_model_of_both_families_is_in_the_table_of_its_metric() -> None:
+    text = report.table([row("m2", BOTH, gain=GAIN), row("mlp", {"accuracy": 0.9})])
+    assert text.count("+1.2 ±0.4") == 1
+    assert "+1.2 ±0.4" in text.split("Classifiers")[0]
+
+
 def test_a_row_has_one_verdict() -> None:
     text = report.table([row("cvae", GENERATIVE, change=BETTER, gain=GAIN)])
     assert "+1.2 ±0.4" in text
