@@ -10,48 +10,55 @@ is, and what would be sent to change it is printed instead. Exits 0, 1 (the serv
 """
 
 import argparse
+import base64
 import contextlib
-import dataclasses
+import gzip
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shutil
+import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import requests
 import yaml
 
-from pipeline.config.cluster import Cluster, Endpoint, check_cron
+from pipeline.config.cluster import Cluster, check_cron
 from pipeline.config.errors import SettingsError
+from pipeline.execution.events import Unbreakable
+from pipeline.kubeflow.api import (
+    DeployError,
+    DryRun,
+    Http,
+    NotFound,
+    Transport,
+    credentials,
+    from_environment,
+    listed,
+    needed,
+    shown,
+)
 
 CLUSTER_FILE = str(pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml")
 PAGE = 100
 RUNS_SHOWN = 5
 
 
-class DeployError(RuntimeError):
-    """The server did not do what was asked; the message says why and what to do."""
-
-
-class NotFound(DeployError):
-    """The server does not have what was asked for."""
-
-
-class Transport(Protocol):
-    """Sends one request to the API and gives its JSON answer."""
-
-    def __call__(
-        self, method: str, path: str, query: Mapping[str, Any], body: Any = None, file: str = ""
-    ) -> Any:
-        """path: below /apis/v2beta1; body: for JSON; file: path of one to upload. Raises DeployError."""
-        ...
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; see the module for the exit codes."""
     options = _parser().parse_args(arguments)
+    # A reader that goes away, as `| head` does, must not stop a command between two requests.
+    lasting: Any = Unbreakable(sys.stdout)
+    with contextlib.redirect_stdout(lasting):
+        _obey(options)
+        sys.stdout.flush()
+
+
+def _obey(options: argparse.Namespace) -> None:
     try:
         cluster = Cluster.from_file(options.cluster)
         endpoint = from_environment(cluster.endpoint, os.environ)
@@ -59,18 +66,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
         say: Callable[[str], None] = print
         if options.dry_run:
             transport, say = DryRun(transport, print), _in_a_dry_run
-        options.command(Deployment(transport, cluster, options.name, say), options)
+        options.command(Deployment(transport, cluster, options.name, say, workflow_messages), options)
     except SettingsError as error:
         _fail(error, 2)
     except DeployError as error:
         _fail(error, 1)
+    except (AttributeError, TypeError, KeyError, RecursionError) as error:  # of an answer that is no answer
+        _fail(
+            DeployError(
+                f"the server's answer is not one of Kubeflow Pipelines 2 ({type(error).__name__}: {error}); "
+                "check endpoint.url"
+            ),
+            1,
+        )
 
 
 class Deployment:
-    """A pipeline on the server, by name. What happens is told to `say`, a line at a time."""
+    """A pipeline on the server, by name.
 
-    def __init__(self, transport: Transport, cluster: Cluster, name: str, say: Callable[[str], None]) -> None:
+    say: gets what happens, one line at a time. workflow: run id, namespace -> messages of Argo's Workflow.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        cluster: Cluster,
+        name: str,
+        say: Callable[[str], None],
+        workflow: Callable[[str, str], list[str]] = lambda run, namespace: [],
+    ) -> None:
         self._send = transport
+        self._workflow = workflow
         self.cluster = cluster
         self._name = name
         self._say = say
@@ -88,28 +114,29 @@ class Deployment:
         except NotFound:
             query = {"name": self._name, **self._namespace}
             pipeline = self._send("POST", "/pipelines/upload", query, file=path)
-            self._say(f"{self._name}: made the pipeline {pipeline['pipeline_id']}")
+            self._say(f"{self._name}: made the pipeline {needed(pipeline, 'pipeline_id')}")
         if any(_title(known) == version for known in self._versions(pipeline)):
             self._say(f"{self._name}: version {version} is there already")
             return
-        query = {"name": version, "pipelineid": pipeline["pipeline_id"]}
+        query = {"name": version, "pipelineid": needed(pipeline, "pipeline_id")}
         self._send("POST", "/pipelines/upload_version", query, file=path)
         self._say(f"{self._name}: uploaded version {version}")
 
-    def run(self, parameters: Mapping[str, Any]) -> None:
-        """Start the newest version now."""
-        version = self._newest()
+    def run(self, parameters: Mapping[str, Any], wanted: str = "") -> None:
+        """Start a version now: the one named `wanted`, or the newest."""
+        version = self._chosen(wanted)
         body = {"display_name": f"{self._name} now", **self._work(version, parameters)}
         run = self._send("POST", "/runs", {}, body)
-        self._say(f"{self._name}: run {run['run_id']} of {_title(version)} started")
+        self._say(f"{self._name}: run {needed(run, 'run_id')} of {_title(version)} started")
 
-    def schedule(self, cron: str, parameters: Mapping[str, Any]) -> None:
-        """Run the newest version at the times of `cron`, and nothing else of this pipeline at any time.
+    def schedule(self, cron: str, parameters: Mapping[str, Any], wanted_version: str = "") -> None:
+        """Run the newest version, or the one named, at the times of `cron`, and nothing else of this pipeline
+        at any time.
 
         The new schedule is there before an old one goes, so that a failure in between leaves two for a
         while, never none; the same command, given again, ends that.
         """
-        version = self._newest()
+        version = self._chosen(wanted_version)
         wanted = {
             "display_name": self._schedule_name,
             **self._work(version, parameters),
@@ -126,14 +153,14 @@ class Deployment:
             kept = dict(self._send("POST", "/recurringruns", {}, wanted))
             self._say(f"{self._name}: runs {_title(version)} at {cron!r} from now on")
         for old in schedules:
-            if old["recurring_run_id"] != kept["recurring_run_id"]:
+            if needed(old, "recurring_run_id") != needed(kept, "recurring_run_id"):
                 self._remove(old)
 
     def pause(self) -> None:
         """Stop the schedule until `schedule` is called again."""
         active = [known for known in self._schedules() if _active(known)]
         for known in active:
-            self._send("POST", f"/recurringruns/{known['recurring_run_id']}:disable", {})
+            self._send("POST", f"/recurringruns/{needed(known, 'recurring_run_id')}:disable", {})
             self._say(f"{self._name}: schedule {_cron(known)!r} paused; `deploy.py schedule` starts it again")
         if not active:
             self._say(f"{self._name}: has no active schedule")
@@ -142,21 +169,30 @@ class Deployment:
         """Tell the versions, the schedule and the last runs."""
         pipeline = self._pipeline()
         versions = self._versions(pipeline)
-        self._say(f"{self._name}: pipeline {pipeline['pipeline_id']}, {len(versions)} version(s)")
+        self._say(f"{self._name}: pipeline {needed(pipeline, 'pipeline_id')}, {len(versions)} version(s)")
         for version in versions[:1]:
             self._say(f"  newest    {_title(version)}, uploaded {version.get('created_at', 'unknown')}")
         for known in self._schedules():
             state = "active" if _active(known) else "paused"
             self._say(f"  schedule  {_cron(known)!r}, {state}, since {known.get('created_at', 'unknown')}")
         query = {"page_size": PAGE, "sort_by": "created_at desc", **self._namespace}
-        runs = self._send("GET", "/runs", query).get("runs", [])
-        own = [run for run in runs if _reference(run).get("pipeline_id") == pipeline["pipeline_id"]]
+        runs = listed(self._send("GET", "/runs", query), "runs")
+        own = [run for run in runs if _reference(run).get("pipeline_id") == needed(pipeline, "pipeline_id")]
         for run in own[:RUNS_SHOWN]:
-            why = run.get("error", {}).get("message", "")
-            self._say(
-                f"  run       {run.get('created_at', '')}  {run.get('state', 'PENDING'):<9} {run['run_id']}"
-                f"  {why}".rstrip()
-            )
+            state = str(run.get("state") or "PENDING")
+            self._say(f"  run       {run.get('created_at', '')}  {shown(state):<9} {needed(run, 'run_id')}")
+            if state == "FAILED":
+                for line in self._why(run):
+                    self._say(f"            {line}")
+
+    def _why(self, run: Mapping[str, Any]) -> list[str]:
+        """Return why a run failed, one line per task: from its details, else from Argo's Workflow."""
+        found = _failed_tasks(self._send("GET", f"/runs/{needed(run, 'run_id')}", {}))
+        if not found:
+            found = self._workflow(needed(run, "run_id"), self.cluster.endpoint.namespace or "kubeflow")
+        if not found and (message := _message(run)):
+            found = [message]
+        return found or ["the server does not say why; the run's page and the logs of its tasks do"]
 
     def delete(self) -> None:
         """Take the schedules and the pipeline off the server; runs, models and metadata stay."""
@@ -168,12 +204,9 @@ class Deployment:
             self._say(f"{self._name}: is not on the server")
             return
         for version in self._versions(pipeline):
-            self._send(
-                "DELETE",
-                f"/pipelines/{pipeline['pipeline_id']}/versions/{version['pipeline_version_id']}",
-                {},
-            )
-        self._send("DELETE", f"/pipelines/{pipeline['pipeline_id']}", {})
+            number = needed(version, "pipeline_version_id")
+            self._send("DELETE", f"/pipelines/{needed(pipeline, 'pipeline_id')}/versions/{number}", {})
+        self._send("DELETE", f"/pipelines/{needed(pipeline, 'pipeline_id')}", {})
         self._say(f"{self._name}: deleted; its runs, models and metadata stay")
 
     @property
@@ -187,25 +220,44 @@ class Deployment:
             raise NotFound(f"there is no pipeline {self._name!r} on the server; upload it first") from error
         return found
 
-    def _versions(self, pipeline: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Newest first."""
-        path = f"/pipelines/{pipeline['pipeline_id']}/versions"
-        return list(self._all(path, "pipeline_versions", {"sort_by": "created_at desc"}))
+    def _versions(self, pipeline: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the versions, newest first.
 
-    def _newest(self) -> dict[str, Any]:
+        Times are whole seconds. The first upload makes two versions within one: that of the server's own,
+        named like the pipeline, and that named after the content, which counts as the newer one.
+        """
+        path = f"/pipelines/{needed(pipeline, 'pipeline_id')}/versions"
+        found = list(self._all(path, "pipeline_versions", {"sort_by": "created_at desc"}))
+        return sorted(found, key=lambda version: (_made(version), self._by_content(version)), reverse=True)
+
+    def _by_content(self, version: Mapping[str, Any]) -> bool:
+        return bool(re.fullmatch(re.escape(self._name) + r"-[0-9a-f]{12}", _title(version)))
+
+    def _chosen(self, wanted: str) -> Mapping[str, Any]:
+        """Return the version of that name, or the newest. Raises DeployError where two may be the newest."""
         versions = self._versions(self._pipeline())
+        if wanted:
+            named = [version for version in versions if wanted in (_title(version), version.get("name"))]
+            if not named:
+                known = ", ".join(_title(version) for version in versions[:5]) or "none"
+                raise DeployError(f"there is no version {wanted!r}; the newest are {known}")
+            return named[0]
         if not versions:
             raise DeployError(f"the pipeline {self._name!r} has no version on the server; upload it again")
+        tied = [v for v in versions if _made(v) == _made(versions[0]) and self._by_content(v)]
+        if len(tied) > 1:
+            names = " and ".join(sorted(_title(version) for version in tied))
+            raise DeployError(f"{names} were uploaded within one second; choose one with --version")
         return versions[0]
 
-    def _schedules(self) -> Iterator[dict[str, Any]]:
+    def _schedules(self) -> Iterator[Mapping[str, Any]]:
         for known in self._all("/recurringruns", "recurringRuns", self._namespace):
             if known.get("display_name") == self._schedule_name:
                 yield known
 
     def _remove(self, known: Mapping[str, Any]) -> None:
         """Disabled first: what cannot be deleted at least does not run."""
-        path = f"/recurringruns/{known['recurring_run_id']}"
+        path = f"/recurringruns/{needed(known, 'recurring_run_id')}"
         if _active(known):
             self._send("POST", f"{path}:disable", {})
         self._send("DELETE", path, {})
@@ -215,7 +267,7 @@ class Deployment:
 
     def _work(self, version: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
         """What a run and a schedule have in common."""
-        reference = {key: version[key] for key in ("pipeline_id", "pipeline_version_id")}
+        reference = {key: needed(version, key) for key in ("pipeline_id", "pipeline_version_id")}
         work = {
             "experiment_id": self._experiment(),
             "pipeline_version_reference": reference,
@@ -228,178 +280,91 @@ class Deployment:
         name = self.cluster.experiment
         for known in self._all("/experiments", "experiments", self._namespace):
             if known.get("display_name") == name and known.get("storage_state") != "ARCHIVED":
-                return str(known["experiment_id"])
+                return needed(known, "experiment_id")
         made = self._send("POST", "/experiments", {}, {"display_name": name, **self._namespace})
-        return str(made["experiment_id"])
+        return needed(made, "experiment_id")
 
-    def _all(self, path: str, key: str, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The items of every page of a list."""
-        token = ""
+    def _all(self, path: str, key: str, query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of every page of a list. Raises DeployError for a list without end."""
+        token, seen = "", set[str]()
         while True:
             page = self._send("GET", path, {**query, "page_size": PAGE, "page_token": token})
-            yield from page.get(key, [])
-            token = page.get("next_page_token", "")
+            yield from listed(page, key)
+            token = str(page.get("next_page_token") or "")
             if not token:
                 return
-
-
-@dataclasses.dataclass(frozen=True)
-class Credentials:
-    """What is sent to prove who asks; never printed."""
-
-    headers: Mapping[str, str] = dataclasses.field(repr=False)
-
-
-class Http:
-    """Requests over HTTP, whose failures are sentences."""
-
-    def __init__(self, endpoint: Endpoint, credentials: Credentials) -> None:
-        self._endpoint = endpoint
-        self._session = requests.Session()
-        self._session.headers.update(credentials.headers)
-        self._session.verify = endpoint.ca_certificate or True
-
-    def __call__(
-        self, method: str, path: str, query: Mapping[str, Any], body: Any = None, file: str = ""
-    ) -> Any:
-        """See Transport."""
-        url = f"{self._endpoint.url.rstrip('/')}/apis/v2beta1{path}"
-        try:
-            with _opened(file) as files:
-                answer = self._session.request(
-                    method, url, params=query, json=body, files=files, timeout=self._endpoint.timeout,
-                    allow_redirects=False,
-                )  # fmt: skip
-        except requests.Timeout as error:
-            raise DeployError(
-                f"{self._endpoint.url} gave no answer to {method} {path} within {self._endpoint.timeout:g} s "
-                "and may have done it nevertheless; look with `deploy.py status`, then give the command again"
-            ) from error
-        except requests.exceptions.SSLError as error:
-            raise DeployError(
-                f"the certificate of {self._endpoint.url} is not trusted; name its authority in "
-                "endpoint.ca_certificate"
-            ) from error
-        except requests.RequestException as error:
-            raise DeployError(
-                f"nothing answers at {self._endpoint.url}; check endpoint.url (or KF_PIPELINES_ENDPOINT), "
-                "and that the port-forward runs"
-            ) from error
-        return _checked(answer, method, path, self._endpoint)
-
-
-class DryRun:
-    """Passes questions on to the server, and prints what would change something there."""
-
-    def __init__(self, transport: Transport, say: Callable[[str], None]) -> None:
-        self._transport = transport
-        self._say = say
-
-    def __call__(
-        self, method: str, path: str, query: Mapping[str, Any], body: Any = None, file: str = ""
-    ) -> Any:
-        """See Transport. What would be made has its kind in brackets for an id."""
-        if method == "GET" and "<" in path:
-            return {}  # of something that was not made
-        if method == "GET":
-            return self._transport(method, path, query)
-        asked = "".join(f" {key}={value}" for key, value in query.items())
-        self._say(f"would send {method} {path}{asked}{f' with {file}' if file else ''}")
-        if body is not None:
-            self._say(json.dumps(body, indent=2))
-        ids = ("pipeline_id", "run_id", "experiment_id", "recurring_run_id")
-        return {**(body or {}), **{name: f"<{name}>" for name in ids}}
-
-
-def from_environment(endpoint: Endpoint, environment: Mapping[str, str]) -> Endpoint:
-    """The endpoint, with the URL that KF_PIPELINES_ENDPOINT names if it is set. Raises SettingsError."""
-    url = environment.get("KF_PIPELINES_ENDPOINT")
-    try:
-        return dataclasses.replace(endpoint, url=url) if url else endpoint
-    except ValueError as error:
-        raise SettingsError(f"KF_PIPELINES_ENDPOINT: {error}") from error
-
-
-def credentials(endpoint: Endpoint, environment: Mapping[str, str]) -> Credentials:
-    """A token or a cookie, from where the endpoint says. Raises SettingsError for an unreadable file."""
-    headers = {}
-    token = environment.get("KF_PIPELINES_TOKEN", "")
-    if not token and endpoint.token_file:
-        try:
-            token = pathlib.Path(endpoint.token_file).read_text().strip()
-        except OSError as error:
-            raise SettingsError(
-                f"endpoint.token_file {endpoint.token_file} cannot be read: {error.strerror}"
-            ) from error
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
-    if cookies := environment.get(endpoint.cookies_variable):
-        headers["Cookie"] = cookies
-    return Credentials(headers)
-
-
-def _checked(answer: requests.Response, method: str, path: str, endpoint: Endpoint) -> Any:
-    """The JSON of a good answer. Raises DeployError."""
-    said = _message(answer)
-    where = f"namespace {endpoint.namespace!r}" if endpoint.namespace else "the server's namespace"
-    sentences = {
-        401: "the server does not accept the token or cookie (401): it is missing or has expired; renew "
-        f"KF_PIPELINES_TOKEN, endpoint.token_file or {endpoint.cookies_variable}",
-        403: f"you are not allowed to do this in {where} (403): {said}; ask for the role kubeflow-edit there",
-        409: f"the name is taken (409): {said}; choose another --name, or delete what has it",
-    }
-    code = answer.status_code
-    if code in sentences:
-        raise DeployError(sentences[code])
-    if code in (301, 302, 303, 307, 308):
-        raise DeployError(
-            f"{endpoint.url} sends to a login page; set {endpoint.cookies_variable} to the cookie of your "
-            "session, or KF_PIPELINES_TOKEN"
-        )
-    if code == 404 and _is_json(answer):
-        raise NotFound(f"the server has no {path} (404): {said}")
-    if code >= 500:
-        raise DeployError(
-            f"the server failed at {method} {path} ({code}): {said}; give the same command again"
-        )
-    if not _is_json(answer):
-        raise DeployError(
-            f"{endpoint.url} is not the API of Kubeflow Pipelines (it answered {code}, and not in JSON); "
-            "check endpoint.url, which ends before /apis"
-        )
-    if code >= 400:
-        raise DeployError(f"the server refuses {method} {path} ({code}): {said}")
-    return answer.json()
-
-
-def _is_json(answer: requests.Response) -> bool:
-    try:
-        return isinstance(answer.json(), dict)
-    except ValueError:
-        return False
-
-
-def _message(answer: requests.Response) -> str:
-    """The server's own words, from any of the fields it puts them in."""
-    if not _is_json(answer):
-        return answer.reason or "no reason given"
-    found = answer.json()
-    words = next((found[key] for key in ("message", "error_message", "error") if found.get(key)), "")
-    return " ".join(str(words).split()) or "no reason given"
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[dict[str, Any] | None]:
-    """The multipart field of a file to upload, open for as long as it is sent; None without a path."""
-    if not path:
-        yield None
-        return
-    with open(path, "rb") as file:
-        yield {"uploadfile": (os.path.basename(path), file, "application/yaml")}
+            if token in seen:
+                raise DeployError(
+                    f"the server's list of {key} has no end: it gives the page {shown(token)} again; look at "
+                    "the server's log"
+                )
+            seen.add(token)
 
 
 def _title(version: Mapping[str, Any]) -> str:
-    return str(version.get("display_name") or version.get("name"))
+    return shown(version.get("display_name") or version.get("name") or "without a name")
+
+
+def _made(version: Mapping[str, Any]) -> str:
+    return str(version.get("created_at") or "")
+
+
+def _message(item: Mapping[str, Any]) -> str:
+    """Return the message of an item's error, where it has one."""
+    error = item.get("error")
+    return shown(error.get("message") or "") if isinstance(error, Mapping) else ""
+
+
+def _failed_tasks(run: Mapping[str, Any]) -> list[str]:
+    """Return the tasks that failed with their messages, as the details of a run have them."""
+    details = run.get("run_details")
+    tasks = details.get("task_details") if isinstance(details, Mapping) else None
+    found = []
+    for task in tasks if isinstance(tasks, list) else []:
+        if isinstance(task, Mapping) and task.get("state") == "FAILED":
+            name = shown(task.get("display_name") or task.get("task_id") or "a task")
+            if message := _message(task):
+                found.append(f"{name}: {message}")
+    return found
+
+
+def workflow_messages(run: str, namespace: str) -> list[str]:
+    """Return the messages of the failed nodes of a run's Workflow; none where kubectl cannot read it."""
+    kubectl = shutil.which("kubectl")
+    if not kubectl:
+        return []
+    try:
+        answer = subprocess.run(
+            [kubectl, "--namespace", namespace, "--request-timeout", "20s", "get", "workflows.argoproj.io",
+             "--selector", f"pipeline/runid={run}", "--output", "json"],
+            capture_output=True, timeout=30, check=False,
+        )  # fmt: skip
+        items = json.loads(answer.stdout)["items"] if answer.returncode == 0 else []
+        return [line for item in items for line in failed_nodes(item)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, subprocess.TimeoutExpired):
+        return []
+
+
+def failed_nodes(workflow: Mapping[str, Any]) -> list[str]:
+    """Return the failed pods of a Workflow with their messages; also where Argo has compressed them.
+
+    Raises ValueError, KeyError and TypeError for what is no Workflow.
+    """
+    status = workflow["status"]
+    nodes = dict(status.get("nodes") or {})
+    if packed := status.get("compressedNodes"):
+        try:
+            nodes |= json.loads(gzip.decompress(base64.b64decode(packed, validate=True)))
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"the states of the Workflow are damaged ({error})") from error
+    found = {}
+    for node in nodes.values():
+        if node.get("type") == "Pod" and node.get("phase") in ("Failed", "Error") and node.get("message"):
+            parts = [part for part in str(node["name"]).split(".")[1:] if not part.startswith("executor")]
+            found[shown((parts or [node["name"]])[-1]).partition("(")[0]] = shown(node["message"])
+    if not found and status.get("message"):
+        return [shown(status["message"])]
+    return [f"{name}: {message}" for name, message in sorted(found.items())]
 
 
 def _active(schedule: Mapping[str, Any]) -> bool:
@@ -407,7 +372,7 @@ def _active(schedule: Mapping[str, Any]) -> bool:
 
 
 def _cron(schedule: Mapping[str, Any]) -> str:
-    return str(schedule.get("trigger", {}).get("cron_schedule", {}).get("cron", ""))
+    return shown(((schedule.get("trigger") or {}).get("cron_schedule") or {}).get("cron") or "")
 
 
 def _reference(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -461,7 +426,7 @@ def _upload(deployment: Deployment, options: argparse.Namespace) -> None:
 
 
 def _run(deployment: Deployment, options: argparse.Namespace) -> None:
-    deployment.run(parameters_of(options.parameter))
+    deployment.run(parameters_of(options.parameter), options.version)
 
 
 def _schedule(deployment: Deployment, options: argparse.Namespace) -> None:
@@ -473,7 +438,7 @@ def _schedule(deployment: Deployment, options: argparse.Namespace) -> None:
         check_cron(chosen)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    deployment.schedule(chosen, parameters_of(options.parameter))
+    deployment.schedule(chosen, parameters_of(options.parameter), options.version)
 
 
 def _in_a_dry_run(line: str) -> None:
@@ -507,6 +472,7 @@ def _parser() -> argparse.ArgumentParser:
     schedule.add_argument("--cron", help="six fields, seconds first (default: schedule.cron of the cluster)")
     for command in (run, schedule):
         command.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE")
+        command.add_argument("--version", default="", metavar="NAME", help="default: the newest")
     add("pause", "the schedule", lambda deployment, _: deployment.pause())
     add("status", "of versions, schedule and runs", lambda deployment, _: deployment.status())
     add("delete", "schedule and pipeline", lambda deployment, _: deployment.delete())

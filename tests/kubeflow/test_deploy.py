@@ -1,12 +1,17 @@
 """deploy.py against a server that takes what Kubeflow's OpenAPI description says, and fails on demand."""
 
+import base64
+import contextlib
 import dataclasses
+import gzip
 import http.server
 import json
 import os
 import pathlib
 import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +101,8 @@ class Kubeflow:
         self.fault: Fault | None = None
         self.url = ""
         self.page = 2
+        self.details: dict[str, Any] = {}
+        self.clock: str | None = None
         self.contract = Contract(json.loads(OPENAPI.read_text())) if OPENAPI.is_file() else None
         self._count = 0
 
@@ -125,6 +132,7 @@ class Kubeflow:
             ("POST", "/recurringruns", lambda: self._schedule(body)),
             ("POST", "/recurringruns/([^/:]+):(disable|enable)", self._switch),
             ("DELETE", "/recurringruns/([^/:]+)", self._delete_schedule),
+            ("GET", "/runs/([^/:]+)", self._run),
             ("GET", "/runs", lambda: self._page("runs", self.runs, query)),
             ("POST", "/runs", lambda: self._add(self.runs, "run_id", {**body, "state": "PENDING"})),
         ]  # fmt: skip
@@ -146,8 +154,14 @@ class Kubeflow:
         return 200, {key: items[start:end], **token}
 
     def _add(self, items: list[dict[str, Any]], key: str, body: dict[str, Any]) -> tuple[int, Any]:
-        items.append({**body, key: self._id(key), "created_at": f"2026-11-21T00:00:{self._count:02}Z"})
+        identity = self._id(key)
+        made = self.clock or f"2026-11-21T00:00:{self._count:02}Z"
+        items.append({**body, key: identity, "created_at": made})
         return 200, items[-1]
+
+    def _run(self, identity: str) -> tuple[int, Any]:
+        [run] = [run for run in self.runs if run["run_id"] == identity]
+        return 200, {**run, **self.details}
 
     def _by_name(self, name: str) -> tuple[int, Any]:
         found = [pipeline for pipeline in self.pipelines.values() if pipeline["name"] == name]
@@ -544,3 +558,146 @@ def test_a_file_that_is_no_pipeline_is_refused(deploy: Command, tmp_path: pathli
 
 def test_a_parameter_without_a_value_is_refused(uploaded: Command) -> None:
     assert "name=value" in uploaded.fails("run", "--parameter", "data")
+
+
+@pytest.mark.parametrize("command", ["run", "schedule"])
+def test_of_versions_made_within_one_second_the_one_named_after_its_content_is_the_newest(
+    deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str], command: str
+) -> None:
+    kubeflow.clock = "2026-11-21T00:00:00Z"
+    deploy("upload", pipeline_file())
+    [versions] = kubeflow.versions.values()
+    for _ in range(2):
+        versions.reverse()  # the server may give them in any order
+        given = deploy(command, *(["--cron", CRON] if command == "schedule" else []))
+        assert re.search(rf"{NAME}-[0-9a-f]{{12}}", given)
+
+
+def test_two_contents_uploaded_within_one_second_are_chosen_by_name(
+    deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str]
+) -> None:
+    kubeflow.clock = "2026-11-21T00:00:00Z"
+    deploy("upload", pipeline_file("first"))
+    deploy("upload", pipeline_file("second"))
+    [versions] = kubeflow.versions.values()
+    error = deploy.fails("run")
+    assert "were uploaded within one second; choose one with --version" in error
+    assert f"of {versions[-1]['name']} started" in deploy("run", "--version", versions[-1]["name"])
+    assert "there is no version 'other'" in deploy.fails("run", "--version", "other")
+
+
+def test_status_says_which_tasks_of_a_run_failed_and_why(uploaded: Command, kubeflow: Any) -> None:
+    uploaded("run")
+    kubeflow.runs[0]["state"] = "FAILED"
+    kubeflow.details = {
+        "run_details": {
+            "task_details": [
+                {"display_name": "data", "state": "SUCCEEDED"},
+                {
+                    "display_name": "train cvae",
+                    "state": "FAILED",
+                    "error": {"message": "exit\x1b[31m code\n1"},
+                },
+                {"display_name": "root", "state": "FAILED"},
+            ]
+        }
+    }
+    said = uploaded("status").splitlines()
+    assert said[-1].split() == ["train", "cvae:", "exit", "[31m", "code", "1"]
+
+
+def test_status_of_a_run_that_failed_without_a_word_says_so(
+    uploaded: Command, kubeflow: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.kubeflow.deploy.shutil.which", lambda name: None)
+    uploaded("run")
+    kubeflow.runs[0]["state"] = "FAILED"
+    assert "the server does not say why; the run's page" in uploaded("status")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_messages_of_a_workflow_are_those_of_its_failed_pods(
+    deploy_script: Any, compressed: bool
+) -> None:
+    nodes = {
+        "1": {
+            "type": "Pod",
+            "name": "w.root.train-cvae(0).executor(0)",
+            "phase": "Failed",
+            "message": "exit 1",
+        },
+        "2": {"type": "Pod", "name": "w.root.data-driver", "phase": "Succeeded"},
+        "3": {"type": "DAG", "name": "w.root", "phase": "Failed", "message": "child failed"},
+    }
+    packed = base64.b64encode(gzip.compress(json.dumps(nodes).encode())).decode()
+    status: dict[str, Any] = {"compressedNodes": packed} if compressed else {"nodes": nodes}
+    assert deploy_script.failed_nodes({"status": status}) == ["train-cvae: exit 1"]
+    words = {"status": {"phase": "Error", "message": "workflow is longer than maximum allowed size"}}
+    assert deploy_script.failed_nodes(words) == ["workflow is longer than maximum allowed size"]
+
+
+DEEP = '{"pipelines":' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+ODD = {
+    "empty": "{}", "deep": DEEP, "a list": "[]", "a number": '{"pipeline_id": 3}',
+    "an object": '{"pipeline_id": {}}', "null": "null", "not JSON": "?",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", list(ODD))
+@pytest.mark.parametrize(
+    "request_", ["GET .*/names", "POST .*/runs", "GET .*/experiments", "GET .*/versions"]
+)
+def test_an_answer_of_another_form_is_told_in_one_line(
+    uploaded: Command, kubeflow: Any, request_: str, body: str
+) -> None:
+    kubeflow.fault = Fault(request_, status=200, body=ODD[body])
+    with contextlib.suppress(SystemExit):
+        uploaded.main(["run", "--cluster", uploaded.cluster])
+    error = uploaded.capture.readouterr().err
+    assert "Traceback" not in error
+    assert len(error.splitlines()) <= 1
+    assert not error or error.startswith("deploy.py: error: ")
+
+
+def test_a_list_whose_page_token_repeats_ends(uploaded: Command, kubeflow: Any) -> None:
+    original = kubeflow._page
+
+    def endless(key: str, items: list[dict[str, Any]], query: dict[str, str]) -> tuple[int, Any]:
+        status, answer = original(key, items, {**query, "page_token": ""})
+        return status, {**answer, "next_page_token": "again"}
+
+    kubeflow._page = endless
+    assert "has no end: it gives the page again again" in uploaded.fails("run")
+
+
+def test_what_a_terminal_would_obey_is_taken_out_of_an_error(uploaded: Command, kubeflow: Any) -> None:
+    message = json.dumps({"message": "\x1b]0;owned\x07 no\r\n such" + "x" * 5000})
+    kubeflow.fault = Fault("POST .*/runs", status=400, body=message)
+    error = uploaded.fails("run")
+    assert error.rstrip("\n").isprintable()
+    assert len(error) < 1000
+
+
+def test_a_reader_that_goes_away_stops_no_command(
+    uploaded: Command, kubeflow: Any, pipeline_file: Callable[..., str]
+) -> None:
+    uploaded("schedule", "--cron", CRON)
+    uploaded("upload", pipeline_file("second"))
+    command = [
+        sys.executable,
+        "kubeflow/deploy.py",
+        "schedule",
+        "--cron",
+        CRON,
+        "--cluster",
+        uploaded.cluster,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(60) == 0
+    assert len(kubeflow.schedules) == 1
