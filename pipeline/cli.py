@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pipeline import commands
 from pipeline.commands import (
+    convert,
     evaluate,
     lineage,
     listing,
@@ -22,12 +23,26 @@ from pipeline.commands import (
 )
 from trainer.devices import threads
 
-COMMANDS = (listing, show, schema, run, schedule, status, lineage, rollback, promote, prune, evaluate)
+COMMANDS = (
+    listing,
+    show,
+    schema,
+    convert,
+    run,
+    schedule,
+    status,
+    lineage,
+    rollback,
+    promote,
+    prune,
+    evaluate,
+)
 """Modules of pipeline/commands, in the order in which help shows them."""
 
 EXAMPLES = """examples:
   latentline list
   latentline show cvae
+  latentline import ~/.keras/datasets/mnist.npz data/mnist
   latentline run --variants cvae,mlp
   latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
   latentline run --settings nightly.yaml

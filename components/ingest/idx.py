@@ -362,7 +362,7 @@ def _one_file(folder: str, prefix: str, kind: str, names: list[str]) -> str:
             f"{shown(folder)}: no file matches {words} or {words}.gz, expected 1; "
             f"found {_listed(names)}; add the file or give another folder"
         )
-    if len(paths) == 2 and not _same_content(*paths):
+    if len(paths) == 2 and not same_content(*paths):
         raise IdxError(
             f"{shown(folder)}: {shown(plain[0])} and {shown(zipped[0])} differ in content, expected one file "
             "or the same content twice; remove the one that is out of date"
@@ -370,7 +370,7 @@ def _one_file(folder: str, prefix: str, kind: str, names: list[str]) -> str:
     return paths[0]
 
 
-def _same_content(plain: str, zipped: str) -> bool:
+def same_content(plain: str, zipped: str) -> bool:
     """Return whether two files have the same uncompressed bytes."""
     with _opened(plain) as first, _opened(zipped) as second:
         while True:
