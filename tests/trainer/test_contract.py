@@ -8,13 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_transform as tft
-import tensorflow_transform.beam as tft_beam
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
 
 from components.ingest.examples import serialize
 from components.ingest.idx import Images
-from schemas import CLASSES, IMAGE, LABEL, MEAN_INTENSITY, PIXELS, SIDE, TRAIN_SPLIT
+from schemas import CLASSES, IMAGE, MEAN_INTENSITY, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants
 from trainer.export import export
 from trainer.loop.data import Examples
@@ -23,38 +20,20 @@ from trainer.loop.steps import Steps
 from trainer.loop.warm import WarmStart
 from trainer.models.model import Batch, Classifier, GenerativeModel, Model
 from trainer.recipe import PROFILES
-from trainer.transform import preprocessing_fn
 
 NAMES = variants.names()
 SEED = tf.constant([3, 5])
 NATS = 1e-3
-GENERATIVE = {"encode", "decode", "reconstruct", "sample", "log_weight"}
+BOTH_FORMS = {"encode", "encode_images", "reconstruct", "reconstruct_images"}
+GENERATIVE = BOTH_FORMS | {
+    "decode", "sample_each", "log_weight_each", "log_weight_images", "sample", "log_weight",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def examples(digits: dict[str, Images]) -> Examples:
     images, labels = digits[TRAIN_SPLIT]
     return Examples((images.reshape(-1, PIXELS) > 127).astype(np.uint8), labels.astype(np.int64))
-
-
-@pytest.fixture(scope="module")
-def transform_graph(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What the Transform component would leave for the threshold protocol."""
-    folder = tmp_path_factory.mktemp("transform")
-    spec = {
-        IMAGE: tf.io.FixedLenFeature([], tf.string),
-        LABEL: tf.io.FixedLenFeature([], tf.int64),
-        MEAN_INTENSITY: tf.io.FixedLenFeature([], tf.float32),
-    }
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
-    data = [{IMAGE: bytes(PIXELS), LABEL: 0, MEAN_INTENSITY: 0.0}]
-    with tft_beam.Context(temp_dir=str(folder / "temporary")):
-        _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
-            lambda inputs: preprocessing_fn(inputs, {"protocol": "threshold"})
-        )
-        transform_fn | tft_beam.WriteTransformFn(str(folder / "graph"))
-    metadata_io.write_metadata(metadata, str(folder / "graph" / tft.TFTransformOutput.RAW_METADATA_DIR))
-    return str(folder / "graph")
 
 
 def trained(name: str, examples: Examples, steps: int) -> Model:
@@ -182,7 +161,7 @@ def test_the_saved_model_offers_the_signatures_of_its_family(line: tuple[str, Mo
     offered = set(tf.saved_model.load(str(folder)).signatures)
     assert {"serving_default", "evaluate"} <= offered
     assert (offered >= GENERATIVE) == variant.generative
-    assert ("classify" in offered) == variant.classifies
+    assert (offered >= {"classify", "classify_images"}) == variant.classifies
 
 
 def test_evaluation_goes_through_serialized_examples(
@@ -225,6 +204,11 @@ def test_images_can_be_encoded_decoded_and_sampled(
         return signatures["sample"](seed=tf.constant(seed), count=tf.constant(7))["images"].numpy()
 
     assert sample(1).shape == (7, SIDE, SIDE, 1)
+    each = signatures["sample_each"]
+    several = each(tf.constant([4, 5, 4]))["images"].numpy()
+    np.testing.assert_array_equal(several[0], several[2])
+    assert (several[0] != several[1]).any()
+    np.testing.assert_allclose(each(tf.constant([5]))["images"][0], several[1], atol=1e-5)
     assert 0 <= sample(1).min() <= sample(1).max() <= 1
     np.testing.assert_array_equal(sample(1), sample(1))
     assert (sample(1) != sample(2)).any()

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from schemas import PIXELS
+from schemas import PIXELS, SIDE
 from trainer.models import objectives
 
 
@@ -110,6 +110,11 @@ class GenerativeModel(Model):
     @abc.abstractmethod
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return mean images of the model's own generative process, [count, SIDE, SIDE, 1] in [0, 1]."""
+
+    def sample_each(self, seeds: tf.Tensor) -> tf.Tensor:
+        """Return one sample per seed, independent of the others; int32 [N, 2] -> [N, SIDE, SIDE, 1]."""
+        image = tf.TensorSpec([SIDE, SIDE, 1], tf.float32)
+        return tf.map_fn(lambda seed: self.sample(tf.constant(1), seed)[0], seeds, fn_output_signature=image)
 
     def reconstruct(self, images: tf.Tensor) -> tf.Tensor:
         """Return the image decoded from the posterior mean, [B, SIDE, SIDE, 1] in [0, 1]."""

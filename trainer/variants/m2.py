@@ -223,6 +223,16 @@ class M2(GenerativeModel, Classifier):
         latents = tf.random.stateless_normal([count, self.config.latent], seed)
         return self.decode(tf.concat([classes, latents], axis=-1))
 
+    def sample_each(self, seeds: tf.Tensor) -> tf.Tensor:
+        """Return one sample per seed, of a class that the seed draws; int32 [N, 2] -> [N, SIDE, SIDE, 1]."""
+
+        def one(seed: tf.Tensor) -> tf.Tensor:
+            drawn = tf.random.stateless_uniform([1], seed + tf.constant([0, 6]), 0, CLASSES, tf.int32)
+            latents = tf.random.stateless_normal([1, self.config.latent], seed)
+            return self.decode(tf.concat([tf.one_hot(drawn, CLASSES), latents], axis=-1))[0]
+
+        return tf.map_fn(one, seeds, fn_output_signature=tf.TensorSpec([SIDE, SIDE, 1], tf.float32))
+
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
         """Return the metrics of both families; `latent_mean` is of z alone, [B, D]."""
         found = GenerativeModel.metrics_per_example(self, batch, seed, samples)
