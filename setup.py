@@ -7,8 +7,12 @@ setup(
     version="0.2.0",
     description="A TFX and Kubeflow production line for latent-variable models",
     python_requires="==3.11.*",
-    packages=find_packages(include=["components*", "pipeline*", "schemas*", "trainer*"]),
-    package_data={"components.reporting": ["templates/*"], "schemas": ["*.pbtxt"]},
+    packages=find_packages(include=["components*", "latentline*", "pipeline*", "schemas*", "trainer*"]),
+    package_data={
+        "latentline": ["py.typed"],
+        "components.reporting": ["templates/*"],
+        "schemas": ["*.pbtxt"],
+    },
     extras_require={"mlflow": ["mlflow-skinny==2.19.0"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},
 )

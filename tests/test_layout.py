@@ -44,6 +44,7 @@ BELOW = {
     "trainer": {"schemas"},
     "pipeline": {"schemas", "components", "trainer"},
     "kubeflow": {"schemas", "components", "trainer", "pipeline"},
+    "latentline": {"schemas", "components", "pipeline"},
 }
 """Packages that a package may import besides itself."""
 

@@ -9,7 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ import yaml
 from mlflow import MlflowClient
 from warm import Child, Warm
 
+import latentline
 from components.ingest import idx
 from components.ingest.idx import Images
-from schemas import TRAIN_SPLIT
+from schemas import SIDE, TEST_SPLIT, TRAIN_SPLIT
 
 pytestmark = pytest.mark.e2e
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -83,6 +84,84 @@ def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path, 
     assert cached(result.stdout)
     assert not any(cached(result.stdout).values())
     return home
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder into which the project's wheel is installed, and nothing else."""
+    sources, built, installed = (tmp_path_factory.mktemp(name) for name in ("project", "wheels", "site"))
+    for package in ("schemas", "components", "trainer", "pipeline", "latentline"):
+        shutil.copytree(ROOT / package, sources / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / file, sources)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    offline = ["--no-deps", "--no-index"]
+    subprocess.run([*pip, "wheel", "--no-build-isolation", *offline, "-w", built, sources], check=True)
+    [file] = built.iterdir()
+    subprocess.run([*pip, "install", *offline, "--target", installed, file], check=True)
+    return installed
+
+
+DOCTESTS = """
+import doctest, sys
+import latentline, latentline.model, latentline.results
+assert latentline.__file__.startswith(sys.argv[1]), latentline.__file__
+tried = doctest.testmod(latentline, extraglobs={"home": sys.argv[2]})
+sys.exit(f"{tried.failed} of {tried.attempted} examples failed" if tried.failed or not tried.attempted else 0)
+"""
+
+
+def test_the_examples_of_the_public_package_run_from_an_installed_wheel(
+    home: Home, wheel: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", DOCTESTS, str(wheel), str(home.folder)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (wheel / "latentline" / "py.typed").exists()
+
+
+def test_the_public_package_agrees_with_the_home_s_report_and_its_model_s_signatures(
+    home: Home, digits: dict[str, Images]
+) -> None:
+    found = latentline.results(home.folder)
+    for variant, row in home.rows().items():
+        assert found.leaderboard.loc[variant, "pushed_version"] == row["pushed_version"]
+        for metric, measured in row["metrics"].items():
+            assert found.leaderboard.loc[variant, f"{metric}_upper"] == measured["upper"]
+    assert set(found.curves.split) == {"train", "held_out"}
+    assert set(found.curves.variant) == set(VARIANTS)
+    images = digits[TEST_SPLIT].images.reshape(-1, SIDE, SIDE)
+    row = home.rows()["mlp"]
+    labels = latentline.load(home.folder, "mlp").classify(images).labels
+    accuracy = (labels == digits[TEST_SPLIT].labels).mean()
+    assert accuracy == pytest.approx(row["metrics"]["accuracy"]["value"], abs=1e-6)
+
+
+def test_the_public_package_refuses_what_it_cannot_do(home: Home) -> None:
+    cvae, mlp = (latentline.load(home.folder, name) for name in ("cvae", "mlp"))
+    images = cvae.sample(2)
+    tried: list[tuple[Callable[[], object], str]] = [
+        (lambda: latentline.load(home.folder, "vae9"), "this home has models of cvae, mlp"),
+        (lambda: latentline.load(home.folder / "nowhere"), "give a home and a variant, or a model's folder"),
+        (lambda: latentline.load(home.folder, "mlp", version=3), "has no version 3; it has"),
+        (lambda: cvae.encode(images / 255), r"uint8 array \[N, 28, 28\].* got float64 \[2, 28, 28\]"),
+        (lambda: cvae.encode(images[0]), r"got uint8 \[28, 28\]"),
+        (lambda: cvae.decode([[1.0]]), r"latents must be an array \[N, 2\], got shape \[1, 1\]"),
+        (lambda: cvae.classify(images), "is a generative model, which has no classify"),
+        (lambda: mlp.sample(2), "is a classifier, which has no sample"),
+        (lambda: cvae.log_likelihood(images, samples=0), "samples must be at least 1, got 0"),
+    ]
+    for call, message in tried:
+        with pytest.raises(latentline.ModelError, match=message):
+            call()
+    with pytest.raises(latentline.ResultsError, match="run `latentline run` in this home first"):
+        latentline.results(home.folder / "nowhere")
 
 
 def test_every_variant_is_evaluated_blessed_and_pushed(home: Home) -> None:
