@@ -43,7 +43,8 @@ def load(place: str | os.PathLike[str], name: str = "", *, version: int | None =
     Loading runs TensorFlow code that the model's folder holds: load only models that you trust.
     Raises ModelError where there is no such model.
     """
-    folder = Home.of(place).versions(name) if name else pathlib.Path(place).expanduser()
+    place = pathlib.Path(place).expanduser()
+    folder = Home.of(place).versions(name) if name else place
     if (folder / "saved_model.pb").is_file():
         return Model(folder)
     found = versions.published(str(folder))

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -97,8 +98,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     offline = ["--no-deps", "--no-index"]
     subprocess.run([*pip, "wheel", "--no-build-isolation", *offline, "-w", built, sources], check=True)
-    [file] = built.iterdir()
-    subprocess.run([*pip, "install", *offline, "--target", installed, file], check=True)
+    [made] = built.iterdir()
+    subprocess.run([*pip, "install", *offline, "--target", installed, made], check=True)
     return installed
 
 
@@ -150,7 +151,10 @@ def test_the_public_package_refuses_what_it_cannot_do(home: Home) -> None:
         (lambda: latentline.load(home.folder, "vae9"), "this home has models of cvae, mlp"),
         (lambda: latentline.load(home.folder / "nowhere"), "give a home and a variant, or a model's folder"),
         (lambda: latentline.load(home.folder, "mlp", version=3), "has no version 3; it has"),
-        (lambda: cvae.encode(images / 255), r"uint8 array \[N, 28, 28\].* got float64 \[2, 28, 28\]"),
+        (
+            lambda: cvae.encode(cast(Any, images / 255)),
+            r"uint8 array \[N, 28, 28\].* got float64 \[2, 28, 28\]",
+        ),
         (lambda: cvae.encode(images[0]), r"got uint8 \[28, 28\]"),
         (lambda: cvae.decode([[1.0]]), r"latents must be an array \[N, 2\], got shape \[1, 1\]"),
         (lambda: cvae.classify(images), "is a generative model, which has no classify"),
