@@ -1,4 +1,4 @@
-"""What the Evaluator measures, and when it blesses; and how its verdict reads afterwards."""
+"""Configure what the Evaluator measures and when it blesses a model."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ ABOVE_ZERO = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class Demands:
-    """What a model has to reach to be blessed.
+    """State what a model must reach to be blessed.
 
     Attributes:
       floor: least value of the headline metric.
@@ -40,17 +40,17 @@ class Demands:
 
 
 def headlines(family: str) -> list[str]:
-    """The metrics that candidates of a family are compared by, the one that the floor is about first."""
+    """Return the metrics by which candidates of a family are compared; the floor is about the first."""
     return [HEADLINE[each] for each in families(family)]
 
 
 def families(family: str) -> list[str]:
-    """The families whose metrics a model has: `both` is two of them."""
+    """Return the families whose metrics a model has: `both` is two of them."""
     return ["generative", "classifier"] if family == "both" else [family]
 
 
 def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalConfig:
-    """Metrics of the family, overall and by digit, with confidence intervals, demands and comparison.
+    """Return metrics of the family, overall and by label, with confidence intervals, demands and comparison.
 
     A model is blessed if it meets the demands, the test split supports a verdict, and the model is not worse
     than the baseline beyond the 95 % interval of their paired difference in any headline metric; without a
@@ -102,7 +102,7 @@ def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalCo
 
 
 def evidence_needed(family: str) -> dict[str, float]:
-    """The least value of each metric that says whether the test split supports a verdict."""
+    """Return the least value of each metric that says whether the test split supports a verdict."""
     needed: dict[str, float] = {metrics.IMAGES: evidence.MIN_IMAGES}
     if "classifier" in families(family):
         needed |= {metrics.SMALLEST_CLASS: evidence.MIN_PER_CLASS, metrics.SKILL: ABOVE_ZERO}
@@ -110,7 +110,7 @@ def evidence_needed(family: str) -> dict[str, float]:
 
 
 def shortfall(name: str, value: float, least: float) -> str:
-    """Why a model is not blessed whose metric `name` is below what is demanded of it, as a sentence."""
+    """Return why a model is not blessed whose metric `name` is below its demand, as a sentence."""
     shown = "not a number" if math.isnan(value) else f"{value:.4g}"
     if name == metrics.IMAGES:
         return f"the test split has {shown} images; a verdict needs at least {least:.0f}"
@@ -128,32 +128,32 @@ def shortfall(name: str, value: float, least: float) -> str:
 
 
 def metric_config(config: Mapping[str, object]) -> tfma.MetricConfig:
-    """The one entry of the config: our metric class and its arguments."""
+    """Return the one entry of the config: our metric class and its arguments."""
     return tfma.MetricConfig(
         class_name=metrics.PerExampleMeans.__name__, module=metrics.__name__, config=json.dumps(config)
     )
 
 
 def overall(threshold: tfma.MetricThreshold) -> tfma.PerSliceMetricThresholds:
-    """The threshold, for the whole split and not for its slices."""
+    """Apply a threshold to the whole split, not to its slices."""
     everything = tfma.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
     return tfma.PerSliceMetricThresholds(thresholds=[everything])
 
 
 def at_least(floor: float) -> tfma.GenericValueThreshold:
-    """Passes values of `floor` and above."""
+    """Return a threshold that passes values of `floor` and above."""
     return tfma.GenericValueThreshold(lower_bound=wrappers_pb2.DoubleValue(value=floor))
 
 
 def no_loss() -> tfma.GenericChangeThreshold:
-    """Passes differences of zero and above; TFMA drops it where there is no baseline."""
+    """Return a threshold that passes differences of zero and above; TFMA drops it without a baseline."""
     return tfma.GenericChangeThreshold(
         direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute=wrappers_pb2.DoubleValue(value=0.0)
     )
 
 
 def at_most(gain: float) -> tfma.GenericChangeThreshold:
-    """Passes differences of `gain` and below; TFMA drops it where there is no baseline."""
+    """Return a threshold that passes differences of `gain` and below; TFMA drops it without a baseline."""
     return tfma.GenericChangeThreshold(
         direction=tfma.MetricDirection.LOWER_IS_BETTER, absolute=wrappers_pb2.DoubleValue(value=gain)
     )

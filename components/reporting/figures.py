@@ -1,4 +1,4 @@
-"""Pictures of models as PNG and GIF bytes, in one style: white panels, black ink, colours told apart by all.
+"""Draw pictures of models as PNG and GIF bytes, in one style, with colours that all readers tell apart.
 
 Images are [..., SIDE, SIDE] with ink from 0 to 1. Nothing here touches pyplot, whose import takes a second
 and whose figures outlive their use.
@@ -18,7 +18,7 @@ COLOURS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555",
 )  # fmt: skip
-"""One a class, the "muted" scheme of Paul Tol, which colour-blind readers tell apart."""
+"""One per class: the "muted" scheme of Paul Tol, which colour-blind readers tell apart."""
 
 DOTS_PER_INCH = 110
 PALETTE = 96
@@ -27,7 +27,7 @@ BINS = 10
 """Of the reliability diagram, equally wide."""
 
 EARLY = 0.05
-"""The share of training whose values need not fit into a panel of curves."""
+"""Share of training whose values need not fit into a panel of curves."""
 LINE_COLOURS = (0, 6, 3, 8, 4, 9)
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 150, 2000
 Z_95 = 1.959963984540054
@@ -50,8 +50,8 @@ STYLE = {
 Array = npt.NDArray[Any]
 
 
-class Line(NamedTuple):
-    """How a term went over training."""
+class Curve(NamedTuple):
+    """A term of the loss over training."""
 
     term: str
     held_out: bool
@@ -60,7 +60,7 @@ class Line(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """Predictions of similar confidence: how many, and how often right, with a 95 % interval."""
+    """Predictions of similar confidence: their number and accuracy, with a 95 % interval."""
 
     images: int
     confidence: float
@@ -80,7 +80,7 @@ class Picture(NamedTuple):
 
 @contextmanager
 def drawing(width: float, height: float) -> Iterator[Any]:
-    """A matplotlib Figure of so many inches, in the shared style."""
+    """Provide a matplotlib Figure of so many inches, in the shared style."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -92,7 +92,7 @@ def drawing(width: float, height: float) -> Iterator[Any]:
 
 
 def png(figure: Any) -> bytes:
-    """The figure, drawn; call it inside `drawing`, whose style it takes."""
+    """Draw the figure; call it inside `drawing`, whose style it takes."""
     from PIL import Image
 
     figure.canvas.draw()
@@ -104,7 +104,7 @@ def png(figure: Any) -> bytes:
 
 
 def mosaic(images: Array, gap: int = 2) -> Array:
-    """Images [R, C, SIDE, SIDE] side by side, `gap` empty (NaN) pixels between: [height, width]."""
+    """Place images [R, C, SIDE, SIDE] side by side with `gap` empty (NaN) pixels between: [height, width]."""
     rows, columns = images.shape[:2]
     step = SIDE + gap
     sheet = np.full((rows * step - gap, columns * step - gap), np.nan, np.float32)
@@ -125,7 +125,7 @@ def tiles(
     gap: int = 2,
     weights: bool = False,
 ) -> bytes:
-    """Images [R, C, SIDE, SIDE] in a grid, one label a column (below) and a row (left).
+    """Draw images [R, C, SIDE, SIDE] in a grid, with one label per column (below) and per row (left).
 
     inches: a tile's width. weights: not ink but any values, with a scale beside: purple below and orange
     above zero or, where all have one sign, from the least to the greatest, so that differences show.
@@ -155,7 +155,7 @@ def tiles(
 
 
 def titled(images: Array, titles: Sequence[str], columns: int) -> bytes:
-    """Images [N, SIDE, SIDE], each with a short title above it, `columns` in a row."""
+    """Draw images [N, SIDE, SIDE], each with a short title above it, `columns` per row."""
     rows, gap = -(-len(images) // columns), SIDE // 3
     sheet = np.zeros([rows * columns, SIDE, SIDE])
     sheet[: len(images)] = images
@@ -175,7 +175,7 @@ def titled(images: Array, titles: Sequence[str], columns: int) -> bytes:
 
 
 def manifold(images: Array, quantiles: Array, x_label: str, y_label: str) -> bytes:
-    """Images [n, n, SIDE, SIDE] decoded from a grid of prior quantiles [n]; the first row is the lowest."""
+    """Draw images [n, n, SIDE, SIDE] decoded from prior quantiles [n]; the first row is the lowest."""
     count = len(quantiles)
     ticks = np.linspace(0, count - 1, 4).round().astype(int)
     with drawing(5.6, 5.6) as figure:
@@ -190,7 +190,7 @@ def manifold(images: Array, quantiles: Array, x_label: str, y_label: str) -> byt
 
 
 def scatter(points: Array, labels: Array, x_label: str, y_label: str) -> bytes:
-    """Points [N, 2], drawn as the numerals of their labels [N] and in the label's colour."""
+    """Draw points [N, 2] as the numerals of their labels [N], in the label's colour."""
     from matplotlib import patheffects
 
     halo = [patheffects.withStroke(linewidth=3, foreground="white")]
@@ -216,8 +216,8 @@ def scatter(points: Array, labels: Array, x_label: str, y_label: str) -> bytes:
         return png(figure)
 
 
-def curves(panels: Mapping[str, Sequence[Line]]) -> bytes:
-    """A panel a unit; held-out curves dashed, in their term's colour.
+def curves(panels: Mapping[str, Sequence[Curve]]) -> bytes:
+    """Draw one panel per unit; held-out curves are dashed, in their term's colour.
 
     The view leaves out values that only the first steps reach.
     """
@@ -245,7 +245,7 @@ def curves(panels: Mapping[str, Sequence[Line]]) -> bytes:
 
 
 def bars(labels: Sequence[str], distortion: Array, rate: Array, margin: Array) -> bytes:
-    """-ELBO by label as the sum of distortion and rate [L]; margin [L]: half its 95 % interval."""
+    """Draw -ELBO by label as distortion plus rate [L]; margin [L]: half its 95 % interval."""
     with drawing(5.6, 3.1) as figure:
         axes = figure.subplots()
         places = np.arange(len(labels))
@@ -270,7 +270,7 @@ def bars(labels: Sequence[str], distortion: Array, rate: Array, margin: Array) -
 
 
 def confusion(counts: Array) -> bytes:
-    """Counts [C, C], true labels down, predicted across; in per cent of the true label."""
+    """Draw counts [C, C], true labels down and predicted ones across, in per cent of the true label."""
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     with drawing(5.2, 4.6) as figure:
         axes = figure.subplots()
@@ -292,7 +292,7 @@ def confusion(counts: Array) -> bytes:
 
 
 def reliability(confidence: Array, correct: Array) -> bytes:
-    """How often predictions [N] made with a confidence [N] are right, in BINS bins with 95 % intervals."""
+    """Draw the accuracy of predictions [N] by their confidence [N], in BINS bins with 95 % intervals."""
     with drawing(4.6, 4.8) as figure:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         top.plot([0, 1], [0, 1], ":", color="#666666", label="perfectly calibrated")
@@ -316,7 +316,7 @@ def reliability(confidence: Array, correct: Array) -> bytes:
 
 
 def calibration_bins(confidence: Array, correct: Array) -> Iterator[Bin]:
-    """The bins that hold predictions, from the least confident; intervals are Wilson's (1927)."""
+    """Yield the bins that hold predictions, the least confident first; intervals are Wilson's (1927)."""
     where = np.minimum((confidence * BINS).astype(int), BINS - 1)
     for place in np.unique(where):
         inside = where == place
@@ -329,7 +329,7 @@ def calibration_bins(confidence: Array, correct: Array) -> Iterator[Bin]:
 
 
 def calibration_error(confidence: Array, correct: Array) -> float:
-    """Expected calibration error, a fraction: the bins' |accuracy - confidence|, weighted by their size.
+    """Return the expected calibration error, a fraction: |accuracy - confidence| of bins, weighted by size.
 
     Naeini et al. 2015; confidence [N], correct [N].
     """
@@ -338,7 +338,7 @@ def calibration_error(confidence: Array, correct: Array) -> float:
 
 
 def animation(frames: Array, steps: Sequence[int], zoom: int = 2) -> bytes:
-    """A GIF of frames uint8 [T, n * n, SIDE, SIDE] (255 is ink), each under its step."""
+    """Draw a GIF of frames uint8 [T, n * n, SIDE, SIDE] (255 is ink), each under its step."""
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(size=14)

@@ -483,7 +483,7 @@ def training_film(subject: Subject) -> Picture:
 
 def training_curves(subject: Subject) -> Picture:
     """Draw every term over training, and on held-out images if the trainer measured it."""
-    panels: dict[str, list[figures.Line]] = {}
+    panels: dict[str, list[figures.Curve]] = {}
     for key, held_out in (("curve", False), ("held_out", True)):
         points = subject.record.get(key) or []
         for term in points[0]["values"] if points else ():
@@ -491,7 +491,7 @@ def training_curves(subject: Subject) -> Picture:
             there = [point for point in points if term in point["values"]]
             steps = np.array([point["step"] for point in there], float)
             values = np.array([point["values"][term] for point in there], float)
-            panels.setdefault(unit, []).append(figures.Line(term, held_out, steps, values))
+            panels.setdefault(unit, []).append(figures.Curve(term, held_out, steps, values))
     caption = "Means over stretches of training steps"
     if subject.record.get("held_out"):
         caption += "; dashed: on images that training does not see"

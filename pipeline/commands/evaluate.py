@@ -17,7 +17,7 @@ def add(parsers: Any) -> None:
     )
     parser.add_argument("model", help="a SavedModel's folder, or a folder of versions (the newest is taken)")
     parser.add_argument(
-        "--samples", type=int, default=5000, help="importance samples an image (default: 5000)"
+        "--samples", type=int, default=5000, help="importance samples per image (default: 5000)"
     )
     parser.add_argument("--data", default="auto", help="as for run: a folder, mnist or auto (default: auto)")
     parser.add_argument("--limit", type=int, help="images, evenly spread over the test split (default: all)")

@@ -1,4 +1,4 @@
-"""latentline evaluate: the importance-sampled likelihood of the test split under one exported model."""
+"""Estimate the likelihood of the test split under one exported model, for `latentline evaluate`."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def evaluate(
     """Estimate and print the test likelihood of a SavedModel.
 
     model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings.
-    samples: importance samples an image. limit: images, spread over the test split; None for all.
+    samples: importance samples per image. limit: images, spread over the test split; None for all.
     rows: images times samples at a time. classifier: a SavedModel on whose features the distance of samples
     from test images is measured and printed too. Raises LikelihoodError, FrechetError, DataSourceError and
     IdxError.
@@ -39,7 +39,7 @@ def evaluate(
     weigh = likelihood.log_weight(folder)
     feature_classifier = frechet.load(newest_version(classifier), "classify") if classifier else None
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
-    dataset = sources.locate(data, environment=os.environ, cache=cache, report=_tell)
+    dataset = sources.locate(data, environment=os.environ, cache=cache, report=_report)
     examples = serialized(dataset.folder, limit)
     total = len(examples) * samples
     # Without a terminal there is nobody to watch a bar.
@@ -55,21 +55,21 @@ def evaluate(
             frechet.load(folder, "sample"), feature_classifier, examples, serialize, seed
         )
         print(
-            f"Fréchet   {apart.value:.3f} from samples to test images, in log-probabilities of {classifier}\n"
+            f"Fréchet   {apart.value:.3f} from samples to test images, by log-probabilities of {classifier}\n"
             f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"
         )
     return found
 
 
 def newest_version(folder: str) -> str:
-    """The newest of the numbered versions in `folder`, or `folder` itself where there are none."""
+    """Return the newest of the numbered versions in `folder`, or `folder` itself if there are none."""
     place = pathlib.Path(folder).expanduser()
     versions = [int(path.name) for path in place.glob("*") if path.name.isdigit() and path.is_dir()]
     return str(place / str(max(versions))) if versions else str(place)
 
 
 def serialized(folder: str, limit: int | None) -> list[bytes]:
-    """Raw tf.Examples of the test split, `limit` of them evenly spread over it. Raises IdxError."""
+    """Return raw tf.Examples of the test split, at most `limit`, spread evenly over it. Raises IdxError."""
     from components.ingest.examples import serialize  # imports TensorFlow: errors come before it
 
     pair = idx.read_pair(*idx.split_files(folder)[TEST_SPLIT])
@@ -79,24 +79,25 @@ def serialized(folder: str, limit: int | None) -> list[bytes]:
 
 
 def protocol(folder: str) -> str:
-    """The binarization that the model was trained and is evaluated with, as its card says; else unknown."""
+    """Return the protocol of the model as its card states it; "unknown" without a card."""
     card = pathlib.Path(folder, CARD)
     return str(json.loads(card.read_text())["training"]["protocol"]) if card.exists() else "unknown"
 
 
 def described(found: likelihood.Likelihood, dataset: str, protocol: str) -> str:
-    """The estimate in a few lines, with units."""
+    """Format the estimate as a few lines, with units."""
     sampling = "nan" if found.samples < 2 else f"{found.sampling_error:.3f}"
     return "\n".join(
         [
-            f"test NLL  {found.nll:.3f} +- {found.standard_error:.3f} nats per image "
-            f"(standard error, {sampling} of it from the sampling)",
+            f"test NLL  {found.nll:.3f} ± {found.standard_error:.3f} nats per image "
+            f"(standard error; {sampling} of it from sampling)",
             f"          {found.bits_per_dimension:.4f} bits per pixel",
             f"data      {found.images:,} test images of {dataset}, protocol {protocol}",
-            f"samples   {found.samples:,} an image, worth {found.effective_samples:.1f} (median)",
+            f"samples   {found.samples:,} per image; "
+            f"median effective sample size {found.effective_samples:.1f}",
         ]
     )
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How far a model's samples are from test images, on features of a classifier that this pipeline trained.
+"""Measure how far a model's samples are from test images, by features of a classifier of this pipeline.
 
 The distance is that of Fréchet between Gaussians fitted to the features (Heusel et al. 2017), but the
 features are a small classifier's log-probabilities, not Inception's: it compares models of this pipeline
@@ -17,17 +17,17 @@ from schemas import CLASSES, PIXELS
 
 BATCH = 500
 SMALLEST = 1e-6
-"""Probabilities below this count as this much: float32 softmax leaves nothing to tell further down."""
+"""Probabilities below this count as this much; a float32 softmax cannot resolve smaller ones."""
 
 Array = npt.NDArray[Any]
 
 
 class FrechetError(ValueError):
-    """The distance cannot be computed; the one line says why and what to do."""
+    """The distance cannot be computed; the message says why and what to do."""
 
 
 class Distance(NamedTuple):
-    """The distance, and what it would be between test images themselves: the least a model can hope for."""
+    """The distance of samples from test images, and that between two halves of the test images."""
 
     value: float
     between_halves: float
@@ -35,7 +35,7 @@ class Distance(NamedTuple):
 
 
 def frechet(one: Array, other: Array) -> float:
-    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features [N, D] and [M, D]; Dowson & Landau 1982."""
+    """Return |m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of features [N, D] and [M, D]; Dowson & Landau 1982."""
     means = [features.mean(axis=0) for features in (one, other)]
     covariances = [np.cov(features, rowvar=False) for features in (one, other)]
     # C C' has the eigenvalues of C^(1/2) C' C^(1/2), which is symmetric: real and not negative.
@@ -73,7 +73,7 @@ def distance(
 
 
 def features(feature_classifier: Any, examples: Sequence[bytes]) -> Array:
-    """Log-probabilities of the classes, centred: logits up to a constant, [N, CLASSES]."""
+    """Return centred log-probabilities of the classes, [N, CLASSES]: logits up to a constant."""
     found = []
     for start in range(0, len(examples), BATCH):
         batch = tf.constant(list(examples[start : start + BATCH]))
@@ -84,7 +84,7 @@ def features(feature_classifier: Any, examples: Sequence[bytes]) -> Array:
 
 
 def load(folder: str, signature: str) -> Any:
-    """The SavedModel in `folder`. Raises FrechetError if it lacks the signature, `sample` or `classify`."""
+    """Load the SavedModel in `folder`. Raises FrechetError if it lacks the signature."""
     if not tf.saved_model.contains_saved_model(folder):
         raise FrechetError(f"{folder} is not a SavedModel; give a folder that holds saved_model.pb")
     loaded = saved_model.load(folder, FrechetError)

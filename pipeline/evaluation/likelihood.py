@@ -1,4 +1,4 @@
-"""The likelihood of test images under an exported model, by importance sampling.
+"""Estimate the likelihood of test images under an exported model by importance sampling.
 
 log p(x) is estimated by log (1/S) sum_s w_s with w_s = p(x, z_s) / q(z_s | x), z_s ~ q(z | x); Burda et al.
 2016. By Jensen's inequality the estimate falls short of log p(x) on average, less so with more samples.
@@ -17,7 +17,7 @@ from schemas import PIXELS
 
 SIGNATURE = "log_weight"
 ROWS = 500
-"""Images times samples in one call of the model, unless told otherwise."""
+"""Images times samples in one call of the model, by default."""
 
 Values = npt.NDArray[np.float64]
 LogWeight = Callable[[Sequence[bytes], int], Values]
@@ -25,15 +25,15 @@ LogWeight = Callable[[Sequence[bytes], int], Values]
 
 
 class LikelihoodError(ValueError):
-    """The likelihood cannot be estimated; the one line says why and what to do."""
+    """The likelihood cannot be estimated; the message says why and what to do."""
 
 
 class Likelihood(NamedTuple):
-    """What the estimate came to, in nats per image.
+    """An estimate of the negative log-likelihood, in nats per image.
 
     standard_error: of `nll` as an estimate over all images of this kind; sampling noise included.
     sampling_error: the part of it that more samples would remove, by the delta method.
-    effective_samples: median over the images of (sum w)^2 / sum w^2, 1 to `samples`.
+    effective_samples: effective sample size, (sum w)^2 / sum w^2, 1 to `samples`; median over the images.
     """
 
     nll: float
@@ -45,12 +45,12 @@ class Likelihood(NamedTuple):
 
     @property
     def bits_per_dimension(self) -> float:
-        """The negative log-likelihood in bits per pixel."""
+        """Return the negative log-likelihood in bits per pixel."""
         return self.nll / (PIXELS * math.log(2.0))
 
 
 def log_weight(model: str) -> LogWeight:
-    """The log-weights of the SavedModel in folder `model`. Raises LikelihoodError."""
+    """Return the log-weights of the SavedModel in folder `model`. Raises LikelihoodError."""
     if not tf.saved_model.contains_saved_model(model):
         raise LikelihoodError(
             f"{model} is not a SavedModel; give a folder that holds saved_model.pb, such as "
@@ -86,7 +86,7 @@ def estimate(
     rows: int = ROWS,
     advance: Callable[[int], Any] = lambda done: None,
 ) -> Likelihood:
-    """The negative log-likelihood of `examples` with `samples` importance samples an image.
+    """Estimate the negative log-likelihood of `examples` with `samples` importance samples per image.
 
     rows: images times samples in one call of `weigh`, which bounds the memory. seed: the calls take the seeds
     from `seed` up. advance: called with the images times samples done since the last call.
@@ -138,7 +138,7 @@ class Sums:
         self._second = np.zeros(images)
 
     def add(self, log_weights: Values) -> None:
-        """Take in log-weights [S, B]."""
+        """Add log-weights [S, B]."""
         largest = np.maximum(self._largest, log_weights.max(axis=0))
         shrink = np.exp(self._largest - largest)
         scaled = np.exp(log_weights - largest)
@@ -148,17 +148,17 @@ class Sums:
         self.samples += len(log_weights)
 
     def bound(self) -> Values:
-        """log (1/S) sum_s w_s, [B], nats."""
+        """Return log (1/S) sum_s w_s, [B], nats."""
         result: Values = self._largest + np.log(self._first) - math.log(self.samples)
         return result
 
     def effective_samples(self) -> Values:
-        """(sum w)^2 / sum w^2, [B]; Kong 1992."""
+        """Return the effective sample size, (sum w)^2 / sum w^2, [B]; Kong 1992."""
         result: Values = self._first**2 / self._second
         return result
 
     def variance(self) -> Values:
-        """Of the bound, [B], nats squared: var(w) / (S mean(w)^2); NaN with a single sample."""
+        """Return the variance of the bound, [B], nats squared: var(w) / (S mean(w)^2); NaN for one sample."""
         if self.samples < 2:
             return np.full(len(self._first), np.nan)
         relative = self.samples / self.effective_samples() - 1.0  # (mean(w^2) - mean(w)^2) / mean(w)^2

@@ -1,4 +1,4 @@
-"""Loading a SavedModel of which nothing is known yet."""
+"""Load a SavedModel of which nothing is known yet."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def load(folder: str, failure: type[Exception]) -> Any:
-    """The SavedModel in `folder`. Raises `failure` with a line where it is damaged.
+    """Load the SavedModel in `folder`. Raises `failure` with one line if it is damaged.
 
     Loading makes the model's graph runnable: a model from somebody else is a program from somebody else.
     """

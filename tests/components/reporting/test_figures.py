@@ -77,9 +77,9 @@ def test_an_animation_has_a_frame_a_moment_and_rests_on_the_last() -> None:
     assert film.info["loop"] == 0
 
 
-def curve(length: int, held_out: bool = False) -> figures.Line:
+def curve(length: int, held_out: bool = False) -> figures.Curve:
     steps = np.arange(1.0, length + 1)
-    return figures.Line("loss", held_out, steps, 500 / steps)
+    return figures.Curve("loss", held_out, steps, 500 / steps)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def curve(length: int, held_out: bool = False) -> figures.Line:
         {"nats per image": [curve(50)], "fraction": [curve(50)]},
     ],
 )
-def test_curves_of_any_length_and_number_are_drawn(panels: dict[str, list[figures.Line]]) -> None:
+def test_curves_of_any_length_and_number_are_drawn(panels: dict[str, list[figures.Curve]]) -> None:
     shown = opened(figures.curves(panels))
     assert shown.min() < 80  # ink on white
 

@@ -41,7 +41,7 @@ def test_a_pushed_model_is_evaluated_on_the_test_split(
     assert "1.0000 bits per pixel" in out
     assert "20 test images" in out
     assert "protocol stochastic" in out
-    assert "worth 3.0" in out
+    assert "median effective sample size 3.0" in out
 
 
 def test_the_newest_version_is_taken_by_number(tmp_path: pathlib.Path) -> None:
