@@ -4,6 +4,7 @@
     python kubeflow/deploy.py run --parameter data=/latentline/data/fashion
     python kubeflow/deploy.py schedule --cron "0 0 2 * * *"
     python kubeflow/deploy.py status | pause | delete
+    python kubeflow/deploy.py manifests | kubectl apply --filename -
 
 Every command may be repeated: what is there already is kept. With --dry-run the server is asked what there
 is, and what would be sent to change it is printed instead. Exits 0, 1 (the server), or 2 (the request).
@@ -30,6 +31,7 @@ import yaml
 from pipeline.config.cluster import Cluster, check_cron
 from pipeline.config.errors import SettingsError
 from pipeline.execution.events import Unbreakable
+from pipeline.kubeflow import manifests
 from pipeline.kubeflow.api import (
     DeployError,
     DryRun,
@@ -61,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _obey(options: argparse.Namespace) -> None:
     try:
         cluster = Cluster.from_file(options.cluster)
+        if options.command is None:
+            print(manifests.rendered(cluster), end="")
+            return
         endpoint = from_environment(cluster.endpoint, os.environ)
         transport: Transport = Http(endpoint, credentials(endpoint, os.environ))
         say: Callable[[str], None] = print
@@ -460,7 +465,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--dry-run", action="store_true", help="change nothing; print what would be sent")
     commands = parser.add_subparsers(required=True)
 
-    def add(name: str, text: str, command: Callable[[Deployment, argparse.Namespace], None]) -> Any:
+    def add(name: str, text: str, command: Callable[[Deployment, argparse.Namespace], None] | None) -> Any:
         added = commands.add_parser(name, help=text, parents=[common])
         added.set_defaults(command=command)
         return added
@@ -475,6 +480,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--version", default="", metavar="NAME", help="default: the newest")
     add("pause", "the schedule", lambda deployment, _: deployment.pause())
     add("status", "of versions, schedule and runs", lambda deployment, _: deployment.status())
+    add("manifests", "print what the cluster needs, for kubectl apply", None)
     add("delete", "schedule and pipeline", lambda deployment, _: deployment.delete())
     return parser
 

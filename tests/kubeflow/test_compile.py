@@ -6,6 +6,7 @@ The digest of the IR and the plan are left out of them, since they change with t
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import subprocess
@@ -388,3 +389,42 @@ def test_settings_that_only_one_machine_heeds_are_named(
 ) -> None:
     compile_nightly(compile_script, nightly(notify={"on_push": "true"}), tmp_path / "pipeline.yaml")
     assert "without effect on Kubeflow: notify of the settings" in capsys.readouterr().err
+
+
+def test_the_pod_of_a_trainer_on_a_real_cluster_is_what_is_compiled(
+    compile_script: Any,
+    cluster_values: dict[str, Any],
+    write_cluster: Callable[[dict[str, Any]], str],
+    tmp_path: pathlib.Path,
+) -> None:
+    """Against the pod that Kubeflow Pipelines 2.17.0 made of a cluster file with these values."""
+    pod = json.loads((GOLDEN / "trainer-pod.json").read_text())
+    cluster_values["pools"]["gpu"] |= {"cpu": "1", "memory": "3Gi"}
+    cluster = Cluster.from_file(write_cluster(cluster_values))
+    output = tmp_path / "pipeline.yaml"
+    compile_script.compile_to(str(output), Settings(variants=("linear",), profile="smoke"), cluster)
+    document, platform = yaml.safe_load_all(output.read_text())
+    container, own = containers(document)["exec-train"], platform_of(platform, "exec-train")
+    main = pod["main"]
+    assert own["nodeSelector"]["labels"] == pod["spec"]["nodeSelector"]
+    assert [t for t in pod["spec"]["tolerations"] if not t["key"].startswith("node.kubernetes.io/")] == own[
+        "tolerations"
+    ]
+    resources = container["resources"]
+    for kind, given in (("Limit", "limits"), ("Request", "requests")):
+        assert resources[f"resourceCpu{kind}"] == main["resources"][given]["cpu"]
+        assert resources[f"resourceMemory{kind}"] == main["resources"][given]["memory"]
+    accelerator = resources["accelerator"]
+    assert main["resources"]["limits"][accelerator["resourceType"]] == accelerator["resourceCount"]
+    plain = [entry for entry in main["env"] if entry["name"].startswith("LATENTLINE_") and "value" in entry]
+    assert container["env"] == plain
+    [secret] = own["secretAsEnv"]
+    [reference] = [entry for entry in main["env"] if entry["name"] == "LATENTLINE_METADATA_PASSWORD"]
+    assert reference["valueFrom"]["secretKeyRef"] == {
+        "name": secret["secretName"], "key": secret["keyToEnv"][0]["secretKey"],
+    }  # fmt: skip
+    [mount] = own["pvcMount"]
+    assert {"mountPath": mount["mountPath"], "name": mount["constant"]} in main["volumeMounts"]
+    assert own["imagePullPolicy"] == main["imagePullPolicy"]
+    assert container["command"] == main["args"][:3]
+    assert cluster.service_account == pod["spec"]["serviceAccountName"]

@@ -1,5 +1,6 @@
 """The manifests: built by kustomize, known to Kubernetes field by field, in agreement with cluster.yaml."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -14,11 +15,12 @@ from kubernetes import client
 
 from pipeline.config.cluster import Cluster
 from pipeline.execution import node
+from pipeline.kubeflow import manifests
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 MANIFESTS = REPOSITORY / "kubeflow" / "manifests"
 OWN_TYPES = {
-    "Namespace": "V1Namespace", "Secret": "V1Secret", "ServiceAccount": "V1ServiceAccount", "Job": "V1Job",
+    "Secret": "V1Secret", "ServiceAccount": "V1ServiceAccount", "Job": "V1Job",
     "RoleBinding": "V1RoleBinding", "PersistentVolumeClaim": "V1PersistentVolumeClaim",
     "Service": "V1Service", "StatefulSet": "V1StatefulSet", "Deployment": "V1Deployment",
     "ConfigMap": "V1ConfigMap",
@@ -60,7 +62,7 @@ def test_kustomize_builds(folder: str) -> None:
     built = subprocess.run([*command, MANIFESTS / folder], capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     made = list(yaml.safe_load_all(built.stdout))
-    assert {item["metadata"].get("namespace") for item in made if item["kind"] != "Namespace"} == {"kubeflow"}
+    assert {item["metadata"].get("namespace") for item in made} == {"kubeflow"}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -159,6 +161,52 @@ def test_the_data_job_fills_the_folder_that_the_cluster_file_names(cluster: Clus
     cache = pathlib.PurePath(cluster.data.folder).parent
     assert f'pathlib.Path("{cache}")' in container["command"][-1]
     compile(container["command"][-1], "job", "exec")
+
+
+def test_deleting_the_manifests_leaves_kubeflow_its_namespace(cluster: Cluster) -> None:
+    made = [*yaml.safe_load_all(manifests.rendered(cluster)), *(i for f in FOLDERS for i in resources(f))]
+    assert "Namespace" not in {item["kind"] for item in made}
+
+
+def test_the_rendered_manifests_have_the_image_and_the_namespace_of_the_cluster_file(
+    cluster: Cluster,
+) -> None:
+    chosen = dataclasses.replace(
+        cluster, image="registry.example/x@sha256:" + "a" * 64,
+        endpoint=dataclasses.replace(cluster.endpoint, namespace="team"),
+    )  # fmt: skip
+    made = list(yaml.safe_load_all(manifests.rendered(chosen)))
+    assert len(made) == len(resources("."))
+    assert {item["metadata"]["namespace"] for item in made} == {"team"}
+    images = {
+        container["image"]
+        for item in made
+        for container in item.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+    }
+    assert images == {chosen.image, "mysql:8.0"}
+
+
+def test_a_job_of_another_image_is_another_job_and_goes_by_itself(cluster: Cluster) -> None:
+    def jobs(image: str) -> dict[str, Any]:
+        text = manifests.rendered(dataclasses.replace(cluster, image=image))
+        return {i["metadata"]["name"]: i for i in yaml.safe_load_all(text) if i["kind"] == "Job"}
+
+    first, again, other = jobs("latentline:1"), jobs("latentline:1"), jobs("latentline:2")
+    assert first.keys() == again.keys()
+    assert not first.keys() & other.keys()
+    assert all(job["spec"]["ttlSecondsAfterFinished"] > 0 for job in first.values())
+
+
+@pytest.mark.parametrize("folder", [".", "serving"])
+def test_pods_meet_the_restricted_pod_security_standard(folder: str) -> None:
+    for pod in pods(folder):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert "initContainers" not in pod
+        for volume in pod.get("volumes", ()):
+            assert volume.keys() & {"persistentVolumeClaim", "configMap"}
+            if "persistentVolumeClaim" in volume and folder == ".":
+                assert pod["securityContext"]["fsGroup"] == pod["securityContext"]["runAsGroup"]
 
 
 @pytest.mark.parametrize("folder", [".", "serving"])
