@@ -1,14 +1,12 @@
 """Names and shapes of the data, which every other package uses, and the curated schema."""
 
 import pathlib
+import re
 
 SIDE = 28
 """Rows and columns of an image."""
 PIXELS = SIDE * SIDE
 """Pixels of an image."""
-CLASSES = 10
-"""Values a label can take, 0 to CLASSES - 1."""
-
 IMAGE = "image"
 """Raw feature: PIXELS bytes, one grey value from 0 (background) to 255 each, rows from the top."""
 LABEL = "label"
@@ -27,6 +25,23 @@ TEST_SPLIT = "eval"
 
 SCHEMA_FILE = pathlib.Path(__file__).parent / "schema.pbtxt"
 """The schema that raw examples must satisfy."""
+
+_LABEL_DOMAIN = r'int_domain\s*\{\s*name:\s*"label"\s+min:\s*0\s+max:\s*(\d+)'
+"""The domain of labels in the schema, which is the one place that declares the classes."""
+
+
+def classes(schema: str) -> int:
+    """Return how many classes the text of a schema declares. Raises ValueError if it declares none."""
+    found = re.search(_LABEL_DOMAIN, schema)
+    if found is None:
+        raise ValueError(
+            f'{SCHEMA_FILE}: no int_domain of the label found, expected `name: "label" min: 0 max: 9` in it'
+        )
+    return int(found[1]) + 1
+
+
+CLASSES = classes(SCHEMA_FILE.read_text())
+"""Values a label can take, 0 to CLASSES - 1, as the schema declares them."""
 
 VALIDATIONS = SCHEMA_FILE.with_name("validations.pbtxt")
 """What the pixels of a split must look like; validations_PROTOCOL.pbtxt holds what a protocol adds."""

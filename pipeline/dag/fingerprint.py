@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tfx.dsl.components.base.base_node import BaseNode
 
+import schemas
 from trainer.moved import MOVED
 
 Node = TypeVar("Node", bound=BaseNode)
@@ -39,6 +40,8 @@ def fingerprint(*modules: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(code):
         digest.update(f"{name}\0{code[name]}".encode())
+    if schemas.__name__ in code:
+        digest.update(f"classes {schemas.CLASSES}".encode())  # code depends on them, the schema declares them
     return digest.hexdigest()[:16]
 
 
