@@ -117,10 +117,13 @@ def locate(
     "mnist": the folder MNIST_DIR of the environment, else cache / "mnist", filled from the mirrors when it
     has to be; nothing else is accepted. "auto": the same, but if MNIST can be neither found nor downloaded,
     the digits of scikit-learn, which one line to `report` says; a MNIST_DIR without MNIST stays an error.
-    Anything else is a folder, local or gs:// (write ./mnist for a folder of that name).
+    "digits": those digits. Anything else is a folder, local or gs:// (write ./mnist for a folder of that
+    name).
 
     Progress goes to `report`, one line at a time. Raises DataSourceError.
     """
+    if source == DIGITS:
+        return write_digits(cache / DIGITS)
     if source not in (MNIST, AUTO):
         return from_folder(source, published=published)
     if chosen := environment.get(MNIST_DIR):
@@ -144,7 +147,7 @@ def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> D
     """
     if not folder:
         raise DataSourceError(
-            "the data source is empty", "expected a folder, mnist or auto; give one of them"
+            "the data source is empty", "expected a folder, mnist, digits or auto; give one of them"
         )
     place = _place(folder)
     try:

@@ -63,7 +63,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="training budget (default: quick)")
     parser.add_argument(
         "--data",
-        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); or `auto`: mnist, "
+        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); "
+        "`digits`; or `auto`: mnist, "
         "and the embedded digits of scikit-learn where it cannot be had (default: auto)",
     )
     parser.add_argument(

@@ -6,6 +6,7 @@ from typing import Any
 from pipeline import commands
 from pipeline.commands import run
 from pipeline.config.errors import HomeNotWritable, ScheduleInUse, SettingsError
+from pipeline.config.settings import AUTO
 from pipeline.home.layout import Home
 
 EXAMPLES = """examples:
@@ -47,6 +48,11 @@ def execute(options: argparse.Namespace) -> int:
     try:
         cron.trigger(options.cron)
         settings = run.settings_of(options)
+        if settings.data == AUTO:
+            raise SettingsError(
+                f"data is {AUTO}, which may be another data set each night; give one with --data: "
+                "mnist, digits or a folder"
+            )
         arguments = run.arguments_of(options)
         Service(Home.of(settings.home), options.cron, arguments, settings.notify).run()
     except (cron.CronError, SettingsError) as error:

@@ -16,6 +16,8 @@ from trainer.job import Job
 
 VARIABLE = "LATENTLINE_SETTINGS"
 """Environment variable that names a settings file, for runs through the tfx command."""
+AUTO = "auto"
+"""As `data`: MNIST, or the embedded digits if it cannot be downloaded."""
 DRIFT = ("stop", "warn")
 PATTERN_CHARACTERS = "*?[]\\"
 """Characters that the path of a home may not hold, since TFX finds the files of artifacts by patterns."""
@@ -36,7 +38,8 @@ class Settings:
     Attributes:
       variants: names of modules in trainer/variants, trained in this order; empty means all.
       profile: smoke, quick or full: the budget of every variant.
-      data: a folder of IDX files, `mnist`, or `auto` (MNIST, or the embedded digits where it cannot be had).
+      data: a folder of IDX files, `mnist`, `digits` (embedded), or `auto` (MNIST, or the embedded digits
+        where it cannot be had).
       pixels: what the pixels of the files are: `grey`, 0 to 255, or `binary`, 0 and 1 (or 255).
       protocol: binarization, threshold, stochastic, dynamic or grey.
       home: folder for everything a run makes.
@@ -111,7 +114,7 @@ class Settings:
     def _check_retraining(self) -> None:
         if self.spans < 0:
             raise ValueError(f"spans must be a whole number, 0 for none, got {self.spans!r}")
-        if self.spans and self.data in ("auto", "mnist"):
+        if self.spans and self.data in (AUTO, "digits", "mnist"):
             raise ValueError(
                 f"spans are taken from a folder; give it as data (--data DIR), got {self.data!r}"
             )

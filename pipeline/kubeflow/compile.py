@@ -78,7 +78,7 @@ def with_data_of(settings: Settings, cluster: Cluster) -> Cluster:
             cluster.check_reach("serving_data", settings.serving_data)
         except ValueError as error:
             raise SettingsError(str(error)) from error
-    if settings.data in ("auto", "mnist"):
+    if settings.data in ("auto", "digits", "mnist"):
         return cluster
     folder = settings.data.rstrip("/")
     return cluster.with_data(os.path.basename(folder), folder)

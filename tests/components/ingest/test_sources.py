@@ -533,3 +533,8 @@ def test_mnist_is_recognized(tmp_path: pathlib.Path) -> None:
     )
     assert dataset[:2] == ("mnist", os.path.abspath(folder))
     assert sources.from_folder(folder).name == "mnist"
+
+
+def test_digits_are_the_embedded_ones_whatever_can_be_downloaded(run: Run, mirror: Mirror) -> None:
+    assert run.locate("digits", mirror.url)[:2] == ("digits", str(run.cache / "digits"))
+    assert mirror.asked == []

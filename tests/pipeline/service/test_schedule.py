@@ -32,7 +32,7 @@ home, *arguments = sys.argv[1:]
 Service(Home(pathlib.Path(home)), "* * * * *", arguments, Notify(), IntervalTrigger(seconds=1)).run()
 """
 NIGHTLY = ("--cron", "0 3 * * *")
-QUICK = ("--variants", "linear", "--profile", "smoke")
+QUICK = ("--variants", "linear", "--profile", "smoke", "--data", "digits")
 
 
 @contextlib.contextmanager
@@ -107,6 +107,7 @@ def nowhere(tmp_path: pathlib.Path) -> pathlib.Path:
     ("arguments", "message"),
     [
         (("--cron", "0 3 * *"), 'such as "0 3 * * *" for every night at 3:00'),
+        (NIGHTLY, "data is auto, which may be another data set each night"),
         ((*NIGHTLY, "--variants", "vae9"), "unknown variant 'vae9'"),
         ((*NIGHTLY, "--settings", "nowhere.yaml"), "cannot read the settings file"),
         ((*NIGHTLY, "--variants", "linear", "--on-push", "echo 'x"), "on_push is no command"),
