@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 
 import pytest
+from warm import Warm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -34,3 +36,11 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, id
         idx.write(str(folder / f"{prefix}-images-idx3-ubyte"), digits[split].images)
         idx.write(str(folder / f"{prefix}-labels-idx1-ubyte"), digits[split].labels)
     return folder
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Runs commands of these sources without their seconds of imports."""
+    process = Warm(tmp_path_factory.mktemp("warm"), pathlib.Path(__file__).parent.parent)
+    yield process
+    process.close()

@@ -1,7 +1,6 @@
 """What docs/SECURITY.md promises, as tests."""
 
 import hashlib
-import os
 import pathlib
 import socket
 import subprocess
@@ -10,6 +9,7 @@ import zipfile
 
 import pytest
 import yaml
+from warm import Warm
 
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
@@ -107,38 +107,36 @@ def test_the_image_ends_as_a_user_that_is_not_root() -> None:
     assert not any(user.split(":")[0] in ("0", "root") for user in users)
 
 
-def test_a_secret_s_value_is_in_no_compiled_pipeline(tmp_path: pathlib.Path) -> None:
+def test_a_secret_s_value_is_in_no_compiled_pipeline(tmp_path: pathlib.Path, warm: Warm) -> None:
     output = tmp_path / "pipeline.yaml"
     cluster = ROOT / "kubeflow" / "cluster.yaml"
     values = yaml.safe_load(cluster.read_text()) | {
         "secrets": {"CLOUD_KEY": {"name": "cloud", "key": "token"}}
     }
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(values))
-    done = subprocess.run(
-        [sys.executable, "kubeflow/compile.py", "--output", str(output), "--variants", "mlp",
-         "--cluster", str(tmp_path / "cluster.yaml")],
-        cwd=ROOT, env={**os.environ, "LATENTLINE_METADATA_PASSWORD": SECRET, "CLOUD_KEY": SECRET},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert SECRET not in output.read_text() + done.stdout + done.stderr
+    done = warm.start(
+        ["--output", output, "--variants", "mlp", "--cluster", tmp_path / "cluster.yaml"],
+        {"LATENTLINE_METADATA_PASSWORD": SECRET, "CLOUD_KEY": SECRET},
+        module="pipeline.kubeflow.compile",
+    ).fine()
+    assert SECRET not in output.read_text() + done.out + done.err
     assert "CLOUD_KEY" in output.read_text()
 
 
 @pytest.mark.parametrize("log_format", ["plain", "json"])
-def test_a_password_is_in_no_log_of_a_node_that_cannot_connect(log_format: str) -> None:
+def test_a_password_is_in_no_log_of_a_node_that_cannot_connect(log_format: str, warm: Warm) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         names = {"HOST": "127.0.0.1", "PORT": str(port), "DATABASE": "d", "USER": "u", "PASSWORD": SECRET}
-        done = subprocess.run(
-            [sys.executable, "-m", "pipeline.node", "--init-metadata", "--verbose",
-             "--log-format", log_format],
-            cwd=ROOT, env={**os.environ, **{f"LATENTLINE_METADATA_{k}": v for k, v in names.items()}},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    assert done.returncode == 4
-    assert f"127.0.0.1:{port}" in done.stderr
-    assert SECRET not in done.stdout + done.stderr
+        done = warm.start(
+            ["--init-metadata", "--verbose", "--log-format", log_format],
+            {f"LATENTLINE_METADATA_{name}": value for name, value in names.items()},
+            module="pipeline.execution.node",
+        ).wait()
+    assert done.code == 4
+    assert f"127.0.0.1:{port}" in done.err
+    assert SECRET not in done.out + done.err
 
 
 def test_what_settings_may_hold_of_secrets_is_in_no_execution_property(tmp_path: pathlib.Path) -> None:

@@ -5,7 +5,6 @@ import getpass
 import io
 import json
 import pathlib
-from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -16,7 +15,6 @@ from pipeline import cli
 from pipeline.home import journal, layout
 
 pytestmark = pytest.mark.e2e
-ROOT = pathlib.Path(__file__).parent.parent.parent
 USER = getpass.getuser()
 
 
@@ -71,13 +69,6 @@ class Home:
 
     def sources(self) -> list[str]:
         return [source(self.serving, version) for version in self.versions()]
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    process = Warm(tmp_path_factory.mktemp("warm"), ROOT)
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import filelock
 import pytest
 import yaml
+from warm import Warm
 
 from components.ingest import idx
 from pipeline.commands import run
@@ -118,11 +119,17 @@ def remove_all(data: pathlib.Path) -> None:
     ],
 )
 def test_bad_data_is_named_and_leaves_nothing_that_a_later_run_would_read(
-    data: pathlib.Path, tmp_path: pathlib.Path, spoil: Callable[[pathlib.Path], None], message: str
+    data: pathlib.Path,
+    tmp_path: pathlib.Path,
+    spoil: Callable[[pathlib.Path], None],
+    message: str,
+    warm: Warm,
 ) -> None:
     spoil(data)
     home = tmp_path / "home"
-    line = refused(latentline("run", "--variants", "mlp", "--data", data, "--home", home), 1)
+    line = warm.start(
+        ["run", "--variants=mlp", f"--data={data}", f"--home={home}"], {"MNIST_DIR": None}
+    ).error()
     assert message in line
     left = [path for path in home.rglob("*") if path.is_file() and path.suffix not in {".log", ".lock"}]
     assert not (home / "serving").exists()

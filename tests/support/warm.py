@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SECONDS = 240.0
@@ -85,7 +85,13 @@ class Warm:
         threading.Thread(target=self._listen, daemon=True).start()
         self.pid = self._answer()["ready"]
 
-    def start(self, arguments: Sequence[object], environment: dict[str, str] | None = None) -> Child:
+    def start(
+        self,
+        arguments: Sequence[object],
+        environment: Mapping[str, str | None] | None = None,
+        module: str = "pipeline.cli",
+    ) -> Child:
+        """Run the module's main; None in `environment` takes a variable away."""
         with self._lock:
             self._count += 1
             files = [self._scratch / f"{self._count}.{name}" for name in ("out", "err")]
@@ -93,6 +99,7 @@ class Warm:
             self._ask(
                 {
                     "start": [str(argument) for argument in arguments],
+                    "module": module,
                     "environment": environment or {},
                     "out": str(files[0]),
                     "err": str(files[1]),

@@ -1,9 +1,10 @@
 """Starts `latentline` commands from a process that has imported everything: warm_process.py, then JSON lines.
 
-Asked {"start": arguments, "environment": {...}, "out": file, "err": file} it forks a child in a process group
-of its own that runs the command as its entry point would, and answers {"pid": ...}; when a child is gone it
-says {"pid": ..., "code": ...}, the code of a killed one negative. Asked {"run": command} it runs that command
-and answers {"code": ..., "err": ...}: for mounts, which belong to this process's namespace.
+Asked {"start": arguments, "module": name, "environment": {...}, "out": file, "err": file} it forks a child
+in a process group of its own that calls the module's main with the arguments, and answers {"pid": ...}.
+When a child is gone it says {"pid": ..., "code": ...}, the code of a killed one negative. Asked {"run":
+command} it runs that command and answers {"code": ..., "err": ...}: for mounts, which belong to this
+process's namespace.
 """
 
 import importlib
@@ -20,6 +21,7 @@ PRELOADED = (
     "pipeline.pipeline",
     "pipeline.home.recovery",
     "pipeline.runs.report",
+    "pipeline.execution.node",
 )
 
 
@@ -53,10 +55,14 @@ def serve(request: dict[str, Any]) -> None:
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.environ.update(request["environment"])
+    for name, value in request["environment"].items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
     code = 1
     try:
-        sys.modules["pipeline.cli"].main(request["start"])
+        importlib.import_module(request["module"]).main(request["start"])
+        code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0
     except BaseException:
