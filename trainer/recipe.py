@@ -20,6 +20,7 @@ PROTOCOLS = {
 }
 
 OPTIMIZERS = ("adam", "rmsprop", "sgd")
+DECAYS = ("constant", "cosine")
 
 IMPORTANCE_SAMPLES = {"smoke": 2, "quick": 5, "full": 50}
 """K of the importance-weighted bound in evaluation, by profile."""
@@ -63,6 +64,8 @@ class Recipe:
       min_codes: least perplexity of a codebook's use, by profile; 0 for any.
       optimizer: adam, rmsprop or sgd.
       learning_rate: of the optimizer.
+      warm_up: steps over which the learning rate rises linearly to `learning_rate`; 0 for none.
+      decay: of the learning rate after its warm-up, until the last step: `constant` or `cosine` (to zero).
       batch_size: images per step, over all replicas.
       clip_norm: largest global norm of an update's gradients, which are scaled down to it; 0 for no limit.
       ema_decay: decay of the exponential moving average of the weights that the model ends with, warmed up
@@ -80,6 +83,8 @@ class Recipe:
     min_codes: Budget = NOTHING
     optimizer: str = "adam"
     learning_rate: float = 1e-3
+    warm_up: int = 0
+    decay: str = "constant"
     batch_size: int = 128
     clip_norm: float = 0.0
     ema_decay: float = 0.0
@@ -94,6 +99,10 @@ class Recipe:
                 raise ValueError(f"steps must be a whole number of at least 1, got {steps:g} for {profile}")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
+        if self.decay not in DECAYS:
+            raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {self.decay!r}")
+        if self.warm_up < 0:
+            raise ValueError(f"warm_up must be at least 0 steps, got {self.warm_up}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.cores < 1:

@@ -8,7 +8,7 @@ from pipeline import commands
 from pipeline.config.settings import DRIFT, MAX_GAIN, Settings
 from schemas import describe
 from trainer import variants
-from trainer.recipe import OPTIMIZERS, PROFILES, PROTOCOLS, Budget, Recipe
+from trainer.recipe import DECAYS, OPTIMIZERS, PROFILES, PROTOCOLS, Budget, Recipe
 
 EXAMPLES = """examples:
   latentline schema > settings.schema.json
@@ -67,6 +67,7 @@ def _overrides(variant: variants.Variant) -> dict[str, Any]:
         else:
             recipe["properties"][name]["default"] = value
     recipe["properties"]["optimizer"]["enum"] = list(OPTIMIZERS)
+    recipe["properties"]["decay"]["enum"] = list(DECAYS)
     for part in (config, recipe):  # what is left out stays as the variant has it
         part.pop("required", None)
     return {

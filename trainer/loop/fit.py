@@ -77,7 +77,7 @@ def fit(
     start from. Raises NonFiniteLoss, and Evicted on SIGTERM.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    run = Run(Steps(model, examples, recipe, protocol, seed, strategy, start), recipe, checkpoints)
+    run = Run(Steps(model, examples, recipe, protocol, seed, strategy, start, steps), recipe, checkpoints)
     run.resume()
     look = watch.Watch(model, held_out, protocol, steps * recipe.batch_size) if held_out else None
     pace = Pace(steps, run.steps.longest(), scale.in_step(strategy))

@@ -18,16 +18,17 @@ VARIABLE = "variable_{:04d}"
 class TrainState:
     """A model's variables, the slots of its optimizers, and the running averages of its weights.
 
-    Create it in the scope of the run's strategy, after the model has all its variables.
+    Create it in the scope of the run's strategy, after the model has all its variables. steps: of the whole
+    run, over which the learning rate decays.
 
     Attributes:
       model: whose variables they are.
       optimizers: one per phase, in the order of the phases.
     """
 
-    def __init__(self, model: Model, phases: list[Phase], recipe: Recipe) -> None:
+    def __init__(self, model: Model, phases: list[Phase], recipe: Recipe, steps: int) -> None:
         self.model, self._decay = model, recipe.ema_decay
-        self.optimizers = [optimizers.make(recipe.optimizer, recipe.learning_rate) for _ in phases]
+        self.optimizers = [optimizers.make(recipe.optimizer, _rate(recipe, steps)) for _ in phases]
         for phase, optimizer in zip(phases, self.optimizers, strict=True):
             optimizer._create_all_weights(phase.variables())  # before tracing, which must create none
         first = tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -77,3 +78,10 @@ class TrainState:
     def _variables(self) -> list[tf.Variable]:
         slots = [variable for optimizer in self.optimizers for variable in optimizer.variables()]
         return [*self.model.state(), *slots, *self._averages]
+
+
+def _rate(recipe: Recipe, steps: int) -> float | optimizers.WarmUpAndCosine:
+    cosine = recipe.decay == "cosine"
+    if not recipe.warm_up and not cosine:
+        return recipe.learning_rate
+    return optimizers.WarmUpAndCosine(recipe.learning_rate, recipe.warm_up, steps, cosine)

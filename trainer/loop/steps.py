@@ -40,6 +40,8 @@ class Carry(NamedTuple):
 class Steps:
     """A model, its training state and its data, behind `run`.
 
+    total: steps of the whole run, over which the learning rate decays; by default those of profile full.
+
     Attributes:
       state: everything that the steps change.
       terms: names of the losses and terms whose means `run` returns.
@@ -54,6 +56,7 @@ class Steps:
         seed: int,
         strategy: tf.distribute.Strategy,
         start: WarmStart | None = None,
+        total: int | None = None,
     ) -> None:
         self._examples, self._recipe = examples, recipe
         self._protocol, self._seed, self._strategy = protocol, seed, strategy
@@ -72,7 +75,7 @@ class Steps:
             self.terms = self._create_weights()
             if start:
                 start.give(model)
-            self.state = TrainState(model, self._phases, recipe)
+            self.state = TrainState(model, self._phases, recipe, total or int(recipe.steps.full))
         self._watched = [*self.terms, *(f"{phase.name} gradient" for phase in self._phases)]
         self._last = np.full([len(self.terms)], np.nan, np.float32)
         self._graph: Any = tf.function(

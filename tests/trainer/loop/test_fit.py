@@ -200,6 +200,28 @@ def test_averaged_weights_follow_their_recursion() -> None:
     assert model.w.numpy() == pytest.approx(average, rel=1e-5)
 
 
+def learning_rates(warm_up: int, cosine: bool, steps: int) -> np.ndarray:
+    """The learning rate of each step, in NumPy."""
+    t = np.arange(steps)
+    rising = np.minimum((t + 1) / warm_up, 1.0) if warm_up else np.ones(steps)
+    falling = 0.5 * (1 + np.cos(np.pi * np.maximum(t - warm_up, 0) / (steps - warm_up))) if cosine else 1.0
+    return np.asarray(RECIPE.learning_rate * rising * falling)
+
+
+@pytest.mark.parametrize(("warm_up", "decay"), [(10, "constant"), (0, "cosine"), (10, "cosine")])
+def test_the_learning_rate_follows_its_schedule_also_across_a_stop(
+    warm_up: int, decay: str, tmp_path: pathlib.Path
+) -> None:
+    recipe = RECIPE.with_overrides({"warm_up": warm_up, "decay": decay})
+    expected = -learning_rates(warm_up, decay == "cosine", 60).sum()
+    train(whole := Slope(), 60, recipe)
+    assert whole.w.numpy() == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(Evicted):
+        train(Slope(), 60, recipe, checkpoints=Interrupting(str(tmp_path), 4))
+    train(resumed := Slope(), 60, recipe, checkpoints=Checkpoints(str(tmp_path)))
+    assert_same(weights(whole), weights(resumed))
+
+
 class Interrupting(Checkpoints):
     """Sends this process a SIGTERM after so many chunks."""
 
@@ -211,7 +233,7 @@ class Interrupting(Checkpoints):
         self.chunks -= 1
         if self.chunks == 0:
             signal.raise_signal(signal.SIGTERM)
-        return super().due()
+        return False  # the only checkpoint is that of the stop, however slow this machine is
 
 
 def adam_averaged(**more: Any) -> Recipe:
@@ -262,7 +284,15 @@ def test_mixed_precision_is_off_again_afterwards_and_stays_near() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"clip_norm": -1.0}, {"ema_decay": 1.0}, {"optimizer": "adma"}, {"steps": 0}]
+    "field",
+    [
+        {"clip_norm": -1.0},
+        {"ema_decay": 1.0},
+        {"optimizer": "adma"},
+        {"steps": 0},
+        {"warm_up": -1},
+        {"decay": "linear"},
+    ],
 )
 def test_a_recipe_that_makes_no_sense_is_refused(field: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(field))):
