@@ -12,6 +12,7 @@ setup(
         "latentline": ["py.typed"],
         "components.reporting": ["templates/*"],
         "schemas": ["*.pbtxt"],
+        "trainer": ["*.json"],
     },
     extras_require={"mlflow": ["mlflow-skinny==2.19.0"]},
     entry_points={"console_scripts": ["latentline = pipeline.cli:main"]},

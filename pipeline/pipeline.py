@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Sequence
 
-from tfx.components.evaluator.component import Evaluator
 from tfx.components.example_validator.component import ExampleValidator
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.components.statistics_gen.component import StatisticsGen
@@ -18,7 +17,10 @@ from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
 from components.evaluation.baseline import LatestBlessedBaseline, ProductionBefore
-from components.evaluation.eval_config import Demands, eval_config
+from components.evaluation.eval_config import Demands, eval_config, headlines
+from components.evaluation.gated import EarlierNight, GatedEvaluator, GateSettings
+from components.gate.alarm import CORRELATION
+from components.gate.noise import Declared
 from components.ingest.example_gen import IdxExampleGen
 from components.ingest.sources import Dataset
 from components.reporting.gallery import Gallery
@@ -34,7 +36,7 @@ from pipeline.dag.partial import NOTHING
 from pipeline.dag.target import Target, local
 from pipeline.home.layout import Home
 from schemas import SCHEMA_FILE
-from trainer import variants
+from trainer import spread, variants
 from trainer.job import Job
 
 
@@ -185,10 +187,21 @@ class Line:
             production=self.resolver.outputs["model"],
         ).with_id(f"Gallery.{job.variant}")
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
-        self.evaluator = Evaluator(
+        night = Resolver(
+            strategy_class=EarlierNight,
+            candidate=self.trainer.outputs["model"],
+            evaluation=Channel(
+                type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{job.variant}"
+            ),
+            model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
+        ).with_id(f"Resolver.night.{job.variant}")
+        self.evaluator = GatedEvaluator(
             examples=example_gen.outputs["examples"],
             model=self.trainer.outputs["model"],
             baseline_model=self.resolver.outputs["model"],
+            earlier=night.outputs["evaluation"],
+            anchor=night.outputs["model"],
+            gate=gate_settings(job, settings),
             eval_config=eval_config(
                 variant.family,
                 Demands(
@@ -210,7 +223,28 @@ class Line:
             ),
             custom_config={KEEP: settings.keep},
         ).with_id(f"Pusher.{job.variant}")
-        self.nodes = [*bases, self.trainer, self.resolver, self.gallery, self.evaluator, self.pusher]
+        self.nodes = [*bases, self.trainer, self.resolver, self.gallery, night, self.evaluator, self.pusher]
+
+
+def gate_settings(job: Job, settings: Settings) -> GateSettings:
+    """What the gate has to know of a variant: what makes its nights comparable, and the noise of training."""
+    own = not job.config and not job.recipe
+    era = {**job.to_dict(), "spans": settings.spans, "warm_start": settings.warm_start}
+    del era["seed"]
+    return GateSettings(
+        headlines=tuple(headlines(variants.load(job.variant).family)),
+        era=era,
+        noise={
+            metric: Declared(
+                each.value,
+                each.seeds,
+                foreign=not own or (each.dataset, each.protocol) != (job.dataset, job.protocol),
+            )
+            for metric, each in spread.of(job.variant, job.profile).items()
+        },
+        correlation=CORRELATION if settings.warm_start or settings.spans > 1 else 0.0,
+        code=fingerprint("components.evaluation.gated"),
+    )
 
 
 def base(variant: str, transform: Transform) -> Resolver:

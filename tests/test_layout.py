@@ -18,7 +18,7 @@ LAYERS = {
         {"components.reporting"},
     ],
     "trainer": [
-        {"trainer.recipe", "trainer.devices", "trainer.moved"},
+        {"trainer.recipe", "trainer.spread", "trainer.devices", "trainer.moved"},
         {"trainer.job", "trainer.models"},
         {"trainer.binarize", "trainer.variants"},
         {"trainer.export", "trainer.loop", "trainer.transform"},

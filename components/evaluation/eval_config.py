@@ -52,10 +52,10 @@ def families(family: str) -> list[str]:
 def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalConfig:
     """Return metrics of the family, overall and by label, with confidence intervals, demands and comparison.
 
-    A model is blessed if it meets the demands, the test split supports a verdict, and the model is not worse
-    than the baseline beyond the 95 % interval of their paired difference in any headline metric; without a
-    baseline that comparison falls away. A split supports a verdict with enough images and, for models that
-    classify, enough of each class and an accuracy above that of a constant answer.
+    TFMA's blessing says that a model meets the demands and that the test split supports a verdict; whether it
+    is worse than production is left to the gate (components.evaluation.gated). A split supports a verdict if
+    it has enough images and, for models that classify, enough of each class and an accuracy above that of a
+    constant answer.
     code_version: of the metrics, so that TFX's cache sees it change.
     """
     means = [name for each in families(family) for name in metrics.MEANS[each]]
@@ -65,11 +65,11 @@ def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalCo
         values["active_units"] = demands.min_active_units
     if demands.min_codes:
         values["codebook_perplexity"] = demands.min_codes
-    changes = {f"{headline}_{metrics.GAIN_UPPER}": no_loss() for headline in compared}
-    if demands.max_gain:
-        changes |= {
-            f"{headline}_{metrics.GAIN_LOWER}": at_most(demands.max_gain[headline]) for headline in compared
-        }
+    changes = {
+        f"{headline}_{metrics.GAIN_LOWER}": at_most(demands.max_gain[headline])
+        for headline in compared
+        if demands.max_gain
+    }
     config = {"means": means, "headlines": compared, "code_version": code_version}
     return tfma.EvalConfig(
         model_specs=[
@@ -143,13 +143,6 @@ def overall(threshold: tfma.MetricThreshold) -> tfma.PerSliceMetricThresholds:
 def at_least(floor: float) -> tfma.GenericValueThreshold:
     """Return a threshold that passes values of `floor` and above."""
     return tfma.GenericValueThreshold(lower_bound=wrappers_pb2.DoubleValue(value=floor))
-
-
-def no_loss() -> tfma.GenericChangeThreshold:
-    """Return a threshold that passes differences of zero and above; TFMA drops it without a baseline."""
-    return tfma.GenericChangeThreshold(
-        direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute=wrappers_pb2.DoubleValue(value=0.0)
-    )
 
 
 def at_most(gain: float) -> tfma.GenericChangeThreshold:

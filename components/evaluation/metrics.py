@@ -242,6 +242,14 @@ def difference(headline: str, total: float, total_squared: float, images: int) -
     )
 
 
+def difference_between(headline: str, lower: float, upper: float, images: int) -> Difference:
+    """The difference whose 95 % interval has these ends: the inverse of `interval`."""
+    freedom = np.inf if headline == ACCURACY else max(images - 1.0, 1.0)
+    half = float(special.stdtrit(min(freedom, MOST_FREEDOM), 0.975))
+    variance = ((upper - lower) / 2 / half) ** 2
+    return Difference(np.asarray((lower + upper) / 2), np.asarray(variance), np.asarray(freedom))
+
+
 def interval(found: Difference) -> tuple[float, float, float]:
     """The mean of a difference, and the lower and upper end of its 95 % confidence interval."""
     freedom = min(float(found.freedom), MOST_FREEDOM)

@@ -6,23 +6,18 @@ from typing import NamedTuple
 
 from components.gate import alarm
 from components.gate.evidence import Z_95
-from components.gate.night import Home, Judgement
-from components.gate.verdict import Difference
-
-RECENT = 7
-"""Newest nights whose mean is shown against the anchor."""
+from components.gate.record import Finding, Record
 
 PERCENT = 100.0
 
 
 class State(enum.Enum):
-    """What the gate did with a candidate."""
+    """What the gate makes of a candidate."""
 
     NOISE = "noise"
-    BETTER = "better than production"
-    HELD = "held: within what chance does among {variants} variants"
-    REFUSED = "refused: worse than chance explains"
-    ALARM = "not pushed: the candidates have declined"
+    BETTER = "better than the model in production"
+    WORSE = "worse than the model in production by more than chance explains"
+    BELOW = "below the level of earlier nights by more than chance explains"
 
 
 class Metric(NamedTuple):
@@ -34,59 +29,69 @@ class Metric(NamedTuple):
 
     def number(self, value: float, sign: str = "") -> str:
         """Return a value of the metric with its unit."""
-        return f"{value * self.scale:{sign}.{self._digits(value)}f}{self.unit}"
-
-    def _digits(self, value: float) -> int:
-        return 2 if 0 < abs(value * self.scale) < 0.1 else 1
+        digits = 2 if 0 < abs(value * self.scale) < 0.1 else 1
+        return f"{value * self.scale:{sign}.{digits}f}{self.unit}"
 
 
 METRICS = {"elbo": Metric("elbo", " nats"), "accuracy": Metric("accuracy", " points", PERCENT)}
 """The headline metrics: nats per image, and accuracies in percentage points."""
 
 
-def state(judgement: Judgement, gain: Difference, named: bool) -> State:
-    """Return what the gate does with a candidate of one variant.
-
-    named: whether Holm's procedure over the run's variants names it, so that its refusal is a WARNING.
-    """
-    if judgement.alarmed:
-        return State.ALARM
-    if judgement.verdict.refused:
-        return State.REFUSED if named else State.HELD
-    half = Z_95 * math.sqrt(2 * float(judgement.noise.variance) + float(gain.variance))
-    return State.BETTER if float(gain.mean) > half else State.NOISE
+def state(finding: Finding) -> State:
+    """Return what the gate makes of a candidate in one metric."""
+    if finding.refused:
+        return State.BELOW if finding.against_level else State.WORSE
+    half = Z_95 * math.sqrt(2 * finding.training_variance + finding.test_variance)
+    return State.BETTER if finding.gain > half else State.NOISE
 
 
-def line(
-    metric: Metric, gain: Difference, judgement: Judgement, home: Home, named: bool, anchored: str
-) -> str:
-    """Return the operator's line of one variant.
+def line(record: Record, variants: int) -> str:
+    """Return the operator's line of one variant of a home with so many; empty where nothing was compared."""
+    return "; ".join(
+        _of_metric(METRICS[name], record, each, variants) for name, each in record.findings.items()
+    )
 
-    gain: over production. named: as for `state`. anchored: date of the era's anchor, empty without one.
-    """
-    test = Z_95 * math.sqrt(float(gain.variance))
-    training = Z_95 * math.sqrt(2 * float(judgement.noise.variance))
-    found = state(judgement, gain, named).value.format(variants=home.variants)
-    parts = [
-        f"{metric.name} {metric.number(float(gain.mean), '+')} "
-        f"(test ±{metric.number(test)}, training ±{metric.number(training)}): {found}",
-        f"a loss of {metric.number(float(judgement.verdict.detectable))} would be refused tonight in 99 %",
-        *([since(metric, judgement, home, anchored)] if anchored else []),
-    ]
-    if judgement.noise.above_ceiling:
+
+def refusal(record: Record) -> str:
+    """Return why a record refuses its candidate, as a sentence; empty if it does not."""
+    reasons = []
+    for name, finding in record.findings.items():
+        if finding.refused:
+            metric = METRICS[name]
+            reasons.append(f"{_compared(metric, finding)}; {_detectable(metric, finding)}")
+    return "; ".join(reasons)
+
+
+def _of_metric(metric: Metric, record: Record, finding: Finding, variants: int) -> str:
+    parts = [_compared(metric, finding), _detectable(metric, finding)]
+    if record.anchor and record.anchored:
+        parts.append(_since(metric, record, finding, variants))
+    if finding.above_ceiling:
         parts.append("trainings differ more than 3 times the declared noise")
     return "; ".join(parts)
 
 
-def since(metric: Metric, judgement: Judgement, home: Home, anchored: str) -> str:
-    """Return how the era stands: its newest nights against the anchor, and the alarm."""
-    history = judgement.history
-    nights = int(history.nights)
-    if not math.isfinite(float(judgement.decline)):
-        armed = min(nights, alarm.EARLIER)
-        return f"since the anchor of {anchored}: alarm not armed ({armed} of {alarm.EARLIER} nights)"
-    newest = history.clipped[-min(nights, RECENT) :]
+def _compared(metric: Metric, finding: Finding) -> str:
+    test = Z_95 * math.sqrt(finding.test_variance)
+    training = Z_95 * math.sqrt(2 * finding.training_variance)
+    shown = f"±{metric.number(training)}" if finding.measured else "noise not measured"
     return (
-        f"since the anchor of {anchored}: {metric.number(float(newest.mean()), '+')} over {nights} nights, "
-        f"alarm at {alarm.threshold(home.variants):.1f}, now {float(judgement.decline):.1f}"
+        f"{metric.name} {metric.number(finding.gain, '+')} (test ±{metric.number(test)}, training {shown}): "
+        f"{state(finding).value}"
+    )
+
+
+def _detectable(metric: Metric, finding: Finding) -> str:
+    return f"a loss of {metric.number(finding.detectable)} would be refused tonight in 99 %"
+
+
+def _since(metric: Metric, record: Record, finding: Finding, variants: int) -> str:
+    since = f"since the anchor of {record.anchored}"
+    if not finding.measured:
+        return f"{since}: alarm not armed (noise of training not measured)"
+    if not math.isfinite(finding.decline):
+        return f"{since}: alarm not armed ({min(record.nights, alarm.EARLIER)} of {alarm.EARLIER} nights)"
+    return (
+        f"{since}: {metric.number(finding.recent, '+')} over {record.nights} nights, "
+        f"alarm at {alarm.threshold(variants):.1f}, now {finding.decline:.1f}"
     )

@@ -39,14 +39,17 @@ def judge(
     declared: Declared,
     home: Home,
     alpha: float = LEVEL,
+    against_level: bool = True,
 ) -> Judgement:
     """Judge the candidate of a night by its era's earlier nights.
 
     gain: candidate minus production. score: candidate minus anchor, None where the era has none yet: then the
-    night is not counted. declared: the recipe's noise of training. All arrays are [...], one variant or many.
+    night is not counted. declared: the recipe's noise of training. alpha: level of each comparison.
+    against_level: whether to compare with the era's earlier nights, beside production. All arrays are [...],
+    one variant or many.
     """
     known = noise.estimate(history.scores, history.test_variances, history.nights, declared, home.correlation)
-    found = verdict(gain, score, history.level(), known, alpha, home.correlation)
+    found = verdict(gain, score if against_level else None, history.level(), known, alpha, home.correlation)
     if score is not None:
         history = history.with_night(score.mean, score.variance, known.variance)
     decline = alarm.statistic(history, known, home.correlation)

@@ -13,6 +13,7 @@ from tfx.types import artifact_utils
 from tfx.utils import io_utils
 
 from components.evaluation.eval_config import HEADLINE, shortfall
+from components.evaluation.gated import read_gains, refused_because
 from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
 from components.reporting import display
 from schemas import LABEL
@@ -74,18 +75,15 @@ def production_gain(evaluation: str) -> Metric | None:
 
 def production_gains(evaluation: str) -> dict[str, Metric]:
     """Return the paired gains over the model in production as in `production_gain`, by headline metric."""
-    found: dict[str, Metric] = {}
-    for slice_metrics in tfma.load_metrics(evaluation):
-        if slice_metrics.slice_key.single_slice_keys:
-            continue
-        for item in slice_metrics.metric_keys_and_values:
-            for part, end in (("value", GAIN), ("lower", GAIN_LOWER), ("upper", GAIN_UPPER)):
-                headline = item.key.name.removesuffix(f"_{end}")
-                if item.key.is_diff and headline != item.key.name:
-                    value = item.value.double_value.value
-                    gain = found.setdefault(headline, {"metric": headline, "unit": UNITS[headline]})
-                    gain[part] = value
-    return found
+    ends = {GAIN: "value", GAIN_LOWER: "lower", GAIN_UPPER: "upper"}
+    return {
+        name: {
+            "metric": name,
+            "unit": UNITS[name],
+            **{ends[ending]: value for ending, value in found.items()},
+        }
+        for name, found in read_gains(evaluation)[0].items()
+    }
 
 
 def floor(evaluation: str) -> float | None:
@@ -120,7 +118,7 @@ def why_not(evaluation: str, variant: str) -> str:
                 reasons.append(
                     f"{name} is {value:.4g}, which cannot be compared with the model in production"
                 )
-            elif name.endswith(f"_{GAIN_UPPER}"):
+            elif name.endswith(f"_{GAIN_UPPER}"):  # a threshold of version 0.1
                 reasons.append(
                     f"{gain['metric']} is worse than the model in production by at least {-value:.4g}: "
                     f"{display.gain(Gain(**gain))}"
@@ -132,7 +130,7 @@ def why_not(evaluation: str, variant: str) -> str:
                     f"in production, expected at most {limit:+.4g}; look at the span's labels, then "
                     f"`latentline promote {variant}`"
                 )
-    return "; ".join(reasons)
+    return "; ".join([*reasons, *filter(None, [refused_because(evaluation)])])
 
 
 def data_statistics(statistics: Any) -> list[dict[str, Any]]:

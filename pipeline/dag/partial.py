@@ -51,9 +51,5 @@ def reasons(failures: Mapping[str, str]) -> dict[str, str]:
 
 
 def variant(name: str) -> str:
-    """Return the variant that a node belongs to: `cvae` of `Trainer.cvae`, empty for a node of all."""
-    if name in WHOLE_RUN:
-        return ""
-    return (
-        name.removeprefix("Resolver.base.") if name.startswith("Resolver.base.") else name.partition(".")[2]
-    )
+    """Return the variant that a node belongs to: `cvae` of `Resolver.base.cvae`, empty for a node of all."""
+    return "" if name in WHOLE_RUN or "." not in name else name.rpartition(".")[2]

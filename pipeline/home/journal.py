@@ -53,6 +53,8 @@ class Result(enum.StrEnum):
     CACHED = "cached"
     """Nothing was new; the verdict is that of an earlier run."""
     REFUSED = "refused"
+    HELD = "held"
+    """Refused by the gate, but no more than chance does among so many variants: nobody has to look."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -65,11 +67,13 @@ class Outcome:
       result: what the run did.
       version: that was pushed, by this run or, if cached, by an earlier one; 0 for none.
       why: the reason, if there is no version.
+      gate: what the gate found, in a line; empty where nothing was compared.
     """
 
     result: Result
     version: int = 0
     why: str = ""
+    gate: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,5 +275,5 @@ def _status(word: Any, code: Any) -> Status:
     return Status.CRASHED if word == "ended without a word" else Status(word)
 
 
-def _outcome(result: str, version: int = 0, why: str = "") -> Outcome:
-    return Outcome(Result.SKIPPED if result == "left out" else Result(result), version, why)
+def _outcome(result: str, version: int = 0, why: str = "", gate: str = "") -> Outcome:
+    return Outcome(Result.SKIPPED if result == "left out" else Result(result), version, why, gate)

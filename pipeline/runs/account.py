@@ -1,8 +1,14 @@
 """The outcome of a run, variant by variant: from the runner, the metadata store and the serving folder."""
 
+import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
 
+import numpy as np
+
+from components.evaluation.gated import record_of
+from components.gate.line import line, refusal
+from components.gate.verdict import warnings
 from components.ingest.example_gen import WINDOW
 from components.ingest.spans import SEPARATOR
 from components.reporting.results import why_not
@@ -46,10 +52,37 @@ def settle(
         outcomes = {
             name: outcome(name, outputs, runner.failures, before.get(name, ())) for name in settings.variants
         }
-        writer.note(variants=outcomes)
+        evaluations = {
+            name: outputs[f"Evaluator.{name}"]["evaluation"].uri
+            for name in outcomes
+            if "evaluation" in outputs.get(f"Evaluator.{name}", {})
+        }
+        writer.note(variants=with_gate(outcomes, evaluations))
     except Exception as error:
         log.exception("the outcome of the run cannot be read")
         say(f"! the outcome of each variant cannot be read: {diagnosis.explain(error, settings.home)}")
+
+
+def with_gate(outcomes: Mapping[str, Outcome], evaluations: Mapping[str, str]) -> dict[str, Outcome]:
+    """Return the outcomes with what the gate found, and refusals that chance explains as held.
+
+    evaluations: folder of each variant's evaluation. Holm's procedure over the variants of the run decides
+    which refusals are more than chance does among so many; demands that a model misses are none of chance.
+    """
+    records = {
+        name: record
+        for name, folder in evaluations.items()
+        if (record := record_of(folder)) and record.findings
+    }
+    named = dict(zip(records, warnings(np.array([r.chance for r in records.values()])), strict=True))
+    found = dict(outcomes)
+    for name, record in records.items():
+        outcome = dataclasses.replace(outcomes[name], gate=line(record, len(outcomes)))
+        if outcome.result is Result.REFUSED and outcome.why == refusal(record) and not named[name]:
+            among = f"within what chance does among {len(outcomes)} variants"
+            outcome = dataclasses.replace(outcome, result=Result.HELD, why=f"{among}: {outcome.why}")
+        found[name] = outcome
+    return found
 
 
 def spans(outputs: Mapping[str, Artifact]) -> tuple[str, ...]:

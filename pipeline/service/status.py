@@ -145,6 +145,8 @@ def text(found: Status) -> str:
         width = max((len(name) for name in found.last.variants), default=0)
         for name, outcome in found.last.variants.items():
             lines.append(f"  {name:<{width}}  {_outcome(outcome)}")
+            if outcome.gate:
+                lines.append(f"  {'':<{width}}  {outcome.gate}")
         lines += [f"hook        {problem}" for problem in found.last.hooks]
     if found.schedule:
         state = (

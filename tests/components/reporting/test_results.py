@@ -1,6 +1,7 @@
 import pathlib
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
@@ -8,6 +9,9 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2, validation_result_pb2
 from tfx.types import standard_artifacts
 
+from components.evaluation import gated
+from components.gate.record import decide
+from components.gate.verdict import Difference
 from components.reporting import results
 from schemas import IMAGE, LABEL, TEST_SPLIT, TRAIN_SPLIT
 
@@ -103,6 +107,18 @@ def test_a_loss_against_production_is_named(tmp_path: pathlib.Path) -> None:
     assert results.production_gain(str(tmp_path)) == {
         "metric": "accuracy", "unit": "fraction", "value": -0.03, "lower": -0.04, "upper": -0.02,
     }  # fmt: skip
+
+
+def test_a_loss_that_the_gate_refuses_is_named(tmp_path: pathlib.Path) -> None:
+    stored(tmp_path / tfma.VALIDATIONS_KEY, validation_result_pb2.ValidationResult(validation_ok=True))
+    stored(tmp_path / tfma.METRICS_KEY, measured(None, accuracy=0.9))
+    loss = Difference(np.asarray(-0.03), np.asarray(0.005**2), np.asarray(np.inf))
+    record = decide(None, {}, {"accuracy": loss}, {}, {})
+    (tmp_path / gated.FILE).write_text(record.to_json())
+    assert results.why_not(str(tmp_path), "mlp").startswith(
+        "accuracy -3.0 points (test ±1.0 points, training noise not measured): worse than the model in "
+        "production by more than chance explains; a loss of "
+    )
 
 
 def test_a_gain_too_good_to_be_true_says_what_to_look_at_and_what_to_do(tmp_path: pathlib.Path) -> None:

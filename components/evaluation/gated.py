@@ -1,0 +1,284 @@
+"""An Evaluator whose blessing is the gate's: TFMA's demands first, then the verdict over many nights."""
+
+import dataclasses
+import datetime
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import ml_metadata as mlmd
+import tensorflow_model_analysis as tfma
+from tfx import types
+from tfx.components.evaluator import constants, executor
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.io import fileio
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types.system_executions import Evaluate
+from tfx.utils import io_utils, json_utils
+
+from components.evaluation import metrics, paired
+from components.gate.line import refusal
+from components.gate.noise import Declared
+from components.gate.record import Record, decide
+from components.gate.verdict import Difference
+
+EARLIER, ANCHOR, GATE = "earlier", "anchor", "gate"
+"""Keys of what a gated Evaluator takes beside TFX's own: the last night's evaluation, the anchor, settings.
+
+GATE is also the custom property of an evaluation that holds the night's record.
+"""
+CANDIDATE = "candidate_model_id"
+"""Custom property of an evaluation: the model that it is of."""
+FILE = "gate.json"
+"""File in an evaluation's folder that holds the night's record."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class GateSettings:
+    """What the gate has to know of a variant.
+
+    Attributes:
+      headlines: metrics that candidates are compared by.
+      era: what has to stay the same for nights to be comparable, by name.
+      noise: by headline metric, the noise of training that was measured; absent where it was not.
+      correlation: of the trainings of successive nights.
+      code: fingerprint of the gate, so that TFX's cache sees it change.
+    """
+
+    headlines: tuple[str, ...]
+    era: Mapping[str, Any]
+    noise: Mapping[str, Declared] = dataclasses.field(default_factory=dict)
+    correlation: float = 0.0
+    code: str = ""
+
+    def to_json(self) -> str:
+        """Return the settings as an execution property."""
+        return str(json_utils.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, text: str) -> "GateSettings":
+        """Return the settings that `to_json` gave."""
+        values = json_utils.loads(text)
+        noise = {name: Declared(**each) for name, each in values.pop("noise").items()}
+        return cls(**{**values, "headlines": tuple(values["headlines"])}, noise=noise)
+
+
+class EarlierNight(ResolverStrategy):
+    """The gate's last record of a variant before the candidate was first judged, and the era's anchor.
+
+    A candidate that was judged before meets the same record again, so that a second identical run is cached
+    and no candidate counts twice. Inputs: `candidate`, `evaluation`, `model`; the resolved `evaluation` and
+    `model` may be empty. Raises ValueError where a record cannot be read.
+    """
+
+    def resolve_artifacts(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Called by TFX; see the class."""
+        candidates = {artifact.id for artifact in input_dict["candidate"]}
+        recorded = [each for each in input_dict["evaluation"] if each.get_string_custom_property(GATE)]
+        mine = [each.id for each in recorded if each.get_int_custom_property(CANDIDATE) in candidates]
+        before = sorted((e for e in recorded if not mine or e.id < min(mine)), key=lambda each: each.id)[-1:]
+        anchors = {Record.from_json(each.get_string_custom_property(GATE)).anchor for each in before}
+        models = [model for model in input_dict["model"] if model.id in anchors]
+        return {**input_dict, "evaluation": before, "model": models}
+
+
+class Executor(executor.Executor):
+    """Evaluates as TFX does, then lets the gate decide over what TFMA would bless."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Evaluate `model` against `baseline_model`, record the night, and bless or do not."""
+        super().Do(input_dict, output_dict, exec_properties)
+        settings = GateSettings.from_json(exec_properties[GATE])
+        candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
+        evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
+        blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+        record = _night(input_dict, settings, candidate, evaluation.uri)
+        blessed = (
+            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
+            == constants.BLESSED_VALUE
+        )
+        if blessed and record.refused:
+            _withdraw(blessing)
+            blessed = False
+        if blessed:
+            record = record.anchored_by(candidate.id, datetime.datetime.now(datetime.UTC).date().isoformat())
+        io_utils.write_string_file(os.path.join(evaluation.uri, FILE), record.to_json())
+        evaluation.set_string_custom_property(GATE, record.to_json())
+        evaluation.set_int_custom_property(CANDIDATE, candidate.id)
+
+
+def _night(
+    inputs: Mapping[str, list[types.Artifact]],
+    settings: GateSettings,
+    candidate: types.Artifact,
+    evaluation: str,
+) -> Record:
+    """The record of the night, before anybody has looked at the demands."""
+    earlier = _earlier(inputs, settings)
+    production = inputs.get(standard_component_specs.BASELINE_MODEL_KEY) or []
+    gains = _gains(evaluation, settings) if production else {}
+    scores: dict[str, Difference] = {}
+    if gains and earlier and earlier.anchor:
+        [anchor] = inputs[ANCHOR]
+        [examples] = inputs[standard_component_specs.EXAMPLES_KEY]
+        scores = (
+            gains
+            if production[0].id == anchor.id
+            else paired.differences(candidate, anchor, examples, settings.headlines)
+        )
+    return decide(earlier, settings.era, gains, scores, settings.noise, settings.correlation)
+
+
+def _earlier(inputs: Mapping[str, list[types.Artifact]], settings: GateSettings) -> Record | None:
+    """The record that the night continues; None where a new era begins, with a warning if one has ended."""
+    for evaluation in inputs.get(EARLIER) or []:
+        earlier = Record.from_json(evaluation.get_string_custom_property(GATE))
+        begins = f"{settings.era['variant']}: the gate begins a new era, without earlier nights"
+        if dict(earlier.era) != dict(settings.era):
+            log.warning("%s: %s", begins, _changed(earlier, settings))
+        elif earlier.anchor and not inputs.get(ANCHOR):
+            log.warning("%s: the model that nights were measured from, %d, is gone", begins, earlier.anchor)
+        else:
+            return earlier
+    return None
+
+
+def _gains(evaluation: str, settings: GateSettings) -> dict[str, Difference]:
+    found, images = read_gains(evaluation)
+    missing = sorted(set(settings.headlines) - set(found))
+    if missing:
+        raise ValueError(
+            f"the evaluation in {evaluation} has no gain in {', '.join(missing)} over production"
+        )
+    return {
+        name: metrics.difference_between(
+            name, found[name][metrics.GAIN_LOWER], found[name][metrics.GAIN_UPPER], images
+        )
+        for name in settings.headlines
+    }
+
+
+def read_gains(evaluation: str) -> tuple[dict[str, dict[str, float]], int]:
+    """Read the paired gains over production, by headline metric and ending, and the images of the test split.
+
+    Empty where there was no production.
+    """
+    found: dict[str, dict[str, float]] = {}
+    images = 0
+    for slice_metrics in tfma.load_metrics(evaluation):
+        if slice_metrics.slice_key.single_slice_keys:
+            continue
+        for item in slice_metrics.metric_keys_and_values:
+            value = item.value.double_value.value
+            if item.key.name == metrics.IMAGES and not item.key.is_diff:
+                images = int(value)
+            for ending in (metrics.GAIN, metrics.GAIN_LOWER, metrics.GAIN_UPPER):
+                headline = item.key.name.removesuffix(f"_{ending}")
+                if item.key.is_diff and headline != item.key.name:
+                    found.setdefault(headline, {})[ending] = value
+    return found, images
+
+
+def _changed(earlier: Record, settings: GateSettings) -> str:
+    """What is not as it was, as `profile quick (before: smoke)`."""
+    names = sorted({*earlier.era, *settings.era})
+    return ", ".join(
+        f"{name} {settings.era.get(name)} (before: {earlier.era.get(name)})"
+        for name in names
+        if settings.era.get(name) != earlier.era.get(name)
+    )
+
+
+def _withdraw(blessing: types.Artifact) -> None:
+    """Turn TFMA's blessing into a refusal, in the folder and in the artifact."""
+    fileio.remove(os.path.join(blessing.uri, constants.BLESSED_FILE_NAME))
+    io_utils.write_string_file(os.path.join(blessing.uri, constants.NOT_BLESSED_FILE_NAME), "")
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)
+
+
+def record_of(evaluation: str) -> Record | None:
+    """Read the gate's record in an evaluation's folder; None in evaluations of version 0.1."""
+    path = os.path.join(evaluation, FILE)
+    if not fileio.exists(path):
+        return None
+    with fileio.open(path) as file:
+        return Record.from_json(file.read())
+
+
+def refused_because(evaluation: str) -> str:
+    """Return why the gate refused the candidate of an evaluation, beside the demands; empty if it did not."""
+    record = record_of(evaluation)
+    return refusal(record) if record else ""
+
+
+class GatedEvaluatorSpec(component_spec.ComponentSpec):
+    """TFX's Evaluator with the record of the night before, the anchor and the gate's settings."""
+
+    PARAMETERS: ClassVar = {
+        standard_component_specs.EVAL_CONFIG_KEY: component_spec.ExecutionParameter(type=tfma.EvalConfig),
+        standard_component_specs.EXAMPLE_SPLITS_KEY: component_spec.ExecutionParameter(type=str),
+        GATE: component_spec.ExecutionParameter(type=str),
+    }
+    INPUTS: ClassVar = {
+        standard_component_specs.EXAMPLES_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Examples
+        ),
+        standard_component_specs.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+        standard_component_specs.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.Model, optional=True
+        ),
+        EARLIER: component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation, optional=True),
+        ANCHOR: component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
+    }
+    OUTPUTS: ClassVar = {
+        standard_component_specs.EVALUATION_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelEvaluation
+        ),
+        standard_component_specs.BLESSING_KEY: component_spec.ChannelParameter(
+            type=standard_artifacts.ModelBlessing
+        ),
+    }
+    TYPE_ANNOTATION = Evaluate
+
+
+class GatedEvaluator(base_beam_component.BaseBeamComponent):
+    """Evaluates a candidate, judges it by many nights, and blesses it or does not."""
+
+    SPEC_CLASS = GatedEvaluatorSpec
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        model: types.BaseChannel,
+        baseline_model: types.BaseChannel,
+        earlier: types.BaseChannel,
+        anchor: types.BaseChannel,
+        eval_config: tfma.EvalConfig,
+        gate: GateSettings,
+    ) -> None:
+        super().__init__(
+            GatedEvaluatorSpec(
+                examples=examples,
+                model=model,
+                baseline_model=baseline_model,
+                earlier=earlier,
+                anchor=anchor,
+                eval_config=eval_config,
+                example_splits=json_utils.dumps(None),
+                gate=gate.to_json(),
+                evaluation=types.Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=types.Channel(type=standard_artifacts.ModelBlessing),
+            )
+        )

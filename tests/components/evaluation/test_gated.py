@@ -1,0 +1,216 @@
+"""The gated Evaluator, with real SavedModels of one variable and TFMA's own evaluation."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.components.evaluator import constants
+from tfx.dsl.components.base import base_beam_executor
+from tfx.types import standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from components.evaluation import gated, paired
+from components.evaluation.eval_config import Demands, eval_config
+from components.evaluation.gated import CANDIDATE, GATE, EarlierNight, GateSettings
+from components.gate.noise import Declared
+from components.gate.record import Record, decide
+from schemas import CLASSES, LABEL, TEST_SPLIT
+
+ERA = {"variant": "toy", "profile": "quick"}
+SETTINGS = GateSettings(("accuracy",), ERA, {"accuracy": Declared(0.01, seeds=20)})
+
+
+class Toy(tf.Module):
+    """Right on the examples whose number is at least `wrong`: the quality of a classifier, made to order."""
+
+    def __init__(self, wrong: int) -> None:
+        super().__init__()
+        self.wrong = tf.Variable(wrong, dtype=tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = {"number": tf.io.FixedLenFeature([], tf.int64)}
+        right = tf.cast(tf.io.parse_example(examples, spec)["number"] >= self.wrong, tf.float32)
+        return {"accuracy": right, "cross_entropy": 1.0 - right}
+
+
+class Folder:
+    """Artifacts in a temporary folder, numbered."""
+
+    def __init__(self, root: pathlib.Path) -> None:
+        self.root, self.count = root, 0
+
+    def artifact(self, kind: type) -> Any:
+        self.count += 1
+        made = kind()
+        made.id, made.uri = self.count, str(self.root / str(self.count))
+        pathlib.Path(made.uri).mkdir()
+        return made
+
+    def model(self, wrong: int) -> Any:
+        made, toy = self.artifact(standard_artifacts.Model), Toy(wrong)
+        folder = f"{made.uri}/Format-Serving"
+        tf.saved_model.save(toy, folder, signatures={paired.SIGNATURE: toy.evaluate})
+        return made
+
+    def examples(self, labels: list[int]) -> Any:
+        made = self.artifact(standard_artifacts.Examples)
+        made.split_names = f'["{TEST_SPLIT}"]'
+        folder = pathlib.Path(made.uri, f"Split-{TEST_SPLIT}")
+        folder.mkdir()
+        with tf.io.TFRecordWriter(str(folder / "data-00000-of-00001.gz"), "GZIP") as writer:
+            for number, label in enumerate(labels):
+                example = tf.train.Example()
+                example.features.feature["number"].int64_list.value.append(number)
+                example.features.feature[LABEL].int64_list.value.append(label)
+                writer.write(example.SerializeToString())
+        return made
+
+    def night(self, examples: Any, candidate: Any, settings: GateSettings = SETTINGS, **inputs: Any) -> Any:
+        """Run the Executor; the evaluation and whether the candidate was blessed."""
+        evaluation = self.artifact(standard_artifacts.ModelEvaluation)
+        blessing = self.artifact(standard_artifacts.ModelBlessing)
+        config = eval_config("classifier", Demands(floor=0.1), "code")
+        gated.Executor(base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[])).Do(
+            {"examples": [examples], "model": [candidate], **{key: [value] for key, value in inputs.items()}},
+            {"evaluation": [evaluation], "blessing": [blessing]},
+            {
+                "eval_config": proto_utils.proto_to_json(config),
+                "example_splits": json_utils.dumps(None),
+                GATE: settings.to_json(),
+            },
+        )
+        blessed = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+        assert pathlib.Path(blessing.uri, constants.BLESSED_FILE_NAME).exists() is blessed
+        assert pathlib.Path(blessing.uri, constants.NOT_BLESSED_FILE_NAME).exists() is not blessed
+        return evaluation, blessed
+
+
+def record_of(evaluation: str) -> Record:
+    found = gated.record_of(evaluation)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def balanced(images: int) -> list[int]:
+    return [number % CLASSES for number in range(images)]
+
+
+def test_differences_of_two_models_are_those_of_their_examples(folder: Folder) -> None:
+    examples = folder.examples(balanced(1_234))
+    found = paired.differences(folder.model(100), folder.model(40), examples, ("accuracy", "cross_entropy"))
+    assert found["cross_entropy"].mean == pytest.approx(60 / 1_234)
+    assert found["accuracy"].mean == pytest.approx((0 + 1 - 60 - 1) / 1_236)
+
+
+def test_nights_are_recorded_and_a_loss_is_refused_after_tfma_has_blessed(folder: Folder) -> None:
+    examples = folder.examples(balanced(1_000))
+    first = folder.model(50)
+    evaluation, blessed = folder.night(examples, first)
+    assert blessed
+    assert record_of(evaluation.uri).anchor == first.id
+    second = folder.model(55)
+    evaluation, blessed = folder.night(
+        examples, second, earlier=evaluation, anchor=first, baseline_model=first
+    )
+    record = record_of(evaluation.uri)
+    assert blessed
+    assert (record.anchor, record.nights) == (first.id, 1)
+    assert evaluation.get_int_custom_property(CANDIDATE) == second.id
+    third, blessed = folder.night(
+        examples, folder.model(400), earlier=evaluation, anchor=first, baseline_model=second
+    )
+    assert not blessed
+    assert record_of(third.uri).nights == 2
+    assert "more than chance explains" in gated.refused_because(third.uri)
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong", "blessed"),
+    [(balanced(90), 0, False), ([0] * 950 + balanced(50), 50, False), ([0] * 900 + balanced(100), 0, True)],
+)
+def test_a_split_that_supports_no_verdict_blesses_nobody(
+    folder: Folder, labels: list[int], wrong: int, blessed: bool
+) -> None:
+    candidate = folder.model(wrong)
+    evaluation, found = folder.night(folder.examples(labels), candidate)
+    assert found is blessed
+    assert record_of(evaluation.uri).anchor == (candidate.id if blessed else 0)
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"), [("quick", "99, is gone"), ("full", "profile full (before: quick)")]
+)
+def test_a_new_era_begins_where_nights_cannot_be_compared_and_says_why(
+    folder: Folder, caplog: pytest.LogCaptureFixture, profile: str, reason: str
+) -> None:
+    settings = GateSettings(("accuracy",), {**ERA, "profile": profile}, SETTINGS.noise)
+    examples, first, second = folder.examples(balanced(200)), folder.model(10), folder.model(10)
+    evaluation, blessed = folder.night(
+        examples, second, settings, earlier=recorded(1, 99, anchor=99), baseline_model=first
+    )
+    assert blessed
+    assert (record_of(evaluation.uri).anchor, record_of(evaluation.uri).nights) == (second.id, 0)
+    assert "begins a new era" in caplog.text
+    assert reason in caplog.text
+
+
+def test_a_record_that_cannot_be_read_blesses_nobody(folder: Folder) -> None:
+    earlier = recorded(1, 99, anchor=99)
+    earlier.set_string_custom_property(GATE, "{}")
+    with pytest.raises(ValueError, match="record of an earlier night cannot be read"):
+        folder.night(folder.examples(balanced(200)), folder.model(10), earlier=earlier)
+
+
+def recorded(number: int, candidate: int, anchor: int) -> Any:
+    made = standard_artifacts.ModelEvaluation()
+    made.id = number
+    made.set_string_custom_property(GATE, decide(None, ERA, {}, {}, {}).anchored_by(anchor, "2026").to_json())
+    made.set_int_custom_property(CANDIDATE, candidate)
+    return made
+
+
+def resolved(candidate: int, evaluations: list[Any], models: list[int]) -> tuple[list[int], list[int]]:
+    def model(number: int) -> Any:
+        made = standard_artifacts.Model()
+        made.id = number
+        return made
+
+    inputs = {
+        "candidate": [model(candidate)],
+        "evaluation": evaluations,
+        "model": [model(number) for number in models],
+    }
+    found = EarlierNight().resolve_artifacts(None, inputs)
+    return [each.id for each in found["evaluation"]], [each.id for each in found["model"]]
+
+
+def test_the_newest_record_and_its_anchor_are_resolved() -> None:
+    nights = [recorded(30, 2, anchor=1), recorded(40, 3, anchor=1), recorded(20, 1, anchor=1)]
+    assert resolved(4, nights, [1, 2, 3, 4]) == ([40], [1])
+
+
+def test_a_candidate_that_was_judged_meets_the_same_record_again() -> None:
+    nights = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1), recorded(40, 3, anchor=1)]
+    assert resolved(2, nights, [1, 2, 3]) == ([20], [1])
+    assert resolved(2, [*nights, recorded(50, 2, anchor=1)], [1, 2, 3]) == ([20], [1])
+    assert resolved(1, nights, [1, 2, 3]) == ([], [])
+
+
+def test_evaluations_of_before_the_gate_and_anchors_whose_files_are_gone_are_not_resolved() -> None:
+    old = standard_artifacts.ModelEvaluation()
+    old.id = 10
+    assert resolved(2, [old], [1, 2]) == ([], [])
+    assert resolved(3, [old, recorded(20, 2, anchor=1)], [2, 3]) == ([20], [])
+
+
+def test_settings_come_back_from_an_execution_property() -> None:
+    assert GateSettings.from_json(SETTINGS.to_json()) == SETTINGS
+    assert np.isclose(SETTINGS.noise["accuracy"].value, 0.01)
