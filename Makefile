@@ -59,6 +59,11 @@ fuzz: $(READY) ## more than 200,000 odd inputs: IDX files, settings, the argumen
 simulate-gate: $(READY) ## the gate over simulated years of nights, against what it promises
 	@$(BIN)/python -m benchmarks.gate_simulation $(if $(PAGE),--page $(PAGE))
 
+SEEDS ?= 20
+measure-noise: $(READY) ## how far trainings differ by chance, for the gate (PROFILE= SEEDS= VARIANTS=)
+	@$(BIN)/python -m benchmarks.measure_noise --profile $(PROFILE) --seeds $(SEEDS) \
+	  $(if $(VARIANTS),--variants $(VARIANTS))
+
 lint: $(READY) ## ruff (format, lint) and mypy
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -93,4 +98,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster faults nights fuzz simulate-gate lint hooks reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from collections.abc import Sequence
 
 FILE = pathlib.Path(__file__).with_name("spread.json")
 """The measurements: a list of the fields of Spread."""
@@ -41,6 +42,17 @@ class Spread:
 def measured() -> tuple[Spread, ...]:
     """Return all measurements. Raises ValueError where FILE is damaged."""
     return tuple(Spread(**each) for each in json.loads(FILE.read_text()))
+
+
+def as_json(found: Sequence[Spread]) -> str:
+    """Return measurements in the form of FILE."""
+    return json.dumps([dataclasses.asdict(each) for each in found], indent=1) + "\n"
+
+
+def write(found: Sequence[Spread]) -> None:
+    """Replace FILE by these measurements."""
+    FILE.write_text(as_json(found))
+    measured.cache_clear()
 
 
 def of(variant: str, profile: str) -> dict[str, Spread]:

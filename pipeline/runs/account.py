@@ -57,7 +57,12 @@ def settle(
             for name in outcomes
             if "evaluation" in outputs.get(f"Evaluator.{name}", {})
         }
-        writer.note(variants=with_gate(outcomes, evaluations))
+        outcomes = with_gate(outcomes, evaluations)
+        writer.note(variants=outcomes)
+        if not runner.all_cached:
+            for name, one in outcomes.items():
+                if one.gate:
+                    say(f"  {name}: {one.gate}")
     except Exception as error:
         log.exception("the outcome of the run cannot be read")
         say(f"! the outcome of each variant cannot be read: {diagnosis.explain(error, settings.home)}")
