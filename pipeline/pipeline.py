@@ -16,7 +16,7 @@ from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel, union
 
-from components.evaluation.baseline import LatestBlessedBaseline, ProductionBefore
+from components.evaluation.baseline import ProductionBefore, ServingBaseline
 from components.evaluation.eval_config import Demands, eval_config, headlines
 from components.evaluation.gated import EarlierNight, GatedEvaluator, GateSettings
 from components.gate.alarm import CORRELATION
@@ -175,7 +175,8 @@ class Line:
             eval_args=trainer_pb2.EvalArgs(),
         ).with_id(f"Trainer.{job.variant}")
         self.resolver = Resolver(
-            strategy_class=LatestBlessedBaseline,
+            strategy_class=ServingBaseline,
+            config={"serving": os.path.join(serving, job.variant)},
             candidate=self.trainer.outputs["model"],
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
             blessing=Channel(type=standard_artifacts.ModelBlessing),

@@ -13,8 +13,8 @@ LAYERS = {
     "schemas": [{"schemas"}],
     "components": [
         {"components.gate"},
-        {"components.ingest", "components.evaluation", "components.serving"},
-        {"components.validation"},
+        {"components.ingest", "components.serving"},
+        {"components.evaluation", "components.validation"},
         {"components.reporting"},
     ],
     "trainer": [

@@ -1,5 +1,6 @@
-"""Which model is in production: the one that the newest blessing of its variant names."""
+"""The baseline of a candidate: the model that serves, whatever became of its artifact."""
 
+import os
 from collections.abc import Iterable, Sequence
 
 import ml_metadata as mlmd
@@ -7,29 +8,78 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.types import standard_artifacts
+
+from components.serving import manifests, pushed, versions
 
 
-class LatestBlessedBaseline(ResolverStrategy):
-    """The model in production, other than the candidate, from models of one trainer.
+class BaselineLost(RuntimeError):
+    """There is a model in production, and nothing that the candidate could be compared with."""
 
-    It is the one that the newest blessing names, not the newest model: a blessing is also how an older model
-    is put back. A candidate that already has a verdict meets the baseline of that verdict again, so that a
-    second identical run is cached whatever came between: the candidate's own blessing, or a user's decision.
-    Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty where there is no baseline.
+
+class ServingBaseline(ResolverStrategy):
+    """Resolves the model that serves, from models of one trainer; without one only if there never was any.
+
+    A candidate that serves itself meets the baseline of its own verdict again, so that a second identical run
+    is cached. If a person has changed production since, the candidate meets what serves now, whatever it was
+    compared with before. Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty if nothing
+    was ever pushed.
     """
+
+    def __init__(self, serving: str = "") -> None:
+        """Set the folder of the variant's versions."""
+        self._serving = serving
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Called by TFX; see the class."""
-        candidates = {artifact.id for artifact in input_dict["candidate"]}
-        baselines = [model for model in input_dict["model"] if model.id not in candidates]
-        known = before_verdict(candidates, input_dict["blessing"])
-        return {**input_dict, "model": latest_blessed(baselines, known)}
+        """Resolve the inputs; TFX calls this. Raises BaselineLost."""
+        [candidate] = input_dict["candidate"]
+        others = [model for model in input_dict["model"] if model.id != candidate.id]
+        serves = self._serves(store)
+        if not serves:
+            chosen: list[types.Artifact] = []
+        elif versions.same_artifact(serves, candidate.uri):
+            chosen = judged_against(candidate, others, input_dict["blessing"])
+        else:
+            chosen = [self._model(serves, others)]
+        return {**input_dict, "model": chosen}
+
+    def _serves(self, store: mlmd.MetadataStore) -> str:
+        """Return the artifact that the newest version is a copy of; empty if nothing was ever pushed."""
+        numbers = versions.published(self._serving)
+        if numbers:
+            return versions.source(self._serving, numbers[-1])
+        if was_pushed(store, os.path.basename(self._serving)):
+            raise BaselineLost(
+                f"a model was pushed to {self._serving} before, and no version is left there; nothing is "
+                f"pushed until somebody decides: {self._promote()}"
+            )
+        return ""
+
+    def _model(self, serves: str, models: Sequence[types.Artifact]) -> types.Artifact:
+        """Return the one of the models that serves, if its files are whole."""
+        found = [model for model in models if versions.same_artifact(model.uri, serves)]
+        if not found:
+            raise BaselineLost(
+                f"the version that serves in {self._serving} is a copy of {serves}, which is lost and could "
+                f"not be restored; nothing is pushed until somebody decides: {self._promote()}"
+            )
+        newest = max(found, key=lambda model: model.id)
+        wrong = "" if "://" in newest.uri else manifests.damage(newest.uri, thorough=True)
+        if wrong and wrong != manifests.NONE:
+            raise BaselineLost(
+                f"{newest.uri}, of which a copy serves, is damaged ({wrong}); nothing is pushed until it is "
+                f"restored or somebody decides: {self._promote()}"
+            )
+        return newest
+
+    def _promote(self) -> str:
+        return f"`latentline promote {os.path.basename(self._serving)}`"
 
 
 class ProductionBefore(ResolverStrategy):
-    """The model that was in production before this run's data came, from models of one trainer.
+    """Resolves the model that was in production before this run's data came, from models of one trainer.
 
     For warm starts: not a model trained on the same examples, and as the blessings were before the first
     verdict on any such model, so that a second identical run starts from the same weights and is cached.
@@ -39,7 +89,7 @@ class ProductionBefore(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Called by TFX; see the class."""
+        """Resolve the inputs; TFX calls this."""
         examples = {artifact.id for artifact in input_dict["examples"]}
         same = trained_on(store, [model.id for model in input_dict["model"]], examples)
         others = [model for model in input_dict["model"] if model.id not in same]
@@ -47,8 +97,34 @@ class ProductionBefore(ResolverStrategy):
         return {**input_dict, "model": latest_blessed(others, known)}
 
 
+def was_pushed(store: mlmd.MetadataStore, variant: str) -> bool:
+    """Return whether a model of the variant was ever pushed, also if all records of files are deleted."""
+    for raw in store.get_artifacts_by_type(standard_artifacts.PushedModel.TYPE_NAME):
+        push = standard_artifacts.PushedModel()
+        push.set_mlmd_artifact(raw)
+        if os.path.basename(os.path.dirname(pushed.destination(push))) == variant:
+            return True
+    return False
+
+
+def judged_against(
+    candidate: types.Artifact, models: Sequence[types.Artifact], blessings: Iterable[types.Artifact]
+) -> list[types.Artifact]:
+    """Return the model that the newest verdict on the candidate names, as a list of one; else an empty list.
+
+    A person's decision is a verdict that names none, and so is the gate's on the first model ever.
+    """
+    by_id = {model.id: model for model in models}
+    for blessing in sorted(blessings, key=lambda blessing: blessing.id, reverse=True):
+        if judged(blessing) == candidate.id:
+            named = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY)
+            if named in by_id:
+                return [by_id[named]]
+    return []
+
+
 def trained_on(store: mlmd.MetadataStore, models: Sequence[int], examples: set[int]) -> set[int]:
-    """Those of `models` whose training took in one of the artifacts `examples`, all given by their ids."""
+    """Return those of `models` whose training took one of `examples`, all given by their ids."""
     made = [
         event for event in store.get_events_by_artifact_ids(models) if event.type == mlmd_pb2.Event.OUTPUT
     ]
@@ -64,7 +140,7 @@ def trained_on(store: mlmd.MetadataStore, models: Sequence[int], examples: set[i
 def latest_blessed(
     models: Sequence[types.Artifact], blessings: Iterable[types.Artifact]
 ) -> list[types.Artifact]:
-    """The one of the models that the newest blessing names, as a list of one; else an empty list."""
+    """Return the one of the models that the newest blessing names, as a list of one; else an empty list."""
     by_id = {model.id: model for model in models}
     for blessing in sorted(blessings, key=lambda blessing: blessing.id, reverse=True):
         if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1:
@@ -75,11 +151,11 @@ def latest_blessed(
 
 
 def before_verdict(models: set[int], blessings: Sequence[types.Artifact]) -> list[types.Artifact]:
-    """The blessings from before the first verdict, good or bad, on one of `models`, given by their ids."""
+    """Return the blessings from before the first verdict, good or bad, on one of `models`, given by id."""
     first = min((blessing.id for blessing in blessings if judged(blessing) in models), default=None)
     return [blessing for blessing in blessings if first is None or blessing.id < first]
 
 
 def judged(blessing: types.Artifact) -> int:
-    """The id of the model that a verdict is about."""
+    """Return the id of the model that a verdict is about."""
     return int(blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY))

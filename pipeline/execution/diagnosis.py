@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterable, Iterator
 
-from pipeline.home import manifests
+from components.serving import manifests
 
 FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 """How the system, SQLite and quotas say that nothing more can be written, through whatever library."""
@@ -21,7 +21,8 @@ def explain(error: BaseException, home: str = "", inputs: Iterable[str] = ()) ->
     if circumstance := of_the_disk(error, home):
         return circumstance
     for folder in inputs:
-        if wrong := manifests.damage(folder, thorough=True):
+        wrong = manifests.damage(folder, thorough=True)
+        if wrong and wrong != manifests.NONE:
             return f"its input {folder} is damaged ({wrong}); the same command makes it again and goes on"
     return _one_line(next(_chain(error)))
 

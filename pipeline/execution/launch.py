@@ -1,11 +1,31 @@
 """Runs one node of a compiled pipeline, through TFX's portable launcher."""
 
+import os
 from typing import Any
 
 from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher
 from tfx.proto.orchestration import pipeline_pb2
+
+from components.serving import manifests
+
+
+class DurableLauncher(launcher.Launcher):
+    """TFX's launcher, except that outputs are on disk and have manifests before the store counts on them.
+
+    A power loss between the two leaves an execution without an end, which the next run does again; the other
+    way round it would leave a result that is taken from the cache for ever, without its files.
+    """
+
+    def _publish_successful_execution(
+        self, execution_id: int, contexts: Any, output_dict: Any, executor_output: Any
+    ) -> None:
+        for artifacts in output_dict.values():
+            for artifact in artifacts:
+                if "://" not in artifact.uri and os.path.isdir(artifact.uri):
+                    manifests.write(artifact.uri)
+        super()._publish_successful_execution(execution_id, contexts, output_dict, executor_output)
 
 
 def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
@@ -15,7 +35,7 @@ def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, con
     """
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     name = node.node_info.id
-    execution = launcher.Launcher(
+    execution = DurableLauncher(
         pipeline_node=node,
         mlmd_connection=metadata.Metadata(connection),
         pipeline_info=pipeline.pipeline_info,

@@ -17,7 +17,7 @@ from pipeline.config.errors import RunFailed
 from pipeline.dag import partial
 from pipeline.execution import diagnosis, outcome
 from pipeline.execution.launch import launch
-from pipeline.home import manifests, metadata
+from pipeline.home import metadata
 from pipeline.home.metadata import Artifacts
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         found = outcome.read(connection, execution)
         if not found.good:
             return "", "its inputs could not be resolved; the log says which"
-        if execution:
-            with metadata.opened(connection) as store:
-                given = _folders(store.outputs(execution))
-            for folder in given:
-                manifests.write(folder)
         self.executions[name] = execution
         return (found.value if found is outcome.NodeOutcome.CACHED else ""), ""
 

@@ -313,6 +313,12 @@ class Store:
         found.state = mlmd.Artifact.DELETED
         self._store.put_artifacts([found])
 
+    def mark_live(self, artifact: Artifact) -> None:
+        """Record that the files of an artifact are there again."""
+        [found] = self._store.get_artifacts_by_id([artifact.id])
+        found.state = mlmd.Artifact.LIVE
+        self._store.put_artifacts([found])
+
     def begin_decision(
         self, kind: str, pipeline: str, variant: str, model: Artifact, facts: Mapping[str, str | int]
     ) -> Decision:

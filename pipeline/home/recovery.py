@@ -14,17 +14,25 @@ import sqlite3
 import urllib.parse
 from collections.abc import Callable
 
+from tfx.utils import path_utils
+
+from components.serving import manifests
+from components.serving.publication import expected
+from components.serving.versions import by_variant, published, same_artifact, source
 from pipeline.config.errors import MetadataDamaged
-from pipeline.home import manifests, metadata
+from pipeline.home import metadata
 from pipeline.home.layout import Home
 from pipeline.home.metadata import State, Store
 
+DECISIONS = "latentline."
+"""How the names of nodes begin that stand for what a person decided."""
+RESTORING = "restoring"
 DAMAGED = "damaged"
 UNKNOWN = "unknown"
 PRUNED = "pruned"
 """Endings of folders that were set aside; the last are on their way out (pipeline.registry.prune)."""
 STAGED = re.compile(r"\.\d+-[0-9a-f]{32}")
-"""Names under which components.serving.pusher copies a version before it is renamed into place."""
+"""Names under which components.serving.publication copies a version before it is renamed into place."""
 UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -43,8 +51,11 @@ def put_in_order(home: Home, say: Callable[[str], None]) -> None:
             say(f"! the run before was cut off in {', '.join(ended)}, which is done again")
         for folder in set_unknown_aside(store, home):
             say(f"! {folder} is unknown to {home.database.name}; set aside")
-        for found in delete_damaged(store):
-            say(f"! {found}; it is made again if it is needed")
+        for found in delete_damaged(store, home):
+            say(f"! {found}")
+        for found in restore_serving(store, home):
+            say(f"! {found}")
+    adopt_versions(home)
 
 
 def keep_copy(home: Home) -> None:
@@ -84,6 +95,7 @@ def end_executions(store: Store, home: Home) -> list[str]:
     for execution in store.active_executions():
         for folder in home.outputs_of(execution.id):
             shutil.rmtree(folder)
+            manifests.path_of(str(folder)).unlink(missing_ok=True)
         store.mark_failed(execution.id)
         ended.append(store.node(execution.id).name or f"execution {execution.id}")
     return ended
@@ -102,8 +114,11 @@ def set_unknown_aside(store: Store, home: Home) -> list[pathlib.Path]:
     return found
 
 
-def delete_damaged(store: Store) -> list[str]:
-    """Record artifacts whose folder is gone or damaged as deleted, the damaged set aside; a line for each.
+def delete_damaged(store: Store, home: Home) -> list[str]:
+    """Set artifacts aside whose files are damaged, and record them as deleted; return a line for each.
+
+    A model that serves is restored from its version instead. Of an output without a manifest nobody knows
+    whether all of it reached the disk, so it counts as damaged; what a person decided is never set aside.
 
     The newest of their kind, which the next run is most likely to read, and after a failure all, are compared
     byte for byte, the others by names and sizes.
@@ -115,16 +130,83 @@ def delete_damaged(store: Store) -> list[str]:
     told = []
     for artifact in live:
         folder = pathlib.Path(artifact.uri)
+        if folder.parent.parent.name.startswith(DECISIONS):
+            continue
+        found = "is gone"
         if folder.exists():
             thorough = suspicious or newest[os.path.dirname(artifact.uri)] == artifact.id
             wrong = manifests.damage(artifact.uri, thorough)
             if not wrong:
                 continue
-            told.append(f"{folder} is damaged ({wrong}), and now called {set_aside(folder, DAMAGED).name}")
-        else:
-            told.append(f"{folder} is gone")
+            found = f"is damaged ({wrong})"
+        if artifact.kind == metadata.MODEL and (version := restore(home, artifact.uri)):
+            told.append(f"{folder} {found}; it was restored from {version}")
+            continue
+        if folder.exists():
+            found = f"{found}, and now called {set_aside(folder, DAMAGED).name}"
+        told.append(f"{folder} {found}; it is made again if it is needed")
         store.mark_deleted(artifact)
     return told
+
+
+def restore(home: Home, uri: str) -> pathlib.Path | None:
+    """Put the files of a model back from a version that is a whole copy of it.
+
+    Returns the version's folder; None if there is no such version.
+    """
+    folder = pathlib.Path(uri)
+    base = home.versions(folder.parent.parent.name.partition(".")[2])
+    for number in reversed(published(str(base))):
+        version = base / str(number)
+        if not same_artifact(source(str(base), number), uri):
+            continue
+        try:
+            listed = expected(str(version), uri)
+        except ValueError:
+            continue
+        if not listed or manifests.compare(str(version), listed):
+            continue
+        staging = folder.with_name(f".{folder.name}.{RESTORING}")
+        shutil.rmtree(staging, ignore_errors=True)
+        for name in listed:
+            target = pathlib.Path(path_utils.serving_model_path(str(staging)), name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(version / name, target)
+        if folder.exists():
+            set_aside(folder, DAMAGED)
+        staging.rename(folder)
+        manifests.write(uri)
+        return version
+    return None
+
+
+def restore_serving(store: Store, home: Home) -> list[str]:
+    """Restore the models that serve and are recorded as deleted; return a line for each.
+
+    Without its artifact, a model that serves could not be the baseline of the next candidate.
+    """
+    told = []
+    for variant, versions in by_variant(str(home.serving)).items():
+        uri = source(str(home.versions(variant)), versions[-1]) if versions else ""
+        artifact = store.at(uri, metadata.MODEL) if uri else None
+        if artifact and not artifact.live and (version := restore(home, artifact.uri)):
+            store.mark_live(artifact)
+            told.append(f"{artifact.uri} was lost; it was restored from {version}")
+    return told
+
+
+def adopt_versions(home: Home) -> None:
+    """Give versions of 0.1 their manifest, if their files are those of the artifact they are a copy of."""
+    for variant, versions in by_variant(str(home.serving)).items():
+        base = home.versions(variant)
+        for number in versions:
+            inside = base / str(number) / manifests.INSIDE
+            if inside.exists():
+                continue
+            with contextlib.suppress(ValueError):
+                listed = expected(str(inside.parent), source(str(base), number))
+                if listed and not manifests.compare(str(inside.parent), listed):
+                    manifests.put(inside, listed)
 
 
 def remove_leftovers(home: Home) -> None:

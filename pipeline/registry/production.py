@@ -18,8 +18,9 @@ from tfx.utils import io_utils, path_utils
 
 from components.reporting import model_card
 from components.reporting.leaderboard import write_card
-from components.serving.pusher import push
-from components.serving.versions import SOURCE, by_variant, published, source
+from components.serving import manifests
+from components.serving.publication import NotPublishable, publish
+from components.serving.versions import SOURCE, by_variant, published, same_artifact, source, withdraw
 from pipeline.home import journal, metadata, recovery
 from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
@@ -60,7 +61,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             model = _chosen(found, models, variant, number)
             base = str(home.versions(variant))
             versions = published(base)
-            if versions and source(base, versions[-1]) == model.uri and _recorded(found, models) == model.id:
+            if _serves(base, versions, model.uri) and _recorded(found, models) == model.id:
                 raise ProductionError(f"model {model.id} of {variant} is in production, as {versions[-1]}")
             files = path_utils.serving_model_path(model.uri)
             _check_files(files, f"model {model.id} of {variant}")
@@ -86,21 +87,19 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
             if target_version not in versions:
                 raise ProductionError(f"{variant} has no version {to}; there are {_listed(versions)}")
             uri = source(base, target_version)
-            model = next((model for model in models if model.uri == uri), None)
+            model = next((model for model in reversed(models) if same_artifact(model.uri, uri)), None)
             if model is None:
                 raise ProductionError(
                     f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of "
                     "which the metadata of this home knows nothing"
                 )
-            if source(base, versions[-1]) == uri and _recorded(found, models) == model.id:
+            if _serves(base, versions, uri) and _recorded(found, models) == model.id:
                 raise ProductionError(
                     f"version {target_version} of {variant} is current already: {versions[-1]} is a copy of "
                     "the same model"
                 )
             files = os.path.join(base, str(target_version))
             _check_files(files, f"version {target_version} of {variant}")
-            if not os.path.isdir(model.uri):
-                say(f"! {model.uri} is gone, so that the next candidate has nothing to be compared with")
             work = _Work(Command.ROLLBACK, home, variant, name, model, reason)
             change = work.do(found, files, _card_in(files))
         recovery.keep_copy(home)
@@ -142,13 +141,20 @@ class _Work(NamedTuple):
         }
         decision = store.begin_decision(TYPES[self.kind], self.pipeline, self.variant, self.model, facts)
         try:
-            version = push(files, base, source=self.model.uri, again=True)
+            if self.kind is Command.ROLLBACK:
+                withdraw(base, source(base, before))
+            version = publish(files, base, source=self.model.uri, again=True)
             if card is not None:
                 _write_card(card, os.path.join(base, str(version)), version)
             blessing = self.home.output(TYPES[self.kind], BLESSING, decision.execution)
             io_utils.write_string_file(str(blessing / evaluator.BLESSED_FILE_NAME), "")
             pushed = self.home.output(TYPES[self.kind], PUSHED, decision.execution)
             io_utils.write_string_file(str(pushed / SOURCE), self.model.uri)
+            for folder in (blessing, pushed):
+                manifests.write(str(folder))
+        except NotPublishable as error:
+            store.fail_decision(decision)
+            raise ProductionError(str(error)) from error
         except BaseException:
             store.fail_decision(decision)
             raise
@@ -161,6 +167,13 @@ def check_known(home: Home) -> None:
     """Raise ProductionError for a home without metadata of runs."""
     if not home.database.exists():
         raise ProductionError(f"{home} has no metadata of runs; give the --home of `latentline run`")
+
+
+def _serves(base: str, versions: list[int], uri: str) -> bool:
+    """Return whether the newest version is a whole copy of the artifact `uri`."""
+    if not versions or not same_artifact(source(base, versions[-1]), uri):
+        return False
+    return not manifests.damage_of_version(os.path.join(base, str(versions[-1])), thorough=True)
 
 
 def _pushed(home: Home, variant: str) -> tuple[str, list[int]]:

@@ -9,8 +9,9 @@ import pathlib
 import shutil
 from typing import NamedTuple
 
+from components.serving import manifests
 from components.serving.versions import by_variant, source
-from pipeline.home import manifests, metadata, recovery
+from pipeline.home import metadata, recovery
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store

@@ -116,7 +116,10 @@ def outcome(
     evaluated = outputs.get(f"Evaluator.{name}", {})
     blessing = evaluated.get("blessing")
     if isinstance(blessing, Blessing) and blessing.blessed:
-        return Outcome(Result.REFUSED, why="its model was blessed, but not pushed")
+        return Outcome(
+            Result.REFUSED,
+            why="the gate blessed it, but somebody rolled back from it; only `promote` pushes it",
+        )
     return Outcome(
         Result.REFUSED, why=why_not(evaluated["evaluation"].uri, name) if "evaluation" in evaluated else ""
     )

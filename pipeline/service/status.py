@@ -7,7 +7,8 @@ import dataclasses
 import datetime
 from typing import Any
 
-from components.serving.versions import by_variant
+from components.serving import manifests
+from components.serving.versions import by_variant, strangers
 from pipeline.home import journal
 from pipeline.home.journal import Command, Outcome, Result, RunRecord
 from pipeline.home.journal import Status as State
@@ -71,7 +72,11 @@ def find(home: Home, now: datetime.datetime) -> Status:
         for name, outcome in record.variants.items()
         if outcome.result is Result.PUSHED
     }
-    grave = [*_of_run(last), *(_of_schedule(home, plan, under_way, last, now) if plan else [])]
+    grave = [
+        *_of_serving(home),
+        *_of_run(last),
+        *(_of_schedule(home, plan, under_way, last, now) if plan else []),
+    ]
     slight = _of_models(last) + [
         f"{path} is damaged and was passed over; remove it" for path in journal.unreadable(home)
     ]
@@ -88,6 +93,27 @@ def find(home: Home, now: datetime.datetime) -> Status:
         production={name: found[-1] for name, found in versions.items() if found},
         schedule=plan,
     )
+
+
+def _of_serving(home: Home) -> list[str]:
+    """Return what is wrong with the versions that serve."""
+    found = []
+    for name, versions in by_variant(str(home.serving)).items():
+        if not versions:
+            continue
+        base = home.versions(name)
+        wrong = manifests.damage_of_version(str(base / str(versions[-1])), thorough=True)
+        if wrong and wrong != manifests.NONE:
+            found.append(
+                f"version {versions[-1]} of {name} is damaged ({wrong}); `latentline promote {name}` or "
+                f"`latentline rollback {name}` replaces it"
+            )
+        if strange := [number for number in strangers(str(base)) if number > versions[-1]]:
+            found.append(
+                f"{base / str(strange[-1])} was not pushed, and model servers take it for the newest version "
+                f"of {name}; remove it"
+            )
+    return found
 
 
 def _of_run(last: RunRecord | None) -> list[str]:

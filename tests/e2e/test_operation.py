@@ -5,6 +5,10 @@ import getpass
 import io
 import json
 import pathlib
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import yaml
@@ -37,8 +41,8 @@ class Home:
             cli.main([*map(str, arguments)])
         return ended.value.code, out.getvalue(), errors.getvalue()
 
-    def run(self, steps: int, *options: object) -> journal.RunRecord:
-        """Train `linear` for so many steps; the entry in the journal."""
+    def run(self, steps: int, *options: object, code: int = 0, until: str | None = None) -> journal.RunRecord:
+        """Train `linear` for so many steps, or until a line begins so; the record in the journal."""
         settings = self.folder.parent / "settings.yaml"
         hook = f"sh -c 'echo $LATENTLINE_EVENT >> {self.told}'"
         chosen = {
@@ -47,7 +51,13 @@ class Home:
             "notify": {"on_push": hook, "on_failure": hook},
         }  # fmt: skip
         settings.write_text(yaml.safe_dump(chosen))
-        self.warm.start(["run", "--settings", settings, *options]).fine()
+        child = self.warm.start(["run", "--settings", settings, *options])
+        while until and until not in child.out and not child.gone.is_set():
+            time.sleep(0.01)
+        if until:
+            child.kill(signal.SIGTERM)
+        assert child.wait().code == code, child.out + child.err
+        self.lines = child.out.splitlines()
         return journal.read(layout.Home.of(self.folder))[-1]
 
     def change(self, *arguments: object) -> str:
@@ -222,3 +232,71 @@ def test_a_model_whose_files_are_gone_is_not_put_into_production(home: Home) -> 
         "rollback", "linear", "--to", before[0]
     )
     assert home.versions() == before
+
+
+def newest_model(home: Home) -> pathlib.Path:
+    folder = pathlib.Path(home.folder, "artifacts", "Trainer.linear", "model")
+    return max((path for path in folder.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+
+
+def wipe(folder: pathlib.Path) -> None:
+    shutil.rmtree(folder)
+
+
+def truncate(folder: pathlib.Path) -> None:
+    [weights] = folder.rglob("*.data-00000-of-00001")
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize("damage", [wipe, truncate])
+def test_a_lost_artifact_of_the_model_that_serves_is_restored_and_the_gate_stays_closed(
+    home: Home, damage: Callable[[pathlib.Path], None]
+) -> None:
+    before, serves = home.versions(), pathlib.Path(home.sources()[-1])
+    number = home.lineage("linear")["model"]["id"]
+    damage(serves)
+    refused = home.run(3 if damage is wipe else 4)
+    assert refused.variants["linear"].result == journal.Result.REFUSED
+    assert "worse than the model in production" in refused.variants["linear"].why
+    assert home.versions() == before
+    assert home.lineage(newest_model(home))["compared_with"]["id"] == number
+
+
+def test_a_bad_candidate_judged_against_a_bad_promoted_model_is_judged_again_after_a_rollback(
+    home: Home,
+) -> None:
+    good = home.sources()[-1]
+    home.change("promote", "linear", "--reason", "a mistake")  # the newest: of four steps
+
+    stopped = home.run(201, code=143, until="+ Evaluator.linear")  # judged against the bad model, not pushed
+    assert stopped.status == journal.Status.STOPPED
+    home.change("rollback", "linear", "--reason", "it was a mistake")
+    assert home.sources()[-1] == good
+    home.run(201)
+    [line] = [line for line in home.lines if line.startswith("+ Evaluator.linear")]
+    assert not line.endswith("cached")
+    candidate = newest_model(home)
+    assert home.lineage(candidate)["compared_with"]["path"] == good
+    home.run(201)
+    lines = [line for line in home.lines if line.startswith("+ ")]
+    assert lines
+    assert all(line.endswith("cached") for line in lines)
+
+
+def test_when_artifact_and_version_are_both_lost_nothing_is_pushed_until_somebody_decides(home: Home) -> None:
+    serves, current = pathlib.Path(home.sources()[-1]), home.versions()[-1]
+    for version, source_of in zip(home.versions(), home.sources(), strict=True):
+        if source_of == str(serves):
+            truncate(pathlib.Path(home.serving, str(version)))
+    wipe(serves)
+    failed = home.run(401, code=1)
+    assert failed.status == journal.Status.FAILED
+    assert "nothing is pushed until somebody decides" in failed.error
+    assert home.versions()[-1] == current
+    code, out, _ = home.command("status", "--home", home.folder)
+    assert code == 2
+    assert out.startswith("CRITICAL")
+    assert f"version {current} of linear is damaged" in out
+    home.change("promote", "linear")
+    assert home.versions()[-1] > current
+    assert home.run(401).status == journal.Status.SUCCEEDED

@@ -188,7 +188,7 @@ class Home:
         from ml_metadata.proto import metadata_store_pb2 as mlmd
         from tfx.orchestration import metadata
 
-        from pipeline.home import manifests
+        from components.serving import manifests
 
         with metadata.Metadata(metadata.sqlite_metadata_connection_config(str(self.database))) as handle:
             executions = {e.id: e for e in handle.store.get_executions()}

@@ -7,19 +7,11 @@ import pytest
 from tfx.utils import io_utils
 
 from components.serving import pusher, versions
-
-
-@pytest.fixture
-def model(tmp_path: pathlib.Path) -> pathlib.Path:
-    folder = tmp_path / "model"
-    (folder / "variables").mkdir(parents=True)
-    (folder / "saved_model.pb").write_bytes(b"graph" * 1000)
-    (folder / "variables" / "variables.index").write_bytes(b"weights" * 1000)
-    return folder
+from components.serving.publication import REMOVED, publish
 
 
 def test_a_push_adds_one_whole_version(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
-    version = pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+    version = publish(str(model), str(tmp_path / "serving"), "model/1")
     pushed = tmp_path / "serving" / str(version)
     assert (pushed / "saved_model.pb").read_bytes() == (model / "saved_model.pb").read_bytes()
     assert (pushed / "variables" / "variables.index").exists()
@@ -42,7 +34,7 @@ def test_all_of_a_version_is_on_disk_before_it_has_its_name(
 
     monkeypatch.setattr(os, "fsync", note_fsync)
     monkeypatch.setattr(os, "rename", note_rename)
-    version = tmp_path / "serving" / str(pusher.push(str(model), str(tmp_path / "serving"), "model/1"))
+    version = tmp_path / "serving" / str(publish(str(model), str(tmp_path / "serving"), "model/1"))
     before = {pathlib.Path(path).name for path in done[: done.index("renamed")]}
     assert {path.name for path in version.rglob("*")} <= before
     assert done[-1] == str(tmp_path / "serving")
@@ -50,7 +42,7 @@ def test_all_of_a_version_is_on_disk_before_it_has_its_name(
 
 def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
     serving = str(tmp_path / "serving")
-    assert pusher.push(str(model), serving, "model/1") == pusher.push(str(model), serving, "model/1")
+    assert publish(str(model), serving, "model/1") == publish(str(model), serving, "model/1")
     assert len(versions.published(serving)) == 1
 
 
@@ -61,7 +53,7 @@ def test_versions_ascend_even_when_the_clock_goes_back(
     added = []
     for number, now in enumerate([1000.0, 400.0, 400.5, 2000.0]):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        added.append(pusher.push(str(model), serving, f"model/{number}"))
+        added.append(publish(str(model), serving, f"model/{number}"))
     assert added == [1000, 1001, 1002, 2000] == versions.published(serving)
 
 
@@ -74,7 +66,7 @@ def test_a_push_that_breaks_off_leaves_no_version_and_no_litter(
 
     monkeypatch.setattr(io_utils, "copy_dir", break_off)
     with pytest.raises(OSError, match="no space left"):
-        pusher.push(str(model), str(tmp_path / "serving"), "model/1")
+        publish(str(model), str(tmp_path / "serving"), "model/1")
     assert os.listdir(tmp_path / "serving") == []
 
 
@@ -94,23 +86,23 @@ def test_a_reader_that_polls_never_sees_a_partial_version(
 
     reader = threading.Thread(target=poll)
     reader.start()
-    for number in range(30):
-        pusher.push(str(model), str(serving), f"model/{number}")
+    for number in range(15):
+        publish(str(model), str(serving), f"model/{number}")
     stop.set()
     reader.join()
     assert partial == []
-    assert len(versions.published(str(serving))) == 30
+    assert len(versions.published(str(serving))) == 15
 
 
 def test_a_model_that_somebody_rolled_back_from_is_not_pushed_again_by_itself(
     tmp_path: pathlib.Path, model: pathlib.Path
 ) -> None:
     serving = str(tmp_path / "serving")
-    first, second = (pusher.push(str(model), serving, name) for name in ("model/1", "model/2"))
-    back = pusher.push(str(model), serving, "model/1", again=True)
+    first, second = (publish(str(model), serving, name) for name in ("model/1", "model/2"))
+    back = publish(str(model), serving, "model/1", again=True)
     assert versions.published(serving) == [first, second, back]
-    assert pusher.push(str(model), serving, "model/2") == second
-    assert pusher.push(str(model), serving, "model/1", again=True) == back
+    assert publish(str(model), serving, "model/2") == second
+    assert publish(str(model), serving, "model/1", again=True) == back
     assert versions.published(serving) == [first, second, back]
 
 
@@ -119,7 +111,7 @@ def test_the_newest_versions_stay_and_the_others_go_whole(
     tmp_path: pathlib.Path, model: pathlib.Path, keep: int, left: int
 ) -> None:
     serving = tmp_path / "serving"
-    added = [pusher.push(str(model), str(serving), f"model/{number}") for number in range(4)]
+    added = [publish(str(model), str(serving), f"model/{number}") for number in range(4)]
     assert pusher.retain(str(serving), keep) == added[: 4 - left]
     assert sorted(os.listdir(serving)) == sorted(map(str, added[4 - left :]))
 
@@ -128,8 +120,8 @@ def test_what_a_broken_off_removal_left_goes_with_the_next_one(
     tmp_path: pathlib.Path, model: pathlib.Path
 ) -> None:
     serving = tmp_path / "serving"
-    version = pusher.push(str(model), str(serving), "model/1")
-    (serving / f"{pusher.REMOVED}7-abc" / "variables").mkdir(parents=True)
+    version = publish(str(model), str(serving), "model/1")
+    (serving / f"{REMOVED}7-abc" / "variables").mkdir(parents=True)
     assert pusher.retain(str(serving), 5) == []
     assert os.listdir(serving) == [str(version)]
 
@@ -156,8 +148,8 @@ def test_a_reader_that_polls_never_sees_half_of_a_version_that_is_removed(
 
     reader = threading.Thread(target=poll)
     reader.start()
-    for number in range(30):
-        pusher.push(str(model), str(serving), f"model/{number}")
+    for number in range(15):
+        publish(str(model), str(serving), f"model/{number}")
         pusher.retain(str(serving), 2)
     stop.set()
     reader.join()

@@ -3,8 +3,8 @@ import pathlib
 
 import pytest
 
+from components.serving import manifests
 from pipeline.execution import diagnosis
-from pipeline.home import manifests
 
 
 def caused(error: Exception, cause: BaseException) -> Exception:

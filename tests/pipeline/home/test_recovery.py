@@ -8,8 +8,9 @@ import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 
+from components.serving import manifests
 from pipeline.config.errors import MetadataDamaged
-from pipeline.home import manifests, recovery
+from pipeline.home import recovery
 from pipeline.home.layout import Home
 from pipeline.home.metadata import connection
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from components.serving import manifests
+from components.serving.versions import SOURCE
 from pipeline.config.errors import RunFailed, Stopped
 from pipeline.home import journal
 from pipeline.home.files import write_json
@@ -158,6 +160,7 @@ def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path)
     run(tmp_path, command=Command.ROLLBACK, reason="blurred", mlp=Outcome(Result.PUSHED, 18))
     for version in ("17", "18", ".19-staged"):
         (tmp_path / "serving" / "mlp" / version).mkdir(parents=True)
+        (tmp_path / "serving" / "mlp" / version / SOURCE).touch()
     found = find(tmp_path)
     assert found.production == {"mlp": 18}
     text = status.text(found)
@@ -165,6 +168,38 @@ def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path)
     assert "(rollback by eve: blurred)" in text
     assert "succeeded after 61 s, exit code 0" in text
     assert "  mlp   pushed 17" in text
+
+
+def version(home: pathlib.Path, number: str) -> pathlib.Path:
+    """A pushed version of `mlp` with its manifest."""
+    folder = Home(home).versions("mlp") / number
+    folder.mkdir(parents=True)
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    (folder / SOURCE).write_text("artifacts/Trainer.mlp/model/3")
+    manifests.put(folder / manifests.INSIDE, manifests.of(str(folder), ["saved_model.pb"]))
+    return folder
+
+
+def test_a_damaged_version_is_critical_while_it_serves(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    folder = version(tmp_path, "17")
+    assert find(tmp_path).code == status.OK
+    (folder / "saved_model.pb").write_bytes(b"Graph")
+    assert find(tmp_path).code == status.CRITICAL
+    assert "version 17 of mlp is damaged" in find(tmp_path).reasons[0]
+    version(tmp_path, "18")
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_folder_that_servers_take_for_the_newest_version_is_critical(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    version(tmp_path, "17")
+    for name in ("16", "9" * 30):
+        (Home(tmp_path).versions("mlp") / name).mkdir()
+    assert find(tmp_path).code == status.OK
+    (Home(tmp_path).versions("mlp") / "99").mkdir()
+    assert find(tmp_path).code == status.CRITICAL
+    assert find(tmp_path).production == {"mlp": 17}
 
 
 def test_a_damaged_schedule_or_entry_is_told(tmp_path: pathlib.Path) -> None:

@@ -3,7 +3,7 @@ import subprocess
 
 import pytest
 
-from pipeline.home import manifests
+from components.serving import manifests
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def test_a_folder_as_it_was_is_whole(folder: pathlib.Path) -> None:
     assert manifests.path_of(str(folder)) == folder.parent / ".7.sha256"
 
 
-def test_a_folder_without_a_manifest_is_not_judged(tmp_path: pathlib.Path) -> None:
-    assert manifests.damage(str(tmp_path), thorough=True) == ""
+def test_a_folder_without_a_manifest_counts_as_damaged(tmp_path: pathlib.Path) -> None:
+    assert manifests.damage(str(tmp_path), thorough=True) == manifests.NONE
 
 
 def test_a_shorter_file_is_named_with_both_lengths(folder: pathlib.Path) -> None:
@@ -43,10 +43,10 @@ def test_other_bytes_of_the_same_length_are_found_by_a_thorough_look_only(folder
     )
 
 
-def test_a_second_manifest_does_not_hide_damage(folder: pathlib.Path) -> None:
+def test_a_node_that_is_tried_again_gets_the_manifest_of_what_it_put_out_last(folder: pathlib.Path) -> None:
     (folder / "empty").write_bytes(b"x")
     manifests.write(str(folder))
-    assert manifests.damage(str(folder), thorough=False) == "empty has 1 bytes, expected 0"
+    assert manifests.damage(str(folder), thorough=True) == ""
 
 
 def test_a_manifest_that_was_cut_is_damage_too(folder: pathlib.Path) -> None:
