@@ -38,7 +38,7 @@ test-cluster: $(READY) ## every container command of the compiled pipeline as a 
 TABLE ?=
 faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a table of what became of them
 	@mkdir -p out/faults && rm -f out/faults/*.json
-	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py \
+	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py \
 	  --faults-tallies out/faults/kill.json & \
 	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_disk.py tests/faults/test_nights.py \
 	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 
 import tensorflow as tf
 from tfx.utils import io_utils, path_utils
@@ -23,14 +24,21 @@ class NotPublishable(RuntimeError):
     """A model that must not reach production; the message says what is wrong with it."""
 
 
-def publish(model: str, base_directory: str, source: str, again: bool = False) -> int:
+def publish(
+    model: str,
+    base_directory: str,
+    source: str,
+    again: bool = False,
+    beside: Callable[[str, int], None] | None = None,
+) -> int:
     """Copy the SavedModel folder `model` to a new version of `base_directory`; return the version's number.
 
     The copy is compared with the checksum manifest of `model`, loaded and called on one batch, renamed into
     place and compared once more. The number is the time in seconds, or one more than the newest if the clock
     went back. A version that is a copy of the artifact `source` is returned as it is, so that a push that is
     repeated after a crash adds nothing. With `again`, which is for a person's decision, that holds for the
-    newest version only, and only while it is whole.
+    newest version only, and only while it is whole. beside: is given the folder of the copy and its number,
+    and may lay files beside the SavedModel.
 
     Raises NotPublishable and OSError; production is as it was then.
     """
@@ -52,6 +60,8 @@ def publish(model: str, base_directory: str, source: str, again: bool = False) -
         call_once(staging, model)
         with open(os.path.join(staging, SOURCE), "w") as file:
             file.write(source)
+        if beside:
+            beside(staging, version)
         manifests.put(pathlib.Path(staging, manifests.INSIDE), manifest)
         manifests.to_disk(staging)
         os.rename(staging, os.path.join(base_directory, str(version)))

@@ -174,6 +174,12 @@ class Writer:
         _write(home, record)
         return cls(home, record)
 
+    @classmethod
+    def resume(cls, home: Home, stamp: str) -> "Writer | None":
+        """Take up the record of that stamp, whose process is gone; None if there is none."""
+        found = next((record for record in read(home) if record.stamp == stamp), None)
+        return cls(home, found) if found else None
+
     def note(self, **facts: Any) -> None:
         """Add facts to the record, which `write` and `end` put on disk."""
         self.record = dataclasses.replace(self.record, **facts)

@@ -77,6 +77,11 @@ class Home:
         return self.folder / ".lock"
 
     @property
+    def intent(self) -> pathlib.Path:
+        """Return the file that says which promotion or rollback is under way."""
+        return self.folder / "intent.json"
+
+    @property
     def schedule(self) -> pathlib.Path:
         """Return the file in which the schedule's service keeps its state."""
         return self.folder / "schedule.json"

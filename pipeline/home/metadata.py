@@ -184,6 +184,11 @@ class Store:
         found = [a for a in self._store.get_artifacts_by_uri(uri) if self._kind(a.type_id).name == kind]
         return self._artifact(max(found, key=lambda artifact: artifact.id)) if found else None
 
+    def artifact(self, number: int) -> Artifact:
+        """Return the artifact of that id. Raises ValueError if there is none."""
+        [found] = self._store.get_artifacts_by_id([number])
+        return self._artifact(found)
+
     def of_type(self, kind: str) -> list[Artifact]:
         """Return all artifacts of a type that are not recorded as deleted."""
         found = [a for a in self._store.get_artifacts_by_type(kind) if a.state != mlmd.Artifact.DELETED]
@@ -359,10 +364,6 @@ class Store:
         execution_publish_utils.publish_succeeded_execution(
             self._handle, decision.execution, decision.contexts, given
         )
-
-    def fail_decision(self, decision: Decision) -> None:
-        """Record that a decision was not carried out."""
-        execution_publish_utils.publish_failed_execution(self._handle, decision.contexts, decision.execution)
 
     def _executions_of(self, kind: str, name: str) -> Sequence[Any]:
         context = self._store.get_context_by_type_and_name(kind, name)

@@ -5,6 +5,8 @@ come back. Both are executions in ML Metadata with a blessing of their own, by w
 compared with what really is in production.
 """
 
+import contextlib
+import dataclasses
 import getpass
 import json
 import os
@@ -22,6 +24,7 @@ from components.serving import manifests
 from components.serving.publication import NotPublishable, publish
 from components.serving.versions import SOURCE, by_variant, published, same_artifact, source, withdraw
 from pipeline.home import journal, metadata, recovery
+from pipeline.home.files import write_json
 from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive
@@ -54,7 +57,11 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
     check_known(home)
+    request = f"{Command.PROMOTE} {variant} {number}"
     with exclusive(home):
+        settled = settle(home, say)
+        if settled and settled[0].request == request:
+            return settled[1]
         recovery.put_in_order(home, say)
         with metadata.opened(home) as found:
             name, models = _trained(found, variant)
@@ -66,10 +73,11 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             files = path_utils.serving_model_path(model.uri)
             _check_files(files, f"model {model.id} of {variant}")
             card = _card_of_report(found, model, variant)
-            work = _Work(Command.PROMOTE, home, variant, name, model, reason)
-            change = work.do(found, files, card)
-        recovery.keep_copy(home)
-    return change
+            before = versions[-1] if versions else 0
+            intent = Intent(
+                Command.PROMOTE, variant, name, request, model.id, before, _user(), reason, stamp=""
+            )
+            return _change(home, found, intent, model, files, card)
 
 
 def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) -> Change:
@@ -78,7 +86,11 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
     check_known(home)
+    request = f"{Command.ROLLBACK} {variant} {to}"
     with exclusive(home):
+        settled = settle(home, say)
+        if settled and settled[0].request == request:
+            return settled[1]
         base, versions = _pushed(home, variant)
         recovery.put_in_order(home, say)
         with metadata.opened(home) as found:
@@ -100,67 +112,161 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
                 )
             files = os.path.join(base, str(target_version))
             _check_files(files, f"version {target_version} of {variant}")
-            work = _Work(Command.ROLLBACK, home, variant, name, model, reason)
-            change = work.do(found, files, _card_in(files))
-        recovery.keep_copy(home)
-    return change
+            intent = Intent(
+                Command.ROLLBACK, variant, name, request, model.id, versions[-1], _user(), reason, stamp=""
+            )
+            return _change(home, found, intent, model, files, _card_in(files))
 
 
-class _Work(NamedTuple):
-    """A promotion or rollback that was found to be possible."""
+@dataclasses.dataclass(frozen=True)
+class Intent:
+    """A promotion or rollback, written down before anything is changed and removed when all of it is done.
+
+    Attributes:
+      kind, variant, pipeline: what is done, to which variant of which pipeline.
+      request: what was asked for, by which the same command is known again.
+      model: id of the model artifact that is to serve.
+      before: the version that served; 0 for none.
+      user, reason: who decided, and why.
+      stamp: of the record in the journal.
+    """
 
     kind: Command
-    home: Home
     variant: str
     pipeline: str
-    model: Artifact
+    request: str
+    model: int
+    before: int
+    user: str
     reason: str
+    stamp: str
 
-    def do(self, store: Store, files: str, card: dict[str, Any] | None) -> Change:
-        """Do it and write it down: in the journal, and in the metadata as an execution."""
-        user = _user()
-        writer = journal.Writer.begin(self.home, self.kind, user=user, reason=self.reason)
-        started = time.perf_counter()
+    @classmethod
+    def read(cls, home: Home) -> "Intent | None":
+        """Return the intent of a home; None if nothing is under way. Raises ProductionError."""
         try:
-            change = self._execute(store, files, card, user)
-            writer.note(variants={self.variant: journal.Outcome(journal.Result.PUSHED, change.version)})
-        except BaseException as error:
+            values = json.loads(home.intent.read_text())
+            return cls(**{**values, "kind": Command(values["kind"])})
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise ProductionError(
+                f"{home.intent} is damaged ({error}); look at `latentline lineage` and remove the file"
+            ) from error
+
+    def commit(self, home: Home) -> None:
+        """Remove the intent: all of it is done, or none. Raises OSError."""
+        home.intent.unlink(missing_ok=True)
+        manifests.sync(str(home.folder))
+
+
+def settle(home: Home, say: Say) -> tuple[Intent, Change] | None:
+    """Finish or undo the promotion or rollback that was interrupted, and say so. The caller holds the home.
+
+    Returns what was finished; None if nothing was under way, or it had changed nothing and was undone.
+    Raises ProductionError and MetadataDamaged.
+    """
+    intent = Intent.read(home)
+    if intent is None:
+        return None
+    recovery.check_database(home)
+    what = f"the {intent.kind} of {intent.variant} that was interrupted"
+    with metadata.opened(home) as store:
+        model = store.artifact(intent.model)
+        known = store.executions_of_node(intent.pipeline, f"{TYPES[intent.kind]}.{intent.variant}")
+        for execution in known:
+            if execution.state.active:
+                store.mark_failed(execution.id)
+        writer = journal.Writer.resume(home, intent.stamp)
+        version = _added(home, intent, model)
+        if not version:
+            if writer:
+                writer.end(0.0, ProductionError("it was interrupted before it changed anything"))
+            intent.commit(home)
+            say(f"! {what} had changed nothing, and is undone")
+            return None
+        done = any(e.state.succeeded and e.properties.get("stamp") == intent.stamp for e in known)
+        _record(home, store, intent, model, version, writer, known=done)
+    say(f"! {what} is finished: version {version} is current")
+    return intent, Change(intent.variant, version, intent.before, model.uri)
+
+
+def _added(home: Home, intent: Intent, model: Artifact) -> int:
+    """Return the version that an intent has added; 0 if it has added none."""
+    base = str(home.versions(intent.variant))
+    newer = [version for version in published(base) if version > intent.before]
+    return max((version for version in newer if same_artifact(source(base, version), model.uri)), default=0)
+
+
+def _change(
+    home: Home, store: Store, intent: Intent, model: Artifact, files: str, card: dict[str, Any] | None
+) -> Change:
+    """Carry out an intent. Raises ProductionError and OSError."""
+    writer = journal.Writer.begin(home, intent.kind, user=intent.user, reason=intent.reason)
+    intent = dataclasses.replace(intent, stamp=writer.record.stamp)
+    started = time.perf_counter()
+    base = str(home.versions(intent.variant))
+    write_json(home.intent, dataclasses.asdict(intent))
+    manifests.sync(str(home.folder))
+
+    def lay(folder: str, version: int) -> None:
+        if card is not None:
+            _write_card(card, folder, version)
+
+    try:
+        version = publish(files, base, source=model.uri, again=True, beside=lay)
+    except BaseException as error:
+        # If even this cannot be written, the next command finds the intent.
+        with contextlib.suppress(OSError):
             writer.end(time.perf_counter() - started, error)
-            raise
-        writer.end(time.perf_counter() - started, None)
-        return change
-
-    def _execute(self, store: Store, files: str, card: dict[str, Any] | None, user: str) -> Change:
-        base = str(self.home.versions(self.variant))
-        before = (published(base) or [0])[-1]
-        facts: dict[str, str | int] = {
-            "variant": self.variant,
-            "user": user,
-            "reason": self.reason,
-            "replaced_version": before,
-        }
-        decision = store.begin_decision(TYPES[self.kind], self.pipeline, self.variant, self.model, facts)
-        try:
-            if self.kind is Command.ROLLBACK:
-                withdraw(base, source(base, before))
-            version = publish(files, base, source=self.model.uri, again=True)
-            if card is not None:
-                _write_card(card, os.path.join(base, str(version)), version)
-            blessing = self.home.output(TYPES[self.kind], BLESSING, decision.execution)
-            io_utils.write_string_file(str(blessing / evaluator.BLESSED_FILE_NAME), "")
-            pushed = self.home.output(TYPES[self.kind], PUSHED, decision.execution)
-            io_utils.write_string_file(str(pushed / SOURCE), self.model.uri)
-            for folder in (blessing, pushed):
-                manifests.write(str(folder))
-        except NotPublishable as error:
-            store.fail_decision(decision)
+            if not _added(home, intent, model):
+                intent.commit(home)
+        if isinstance(error, NotPublishable):
             raise ProductionError(str(error)) from error
-        except BaseException:
-            store.fail_decision(decision)
-            raise
+        raise
+    _record(home, store, intent, model, version, writer, seconds=time.perf_counter() - started)
+    return Change(intent.variant, version, intent.before, model.uri)
+
+
+def _record(
+    home: Home,
+    store: Store,
+    intent: Intent,
+    model: Artifact,
+    version: int,
+    writer: journal.Writer | None,
+    *,
+    known: bool = False,
+    seconds: float = 0.0,
+) -> None:
+    """Write down that an intent is done: beside the versions, in ML Metadata, in the journal. Raises OSError.
+
+    known: whether ML Metadata knows already.
+    """
+    base = str(home.versions(intent.variant))
+    left = source(base, intent.before) if intent.kind is Command.ROLLBACK else ""
+    if left and not same_artifact(left, model.uri):
+        withdraw(base, left)
+    if not known:
+        facts: dict[str, str | int] = {
+            "variant": intent.variant, "user": intent.user, "reason": intent.reason,
+            "replaced_version": intent.before, "stamp": intent.stamp,
+        }  # fmt: skip
+        kind = TYPES[intent.kind]
+        decision = store.begin_decision(kind, intent.pipeline, intent.variant, model, facts)
+        blessing = home.output(kind, BLESSING, decision.execution)
+        pushed = home.output(kind, PUSHED, decision.execution)
+        io_utils.write_string_file(str(blessing / evaluator.BLESSED_FILE_NAME), "")
+        io_utils.write_string_file(str(pushed / SOURCE), model.uri)
+        for folder in (blessing, pushed):
+            manifests.write(str(folder))
         destination = os.path.join(base, str(version))
-        store.finish_decision(decision, self.model, str(blessing), str(pushed), destination, version)
-        return Change(self.variant, version, before, self.model.uri)
+        store.finish_decision(decision, model, str(blessing), str(pushed), destination, version)
+    if writer:
+        writer.note(variants={intent.variant: journal.Outcome(journal.Result.PUSHED, version)})
+        writer.end(seconds, None)
+    recovery.keep_copy(home)
+    intent.commit(home)
 
 
 def check_known(home: Home) -> None:

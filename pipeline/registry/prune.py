@@ -15,7 +15,7 @@ from pipeline.home import metadata, recovery
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store
-from pipeline.registry.production import Say, check_known
+from pipeline.registry.production import Say, check_known, settle
 
 LAST_NODE = "Leaderboard"
 """A run that got as far counts; runs that failed before are neither counted nor a reason to remove others."""
@@ -39,6 +39,7 @@ def prune(home: Home, runs: int, dry_run: bool, say: Say) -> Pruned:
     """
     check_known(home)
     with exclusive(home):
+        settle(home, say)
         recovery.put_in_order(home, say)
         done = remove_old(home, runs, dry_run)
         if not dry_run:

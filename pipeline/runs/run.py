@@ -52,10 +52,11 @@ def run_components(settings: Settings, writer: journal.Writer) -> str:
     from pipeline.execution.local import LocalRunner
     from pipeline.home import recovery
     from pipeline.pipeline import create_pipeline
-    from pipeline.registry import prune
+    from pipeline.registry import production, prune
     from pipeline.runs import account
 
     home = Home.of(settings.home)
+    production.settle(home, say)
     recovery.put_in_order(home, say)
     runner = LocalRunner(say)
     before = versions.by_variant(str(home.serving))

@@ -77,9 +77,11 @@ def find(home: Home, now: datetime.datetime) -> Status:
         *_of_run(last),
         *(_of_schedule(home, plan, under_way, last, now) if plan else []),
     ]
-    slight = _of_models(last) + [
-        f"{path} is damaged and was passed over; remove it" for path in journal.unreadable(home)
-    ]
+    slight = (
+        _of_intent(home, records)
+        + _of_models(last)
+        + [f"{path} is damaged and was passed over; remove it" for path in journal.unreadable(home)]
+    )
     if not runs and not grave:
         code, reasons = UNKNOWN, ["no run yet", *slight]
     else:
@@ -93,6 +95,14 @@ def find(home: Home, now: datetime.datetime) -> Status:
         production={name: found[-1] for name, found in versions.items() if found},
         schedule=plan,
     )
+
+
+def _of_intent(home: Home, records: list[RunRecord]) -> list[str]:
+    """Return what is said of a promotion or rollback that was interrupted."""
+    busy = any(r.command is not Command.RUN and r.state is State.RUNNING for r in records)
+    if not home.intent.exists() or busy:
+        return []
+    return ["a promotion or rollback was interrupted; the next command finishes or undoes it, and says so"]
 
 
 def _of_serving(home: Home) -> list[str]:

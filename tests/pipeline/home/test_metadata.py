@@ -109,7 +109,7 @@ def test_a_decision_that_was_not_carried_out_blesses_nothing(home: Home) -> None
     number = train(home, "monday")
     with metadata.opened(home) as store:
         decision = decide(store, the_model(store, number))
-        store.fail_decision(decision)
+        store.mark_failed(decision.execution)
         assert store.blessings() == []
         assert store.execution(decision.execution).state is State.FAILED
 
