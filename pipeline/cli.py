@@ -1,6 +1,7 @@
 """The latentline command."""
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -62,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes instead of failing
+            stream.reconfigure(errors="backslashreplace")
     threads.one_an_operation()
     options = _parser().parse_args(arguments)
     try:
@@ -70,6 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read it, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
         code = commands.FAILED
+    except KeyboardInterrupt:
+        code = commands.fail("interrupted", commands.INTERRUPTED)
+    except Exception as error:  # the one boundary: whatever went wrong is one sentence
+        code = commands.unexpected(error, getattr(options, "home", None))
     sys.exit(code)
 
 

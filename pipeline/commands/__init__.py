@@ -5,7 +5,10 @@ status answer at once.
 """
 
 import argparse
+import contextlib
+import datetime
 import sys
+import traceback
 from typing import Any
 
 OK, FAILED, BAD_REQUEST, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
@@ -16,6 +19,21 @@ def fail(error: BaseException | str, code: int) -> int:
     """Tell the error in a line; the exit code."""
     print(f"latentline: error: {error}", file=sys.stderr)
     return code
+
+
+def unexpected(error: Exception, home: str | None) -> int:
+    """Report an error that no command expects in one sentence; the log of the home has the rest."""
+    from pipeline.execution import diagnosis
+    from pipeline.home.layout import Home
+
+    words = diagnosis.explain(error, home or "")[:500]
+    with contextlib.suppress(OSError, ValueError):
+        log = Home.of(home or "out").command_log
+        with open(log, "a") as file:
+            file.write(f"{datetime.datetime.now().astimezone().isoformat(timespec='seconds')}\n")
+            file.write("".join(traceback.format_exception(error)))
+        words = f"{words}; {log} has the rest"
+    return fail(words, FAILED)
 
 
 def add(

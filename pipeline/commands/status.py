@@ -43,8 +43,8 @@ def execute(options: argparse.Namespace) -> int:
 
     try:
         found = status.find(Home.of(options.home), datetime.datetime.now().astimezone())
-    except (ValueError, OSError) as error:
-        print(f"UNKNOWN: {error}")
+    except Exception as error:  # a monitor gets an answer whatever is wrong with the home
+        print(f"UNKNOWN: {' '.join(str(error).split()) or type(error).__name__}")
         return status.UNKNOWN
     print(json.dumps(found.to_dict(), indent=1) if options.json else status.text(found))
     return found.code

@@ -7,11 +7,15 @@ import uuid
 from typing import Any
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Write `value` as JSON to `path`: a reader sees the old content or the new. Raises OSError."""
+def write_json(path: pathlib.Path, value: Any, secret: bool = False) -> None:
+    """Write `value` as JSON to `path`: a reader sees the old content or the new. Raises OSError.
+
+    secret: let only the owner read the file.
+    """
     staging = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
-        with open(staging, "w") as file:
+        mode = 0o600 if secret else 0o666
+        with open(staging, "w", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             json.dump(value, file, indent=1)
             file.flush()
             os.fsync(file.fileno())  # else a power cut can leave the new name with nothing in it

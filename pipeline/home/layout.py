@@ -96,6 +96,11 @@ class Home:
         """Return the log of the schedule's service."""
         return self.logs / "schedule.log"
 
+    @property
+    def command_log(self) -> pathlib.Path:
+        """Return the log of what went wrong in commands other than runs."""
+        return self.logs / "commands.log"
+
     def versions(self, variant: str) -> pathlib.Path:
         """Return the folder of the pushed versions of a variant."""
         return self.serving / variant

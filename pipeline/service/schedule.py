@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any
 
 import filelock
-from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from pipeline.config.errors import HomeInUse, HomeNotWritable, ScheduleInUse
@@ -80,7 +79,7 @@ def read(home: Home) -> State | None:
         return State(**json.loads((home.schedule).read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{home.schedule} cannot be read ({error}); remove it and start the service"
         ) from error
@@ -115,6 +114,9 @@ class Service:
         self._saving = threading.Lock()
         self._wake = threading.Event()
         self._due = False
+        self._looked = _now()
+        """When the clock on the wall was last looked at: runs that come due after it are not yet known of."""
+        self._over = threading.Event()
         self._signals = 0
         self._child: subprocess.Popen[str] | None = None
 
@@ -122,30 +124,29 @@ class Service:
         """Serve until SIGTERM or SIGINT. Raises ScheduleInUse, HomeNotWritable and ValueError."""
         with self._only_one(), _handling((signal.SIGTERM, signal.SIGINT), self._told):
             self._due = self._missed()
-            scheduler = BackgroundScheduler(
-                job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-            )
-            scheduler.add_job(self._come_due, self._trigger)
-            scheduler.add_job(self._save, "interval", seconds=BEAT)
+            self._looked = _now()
             self._save()
+            heart = threading.Thread(target=self._beat, daemon=True)
             self._say(f'scheduled "{self._state.cron}", next at {self._state.next}, home {self._home}')
-            scheduler.start()
+            heart.start()
             try:
                 self._serve()
             finally:
-                scheduler.shutdown(wait=True)
+                self._over.set()
+                heart.join()
                 self._state.stopped = _now().isoformat(timespec="seconds")
                 self._save()
             self._say("stopped")
 
     def _serve(self) -> None:
         while not self._signals:
+            self._look()
             if self._due and self._home_is_free():
                 self._due = False  # what comes due from here on is another run
                 self._run_once()
                 self._save()
             else:
-                self._wake.wait(POLL if self._due else None)
+                self._wake.wait(POLL if self._due else self._patience())
                 self._wake.clear()
 
     def _missed(self) -> bool:
@@ -167,10 +168,28 @@ class Service:
         self._say(f"the run that was due at {due.isoformat(timespec='seconds')} was missed; it starts now")
         return True
 
-    def _come_due(self) -> None:
-        """Called by the scheduler. While a run is under way, any number of times make one more run."""
-        self._due = True
-        self._wake.set()
+    def _look(self) -> None:
+        """Look at the clock on the wall: however many runs have come due since the last look, one begins.
+
+        A clock that was put back makes the next run due by the time it shows now.
+        """
+        now = _now()
+        self._looked = min(self._looked, now)
+        due = cron.due(self._trigger, self._looked)
+        if due is not None and due <= now:
+            self._due = True
+        self._looked = now
+
+    def _patience(self) -> float:
+        """Return the seconds until the next look: when a run is due, and never after more than BEAT."""
+        due = cron.due(self._trigger, self._looked)
+        left = (due - _now()).total_seconds() if due else BEAT
+        return min(max(left, 0.0) + 0.01, BEAT)
+
+    def _beat(self) -> None:
+        """Write the state down every BEAT seconds of the clock that nobody puts right."""
+        while not self._over.wait(BEAT):
+            self._save()
 
     def _home_is_free(self) -> bool:
         try:
@@ -241,12 +260,12 @@ class Service:
                 os.killpg(child.pid, signal.SIGKILL)
 
     def _save(self) -> None:
-        """Write the state down; also the scheduler's regular look at the clock."""
+        """Write the state down."""
         with self._saving:
             due = cron.due(self._trigger, _now())
             self._state.next = due.isoformat(timespec="seconds") if due else ""
             try:
-                write_json(self._home.schedule, dataclasses.asdict(self._state))
+                write_json(self._home.schedule, dataclasses.asdict(self._state), secret=True)
             except OSError as error:  # a full disk must not end the service; the next run will fail of it
                 print(
                     f"! {self._home.schedule} cannot be written: {error.strerror}",

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.serving import manifests
 from components.serving.versions import by_variant, strangers
+from pipeline.config.notify import EVENTS
 from pipeline.home import journal
 from pipeline.home.journal import Command, Outcome, Result, RunRecord
 from pipeline.home.journal import Status as State
@@ -17,6 +18,8 @@ from pipeline.service import schedule
 
 OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+SECRET = ("--webhook", *(f"--on-{event}" for event in EVENTS))
+"""Options of runs whose values are not shown."""
 GRACE = datetime.timedelta(minutes=10)
 """How late a run may begin before it is called overdue."""
 
@@ -53,7 +56,7 @@ class Status:
             "last": self.last and self.last.to_json(),
             "pushes": {name: record.to_json() for name, record in self.pushes.items()},
             "production": self.production,
-            "schedule": self.schedule and dataclasses.asdict(self.schedule),
+            "schedule": self.schedule and _redacted(self.schedule),
             "service_alive": bool(self.schedule and self.schedule.alive),
         }
 
@@ -95,6 +98,15 @@ def find(home: Home, now: datetime.datetime) -> Status:
         production={name: found[-1] for name, found in versions.items() if found},
         schedule=plan,
     )
+
+
+def _redacted(plan: schedule.State) -> dict[str, Any]:
+    """Return the state of the service as values of JSON, without the values of its hooks."""
+    shown, hide = [], False
+    for argument in plan.arguments:
+        shown.append("(hidden)" if hide and argument else argument)
+        hide = argument in SECRET
+    return {**dataclasses.asdict(plan), "arguments": shown}
 
 
 def _of_intent(home: Home, records: list[RunRecord]) -> list[str]:
@@ -170,7 +182,8 @@ def _of_models(last: RunRecord | None) -> list[str]:
 
 def text(found: Status) -> str:
     """The status in lines; the first one alone is what monitors show."""
-    reasons = "; ".join(found.reasons) or "the last run succeeded"
+    stopped = found.last is not None and found.last.state is State.STOPPED
+    reasons = "; ".join(found.reasons) or f"the last run {'was stopped' if stopped else 'succeeded'}"
     lines = [f"{NAMES[found.code]}: {reasons}"]
     if found.now:
         lines.append(f"now         running since {_when(found.now.started)}, process {found.now.pid}")

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline.commands import STOPPED
+from pipeline.config.notify import Notify
 from pipeline.home import journal
 from pipeline.home.files import write_json
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
-from pipeline.service import schedule, status
+from pipeline.service import cron, schedule, status
 
 EVERY_SECOND = """
 import pathlib, sys
@@ -312,3 +313,68 @@ def test_a_second_signal_kills_a_run_that_does_not_leave(
         ended(process)
     assert state(home).exit_code == 128 + signal.SIGKILL
     assert runs(home)[0].state is journal.Status.CRASHED
+
+
+class Clock:
+    """The clock on the wall, as somebody sets it."""
+
+    def __init__(self, text: str) -> None:
+        self.now = datetime.datetime.fromisoformat(text)
+
+    def __call__(self) -> datetime.datetime:
+        return self.now
+
+
+@pytest.fixture
+def waiting(home: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> tuple[schedule.Service, Clock]:
+    """A service that began at ten o'clock, due every hour, and its clock."""
+    clock = Clock("2026-11-25T10:00:00+00:00")
+    monkeypatch.setattr(schedule, "_now", clock)
+    trigger = cron.trigger("30 * * * *", zone=datetime.UTC)
+    return schedule.Service(Home(home), "30 * * * *", [], Notify(), trigger), clock
+
+
+def looks(service: schedule.Service, clock: Clock, text: str) -> bool:
+    """Whether a run is due when the service looks at that time; a run that was due has begun."""
+    clock.now = datetime.datetime.fromisoformat(text)
+    service._look()
+    due, service._due = service._due, False
+    return due
+
+
+def test_a_run_comes_due_once_however_many_times_passed(waiting: tuple[schedule.Service, Clock]) -> None:
+    service, clock = waiting
+    assert not looks(service, clock, "2026-11-25T10:29:59+00:00")
+    assert looks(service, clock, "2026-11-25T10:30:00+00:00")
+    assert not looks(service, clock, "2026-11-25T10:30:01+00:00")
+    assert looks(service, clock, "2026-11-25T17:31:00+00:00")
+    assert not looks(service, clock, "2026-11-25T17:32:00+00:00")
+
+
+def test_a_clock_that_is_put_back_by_a_month_makes_the_next_run_due_by_the_new_time(
+    waiting: tuple[schedule.Service, Clock],
+) -> None:
+    service, clock = waiting
+    assert looks(service, clock, "2026-12-25T10:31:00+00:00")
+    assert not looks(service, clock, "2026-11-25T10:31:00+00:00")
+    assert service._patience() <= schedule.BEAT
+    assert looks(service, clock, "2026-11-25T11:30:00+00:00")
+
+
+def test_the_service_never_sleeps_longer_than_a_beat_and_wakes_when_a_run_is_due(
+    waiting: tuple[schedule.Service, Clock],
+) -> None:
+    service, clock = waiting
+    assert service._patience() == schedule.BEAT
+    assert not looks(service, clock, "2026-11-25T10:29:50+00:00")
+    assert 10 <= service._patience() < 11
+
+
+def test_the_state_may_hold_secrets_and_is_the_owner_s_alone(home: pathlib.Path) -> None:
+    home.mkdir()
+    service = schedule.Service(Home(home), "0 3 * * *", ["--webhook", "https://x/key"], Notify())
+    service._save()
+    assert Home(home).schedule.stat().st_mode & 0o777 == 0o600
+    shown = json.dumps(status.find(Home(home), datetime.datetime.now().astimezone()).to_dict())
+    assert "--webhook" in shown
+    assert "key" not in shown
