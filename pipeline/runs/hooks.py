@@ -4,11 +4,15 @@ A command gets the event as JSON on its standard input, and its kind in LATENTLI
 same JSON by POST. What goes wrong with a hook is told, and never makes the run fail.
 """
 
+import contextlib
+import http.client
 import json
 import os
 import shlex
 import signal
 import subprocess
+import tempfile
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -21,6 +25,8 @@ from pipeline.home import journal
 
 VARIABLE = "LATENTLINE_EVENT"
 """Environment variable in which a command finds the kind of its event."""
+MOST_ERRORS = 10_000
+"""Bytes that are read of what a command writes to its standard error, the last."""
 TRIES = 3
 """How often a webhook is tried; after the first and second time it waits one and two seconds."""
 
@@ -65,36 +71,41 @@ def run_command(command: str, event: Event, environment: Mapping[str, str], time
     """Run a hook's command for at most `timeout` seconds; what went wrong, or empty."""
     words = shlex.split(command)
     name = f"hook on {event['event']} ({words[0]})"
-    try:
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**environment, VARIABLE: event["event"]},
-            start_new_session=True,
-        )
-    except OSError as error:
-        return f"{name} cannot be run: {error.strerror}"
-    try:
-        _, said = process.communicate(json.dumps(event), timeout=timeout)
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        return f"{name} took longer than {timeout:g} s and was ended"
-    except BaseException:  # told to stop: nothing that was started here goes on alone
-        _kill(process)
-        raise
-    if process.returncode == 0:
-        return ""
-    last = said.strip().splitlines()[-1:]
+    # Files, not pipes: what the command leaves in the background may hold a pipe open for ever.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
+        given.write(json.dumps(event).encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(
+                words,
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**environment, VARIABLE: event["event"]},
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            return f"{name} cannot be run: {getattr(error, 'strerror', None) or error}"
+        try:
+            process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return f"{name} took longer than {timeout:g} s and was ended"
+        except BaseException:  # the run was stopped: nothing that was started here goes on alone
+            _kill(process)
+            raise
+        if process.returncode == 0:
+            return ""
+        errors.seek(max(0, errors.seek(0, os.SEEK_END) - MOST_ERRORS))
+        last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
     return f"{name} ended with exit code {process.returncode}" + (f": {last[0]}" if last else "")
 
 
-def _kill(process: "subprocess.Popen[str]") -> None:
-    """End the command and what it has started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End the command and what it has started in its process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def post(
@@ -109,18 +120,46 @@ def post(
     name = f"webhook on {event['event']}"
     if not url:
         return f"{name}: the environment variable {webhook[1:]} is not set"
-    name = f"{name} ({urllib.parse.urlsplit(url).hostname})"
+    try:
+        host = urllib.parse.urlsplit(url).hostname
+    except ValueError:
+        return f"{name}: the address is no URL"
+    name = f"{name} ({host})"
     for attempt in range(1, TRIES + 1):
-        try:
-            answer = requests.post(url, json=event, timeout=timeout)
-        except requests.RequestException as error:
-            problem = f"{name}: no answer ({type(error).__name__})"
+        answer = _post_within(url, event, timeout)
+        if isinstance(answer, str):
+            problem = f"{name}: no answer ({answer})"
+        elif 200 <= answer < 300:
+            return ""
         else:
-            if answer.ok:
-                return ""
-            problem = f"{name}: answered {answer.status_code}"
-            if answer.status_code < 500:  # it was understood and refused; asking again changes nothing
+            problem = f"{name}: answered {answer}"
+            if answer < 400:
+                return f"{problem}; redirects are not followed"
+            if answer < 500:  # it was understood and refused; asking again changes nothing
                 return problem
         if attempt < TRIES:
             wait(float(attempt))
     return f"{problem}, {TRIES} times"
+
+
+def _post_within(url: str, event: Event, timeout: float) -> int | str:
+    """POST the event and return the status of the answer, or in a word why there is none.
+
+    The deadline is for the whole: a server that sends its headers drop by drop is left in its thread. Nothing
+    of the answer's body is read, and redirects are not followed.
+    """
+    answers: list[int | str] = []
+
+    def ask() -> None:
+        try:
+            with requests.post(
+                url, json=event, timeout=timeout, allow_redirects=False, stream=True
+            ) as answer:
+                answers.append(answer.status_code)
+        except (requests.RequestException, OSError, ValueError, http.client.HTTPException) as error:
+            answers.append(type(error).__name__)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return answers[0] if answers else "Timeout"

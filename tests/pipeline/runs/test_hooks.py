@@ -1,13 +1,16 @@
 """Hooks: real commands, and a webhook of a real server."""
 
+import contextlib
 import dataclasses
 import http.server
 import json
 import os
 import pathlib
+import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -178,3 +181,91 @@ def test_a_secret_url_comes_from_the_environment(tmp_path: pathlib.Path, server:
 def test_hooks_that_cannot_work_are_refused(values: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Notify(**values)
+
+
+def failure(tmp_path: pathlib.Path) -> list[hooks.Event]:
+    return hooks.events(record(tmp_path, RunFailed("x")))
+
+
+def test_what_a_command_leaves_in_the_background_holds_nobody_up(tmp_path: pathlib.Path) -> None:
+    left = tmp_path / "left"
+    command = f"sh -c 'setsid sleep 300 & echo $! > {left}'"
+    try:
+        assert hooks.fire(Notify(on_failure=command, timeout=60), failure(tmp_path), os.environ) == []
+        assert identity(int(left.read_text()))
+    finally:
+        os.kill(int(left.read_text()), signal.SIGKILL)
+
+
+def test_a_command_may_write_any_bytes(tmp_path: pathlib.Path) -> None:
+    command = r"sh -c 'head -c 3000000 /dev/zero >&2; printf \\377\\376 >&2; printf \\nlast >&2; exit 3'"
+    [line] = hooks.fire(Notify(on_failure=command), failure(tmp_path), os.environ)
+    assert line.endswith("ended with exit code 3: last")
+
+
+@pytest.mark.parametrize("code", [301, 302, 307, 308])
+def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, server: Server, code: int) -> None:
+    server.codes = [code]
+    [line] = hooks.fire(Notify(webhook=url(server)), failure(tmp_path), {})
+    assert line == f"webhook on failure (127.0.0.1): answered {code}; redirects are not followed"
+    assert len(server.bodies) == 1
+
+
+def serve_raw(answer: Callable[[socket.socket], None]) -> tuple[str, threading.Event]:
+    """A server that answers each connection as `answer` says, until the event is set; its address."""
+    listener, over = socket.create_server(("127.0.0.1", 0)), threading.Event()
+
+    def run() -> None:
+        listener.settimeout(0.1)
+        while not over.is_set():
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+        listener.close()
+
+    threading.Thread(target=run, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/", over
+
+
+def test_the_deadline_is_for_the_whole_answer_and_not_for_each_byte(tmp_path: pathlib.Path) -> None:
+    gone = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            while not gone.wait(0.05):
+                connection.sendall(b"x")
+
+    address, over = serve_raw(drip)
+    try:
+        notify = Notify(webhook=address, timeout=0.5)
+        [line] = hooks.fire(notify, failure(tmp_path), {}, wait=lambda _: None)
+        assert "no answer (Timeout), 3 times" in line
+    finally:
+        gone.set()
+        over.set()
+
+
+def test_an_answer_without_end_is_not_read(tmp_path: pathlib.Path) -> None:
+    sent: list[int] = []
+
+    def pour(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n")
+            for _ in range(3000):
+                sent.append(connection.send(b"x" * 1_000_000))
+
+    address, over = serve_raw(pour)
+    try:
+        assert hooks.fire(Notify(webhook=address, timeout=20), failure(tmp_path), {}) == []
+        assert sum(sent) < 100_000_000
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "http://a b/", "http://", "\0"])
+def test_an_address_that_is_none_is_one_line(tmp_path: pathlib.Path, address: str) -> None:
+    notify = Notify(webhook="$LATENTLINE_HOOK", timeout=5)
+    [line] = hooks.fire(notify, failure(tmp_path), {"LATENTLINE_HOOK": address}, wait=lambda _: None)
+    assert line.startswith("webhook on failure")
+    assert "\n" not in line
