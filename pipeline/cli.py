@@ -22,6 +22,7 @@ from pipeline.commands import (
     show,
     status,
 )
+from pipeline.config import exit_codes
 from trainer.devices import threads
 
 COMMANDS = (
@@ -73,9 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read it, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
-        code = commands.FAILED
+        code = exit_codes.FAILED
     except KeyboardInterrupt:
-        code = commands.fail("interrupted", commands.INTERRUPTED)
+        code = commands.fail("interrupted", exit_codes.INTERRUPTED)
     except Exception as error:  # the one boundary: whatever went wrong is one sentence
         code = commands.unexpected(error, getattr(options, "home", None))
     sys.exit(code)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from components.gate.evidence import wilson
 from schemas import SIDE
 
 COLOURS = (
@@ -30,7 +31,6 @@ EARLY = 0.05
 """Share of training whose values need not fit into a panel of curves."""
 LINE_COLOURS = (0, 6, 3, 8, 4, 9)
 FRAME_MILLISECONDS, LAST_MILLISECONDS = 150, 2000
-Z_95 = 1.959963984540054
 
 STYLE = {
     "font.size": 9,
@@ -321,10 +321,9 @@ def calibration_bins(confidence: Array, correct: Array) -> Iterator[Bin]:
     for place in np.unique(where):
         inside = where == place
         count, right = int(inside.sum()), float(correct[inside].mean())
-        centre = (right + Z_95**2 / (2 * count)) / (1 + Z_95**2 / count)
-        half = np.sqrt(right * (1 - right) / count + Z_95**2 / (4 * count**2)) / (1 + Z_95**2 / count) * Z_95
+        interval = wilson(right * count, count)
         # Rounding may leave an end on the wrong side of the estimate by a hair.
-        low, high = min(centre - half, right), max(centre + half, right)
+        low, high = min(interval.lower, right), max(interval.upper, right)
         yield Bin(count, float(confidence[inside].mean()), right, float(low), float(high))
 
 

@@ -11,12 +11,11 @@ import sys
 import traceback
 from typing import Any
 
-OK, FAILED, BAD_REQUEST, INTERRUPTED, STOPPED = 0, 1, 2, 130, 143
-"""Exit codes that the commands share."""
+from pipeline.config import exit_codes
 
 
 def fail(error: BaseException | str, code: int) -> int:
-    """Tell the error in a line; the exit code."""
+    """Print the error as one line of standard error and return the exit code."""
     print(f"latentline: error: {error}", file=sys.stderr)
     return code
 
@@ -33,7 +32,7 @@ def unexpected(error: Exception, home: str | None) -> int:
             file.write(f"{datetime.datetime.now().astimezone().isoformat(timespec='seconds')}\n")
             file.write("".join(traceback.format_exception(error)))
         words = f"{words}; {log} has the rest"
-    return fail(words, FAILED)
+    return fail(words, exit_codes.FAILED)
 
 
 def add(

@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 
 EXAMPLES = """examples:
   latentline import ~/.keras/datasets/mnist.npz data/mnist
@@ -54,11 +55,11 @@ def execute(options: argparse.Namespace) -> int:
     try:
         splits = convert.convert(options.source, options.folder, choices, print)
     except convert.ConversionError as error:
-        return commands.fail(error, commands.FAILED)
+        return commands.fail(error, exit_codes.FAILED)
     for split, data in splits.items():
         print(f"{split}: {len(data.labels):,} images, labels {data.labels.min()} to {data.labels.max()}")
     highest = max(int(data.labels.max()) for data in splits.values())
     if highest >= CLASSES:
         print(f"! labels reach {highest}, but the schema declares 0 to {CLASSES - 1}; a run will refuse them")
     print(f"written to {options.folder}")
-    return commands.OK
+    return exit_codes.OK

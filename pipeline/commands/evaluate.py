@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 
 
 def add(parsers: Any) -> None:
@@ -47,9 +48,9 @@ def execute(options: argparse.Namespace) -> int:
             seed=options.seed, rows=options.rows, classifier=options.classifier,
         )  # fmt: skip
     except (LikelihoodError, FrechetError) as error:
-        return commands.fail(error, commands.BAD_REQUEST)
+        return commands.fail(error, exit_codes.BAD_REQUEST)
     except (DataSourceError, IdxError) as error:
-        return commands.fail(error, commands.FAILED)
+        return commands.fail(error, exit_codes.FAILED)
     except KeyboardInterrupt:
-        return commands.fail("interrupted; nothing was estimated", commands.INTERRUPTED)
-    return commands.OK
+        return commands.fail("interrupted; nothing was estimated", exit_codes.INTERRUPTED)
+    return exit_codes.OK

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 
 EXAMPLES = """examples:
   latentline lineage out/serving/cvae                    the version in production
@@ -48,6 +49,6 @@ def execute(options: argparse.Namespace) -> int:
     try:
         facts = lineage.find(options.model, options.home)
     except lineage.LineageError as error:
-        return commands.fail(error, commands.FAILED)
+        return commands.fail(error, exit_codes.FAILED)
     print(json.dumps(facts, indent=1) if options.json else lineage.text(facts))
-    return commands.OK
+    return exit_codes.OK

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from pipeline import commands
+from pipeline.config import exit_codes
 from trainer import variants
 
 
@@ -27,4 +27,4 @@ def execute(options: argparse.Namespace) -> int:
             print(f"{name:<{width}}  {summary}")
             if measured:
                 print(f"{'':<{width}}    measured: {measured}")
-    return commands.OK
+    return exit_codes.OK

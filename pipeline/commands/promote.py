@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 from pipeline.home.layout import Home
 
 EXAMPLES = """examples:
@@ -62,9 +63,9 @@ def change(do: Callable[[Home], Any], home: str, tell: Callable[[Any], str]) -> 
     try:
         done = do(Home.of(home))
     except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
-        return commands.fail(error, commands.FAILED)
+        return commands.fail(error, exit_codes.FAILED)
     print(tell(done))
-    return commands.OK
+    return exit_codes.OK
 
 
 def told(done: Any) -> str:

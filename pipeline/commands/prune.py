@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.commands.promote import change
+from pipeline.config import exit_codes
 
 EXAMPLES = """examples:
   latentline prune --keep-runs 30 --dry-run
@@ -40,7 +41,9 @@ def add(parsers: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Prune."""
     if options.keep_runs < 1:
-        return commands.fail(f"--keep-runs must be at least 1, got {options.keep_runs}", commands.BAD_REQUEST)
+        return commands.fail(
+            f"--keep-runs must be at least 1, got {options.keep_runs}", exit_codes.BAD_REQUEST
+        )
     from pipeline.registry import prune
 
     verb = "would remove" if options.dry_run else "removed"

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline import commands
+from pipeline.config import exit_codes
 from pipeline.config.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
 from pipeline.config.notify import EVENTS, Notify
 from pipeline.config.settings import Settings
@@ -154,10 +155,10 @@ def execute(options: argparse.Namespace) -> int:
     try:
         settings = settings_of(options)
     except SettingsError as error:
-        return commands.fail(error, commands.BAD_REQUEST)
+        return commands.fail(error, exit_codes.BAD_REQUEST)
     if options.check:
         print(yaml.safe_dump(json.loads(json.dumps(summary(settings))), sort_keys=False), end="")
-        return commands.OK
+        return exit_codes.OK
 
     from components.ingest.sources import DataSourceError
     from pipeline.runs.run import run
@@ -165,20 +166,20 @@ def execute(options: argparse.Namespace) -> int:
     try:
         run(settings, verbose=options.verbose)
     except SettingsError as error:
-        return commands.fail(error, commands.BAD_REQUEST)
+        return commands.fail(error, exit_codes.BAD_REQUEST)
     except (DataSourceError, HomeInUse, HomeNotWritable, RunFailed) as error:
-        return commands.fail(error, commands.FAILED)
+        return commands.fail(error, exit_codes.FAILED)
     except KeyboardInterrupt:
         return commands.fail(
-            "interrupted; what is done is kept, and the same command goes on", commands.INTERRUPTED
+            "interrupted; what is done is kept, and the same command goes on", exit_codes.INTERRUPTED
         )
     except SystemExit as stopped:
-        if stopped.code != commands.STOPPED:
+        if stopped.code != exit_codes.STOPPED:
             raise
         return commands.fail(
-            "told to stop (SIGTERM); what is done is kept, and the same command goes on", commands.STOPPED
+            "told to stop (SIGTERM); what is done is kept, and the same command goes on", exit_codes.STOPPED
         )
-    return commands.OK
+    return exit_codes.OK
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.commands import run
+from pipeline.config import exit_codes
 from pipeline.config.errors import HomeNotWritable, ScheduleInUse, SettingsError
 from pipeline.config.settings import AUTO
 from pipeline.home.layout import Home
@@ -56,7 +57,7 @@ def execute(options: argparse.Namespace) -> int:
         arguments = run.arguments_of(options)
         Service(Home.of(settings.home), options.cron, arguments, settings.notify).run()
     except (cron.CronError, SettingsError) as error:
-        return commands.fail(error, commands.BAD_REQUEST)
+        return commands.fail(error, exit_codes.BAD_REQUEST)
     except (ScheduleInUse, HomeNotWritable, ValueError) as error:
-        return commands.fail(error, commands.FAILED)
-    return commands.OK
+        return commands.fail(error, exit_codes.FAILED)
+    return exit_codes.OK

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 from pipeline.config.settings import DRIFT, MAX_GAIN, Settings
 from schemas import describe
 from trainer import variants
@@ -33,7 +34,7 @@ def add(parsers: Any) -> None:
 def execute(options: argparse.Namespace) -> int:
     """Print the schema."""
     print(json.dumps(settings_schema(), indent=1))
-    return commands.OK
+    return exit_codes.OK
 
 
 def settings_schema() -> dict[str, Any]:

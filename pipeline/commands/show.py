@@ -7,6 +7,7 @@ import textwrap
 from typing import Any
 
 from pipeline import commands
+from pipeline.config import exit_codes
 from schemas import describe
 from trainer import variants
 from trainer.recipe import PROFILES, Budget
@@ -38,10 +39,10 @@ def execute(options: argparse.Namespace) -> int:
     try:
         variant = variants.load(options.variant)
     except ValueError as error:
-        return commands.fail(error, commands.BAD_REQUEST)
+        return commands.fail(error, exit_codes.BAD_REQUEST)
     facts = described(variant)
     print(json.dumps(facts, indent=1) if options.json else text(facts))
-    return commands.OK
+    return exit_codes.OK
 
 
 def described(variant: variants.Variant) -> dict[str, Any]:

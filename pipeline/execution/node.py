@@ -39,11 +39,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.config.exit_codes import BAD_REQUEST, FAILED, OK, STOPPED
 from pipeline.execution import supervisor
 from pipeline.execution.events import listen, log, tell
 from trainer.devices import threads
 
-COMPLETE, FAILED, BAD_REQUEST, NO_INPUT, NO_METADATA, VARIANT_FAILED, GATE, STOPPED = 0, 1, 2, 3, 4, 5, 6, 143
+NO_INPUT, NO_METADATA, VARIANT_FAILED, GATE = 3, 4, 5, 6
 AGAIN = (FAILED, NO_METADATA)
 """Exit codes after which another attempt may succeed, beside the end by a signal."""
 
@@ -88,14 +89,14 @@ def supervise(options: argparse.Namespace, given: Sequence[str]) -> int:
     if code < 0:  # nobody has recorded why
         reason = f"the process {supervisor.ending(code)}"
         abandon = supervisor.command(given, [ATTEMPT, "--abandon", reason])
-        supervisor.Supervisor(abandon, lambda code: code != COMPLETE).run(options.attempts, options.wait)
+        supervisor.Supervisor(abandon, lambda code: code != OK).run(options.attempts, options.wait)
         code = FAILED
     if options.go_on and code in (FAILED, NO_INPUT):
-        tell(False, "the run goes on without", nodes=options.nodes, exit=COMPLETE, failed=code)
-        code = COMPLETE
+        tell(False, "the run goes on without", nodes=options.nodes, exit=OK, failed=code)
+        code = OK
     elif len(options.nodes.split(",")) > 1 or code:
         seconds = round(time.monotonic() - started, 1)
-        tell(code == COMPLETE, "ended", nodes=options.nodes, exit=code, seconds=seconds)
+        tell(code == OK, "ended", nodes=options.nodes, exit=code, seconds=seconds)
     return code
 
 
@@ -110,7 +111,7 @@ def work(options: argparse.Namespace) -> int:
         if options.init_metadata:
             connect(os.environ)
             seconds = round(time.monotonic() - started, 1)
-            return _end(name, COMPLETE, "ready", seconds=seconds)
+            return _end(name, OK, "ready", seconds=seconds)
         return run_nodes(options, os.environ)
     except (BadRequest, BadIr, BadPlan) as error:
         return _end(name, BAD_REQUEST, "refused", error=str(error))
@@ -146,21 +147,21 @@ def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> in
     failures = failed_before(connection, pipeline, options.run_id, names)
     if options.verdict:
         return verdict(failures)
-    codes, executions = [COMPLETE], dict[str, int]()
+    codes, executions = [OK], dict[str, int]()
     for name, node in nodes.items():
         lost = failures.keys() & set(node.upstream_nodes)
         if lost and not partial.leave_out(node, failures):
             failures[name] = ""
-            _end(name, COMPLETE, "left out", since=f"{', '.join(sorted(lost))} failed")
+            _end(name, OK, "left out", since=f"{', '.join(sorted(lost))} failed")
             continue
         done = run_node(cuts[name], connection, options.run_id)
         if done.code == STOPPED:
             return STOPPED
         codes.append(done.code)
         executions[name] = done.execution
-        if done.code != COMPLETE:
+        if done.code != OK:
             failures[name] = f"{name} failed: {done.why}"
-    if options.kfp and max(codes) == COMPLETE:
+    if options.kfp and max(codes) == OK:
         publish_report(options.kfp, connection, executions)
     return max(codes)
 
@@ -169,7 +170,7 @@ def verdict(failures: Mapping[str, str]) -> int:
     """Return the exit code of a run whose nodes have all ended: 5 if some of them failed."""
     told = sorted(failure for failure in failures.values() if failure)
     if not failures:
-        return _end("run", COMPLETE, "complete")
+        return _end("run", OK, "complete")
     return _end("run", VARIANT_FAILED, "failed", error="; ".join(told))
 
 
@@ -223,7 +224,7 @@ def run_node(own: Any, connection: Any, run_id: str) -> Done:
         why = "an input does not exist in this run; the lines above name it"
         states.record_failure(connection, node, why)
         return Done(_end(name, NO_INPUT, "input missing", error=why, seconds=seconds), why)
-    return Done(_end(name, COMPLETE, found, seconds=seconds), "", execution)
+    return Done(_end(name, OK, found, seconds=seconds), "", execution)
 
 
 def _failure(error: BaseException) -> tuple[int, str, str]:
@@ -276,7 +277,7 @@ def abandon(connection: Any, run_id: str, nodes: Mapping[str, Any], why: str) ->
             states.record_failure(connection, node, why)
             _end(name, FAILED, "failed", error=why)
             break
-    return COMPLETE
+    return OK
 
 
 def load(options: argparse.Namespace) -> Any:
@@ -422,7 +423,7 @@ def _innermost(error: BaseException) -> str:
 
 
 def _end(name: str, code: int, what: str, **facts: Any) -> int:
-    tell(code == COMPLETE, what, node=name, exit=code, **facts)
+    tell(code == OK, what, node=name, exit=code, **facts)
     return code
 
 

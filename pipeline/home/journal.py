@@ -15,15 +15,13 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config import exit_codes
 from pipeline.config.settings import Settings
 from pipeline.home.files import write_json
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 
 log = logging.getLogger(__name__)
-
-INTERRUPTED, TERMINATED = 130, 143
-"""Exit codes of a command that Ctrl-C or SIGTERM stopped."""
 
 
 class Command(enum.StrEnum):
@@ -192,7 +190,7 @@ class Writer:
     def end(self, seconds: float, error: BaseException | None) -> None:
         """Write how it ended: with `error`, or well. Raises OSError."""
         code = exit_code(error)
-        status = Status.STOPPED if code in (INTERRUPTED, TERMINATED) else _ended(code)
+        status = Status.STOPPED if code in exit_codes.STOPS else _ended(code)
         self.note(
             status=status,
             seconds=round(seconds, 1),
@@ -214,7 +212,7 @@ def exit_code(error: BaseException | None) -> int:
         return 0
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
-    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+    return exit_codes.INTERRUPTED if isinstance(error, KeyboardInterrupt) else exit_codes.FAILED
 
 
 def mark_crashed(home: Home) -> list[RunRecord]:
@@ -277,7 +275,7 @@ def _ended(code: int | None) -> Status:
 def _status(word: Any, code: Any) -> Status:
     """Return the status that `word` names, in the words of this version or of 0.1."""
     if word == "ended":
-        return Status.STOPPED if code in (INTERRUPTED, TERMINATED) else _ended(code)
+        return Status.STOPPED if code in exit_codes.STOPS else _ended(code)
     return Status.CRASHED if word == "ended without a word" else Status(word)
 
 

@@ -28,21 +28,26 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Writer]:
     home = Home.of(settings.home)
     events: list[hooks.Event] = []
     writer: journal.Writer | None = None
-    with _stoppable(), contextlib.ExitStack() as last:
+    with _stoppable() as stop, contextlib.ExitStack() as last:
         last.callback(lambda: fire(settings, events, writer, say))
         with exclusive(home):
             events += [event for crashed in mark_crashed(home, say) for event in hooks.events(crashed)]
-            writer = _begun(home, settings)
             started = time.perf_counter()
             try:
+                with stop.deferred():
+                    writer = _begun(home, settings)
                 yield writer
             except BaseException as error:
-                _end(writer, time.perf_counter() - started, error, say)
+                if writer is not None:
+                    with stop.deferred():
+                        _end(writer, time.perf_counter() - started, error, say)
                 raise
             else:
-                _end(writer, time.perf_counter() - started, None, say)
+                with stop.deferred():
+                    _end(writer, time.perf_counter() - started, None, say)
             finally:
-                events += hooks.events(writer.record)
+                if writer is not None:
+                    events += hooks.events(writer.record)
 
 
 def mark_crashed(home: Home, say: Say) -> list[journal.RunRecord]:
@@ -82,18 +87,39 @@ def _end(writer: journal.Writer, seconds: float, error: BaseException | None, sa
         say(f"! the journal cannot be written: {problem.strerror}")
 
 
+class _Stop:
+    """Handles SIGTERM by raising Stopped, but never while the record is being written."""
+
+    def __init__(self) -> None:
+        self._deferred = False
+        self._came = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._came = number
+        if not self._deferred:
+            raise Stopped(128 + number)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Let the body come to its end; then raise Stopped if SIGTERM came meanwhile."""
+        self._deferred, self._came = True, 0
+        try:
+            yield
+        finally:
+            self._deferred = False
+        if self._came:
+            raise Stopped(128 + self._came)
+
+
 @contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
+def _stoppable() -> Iterator[_Stop]:
     """SIGTERM raises Stopped in the main thread; a trainer's own handler leaves a checkpoint first."""
+    stop = _Stop()
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield stop
         return
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise Stopped(128 + number)

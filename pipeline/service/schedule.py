@@ -21,6 +21,7 @@ from typing import Any
 import filelock
 from apscheduler.triggers.base import BaseTrigger
 
+from pipeline.config import exit_codes
 from pipeline.config.errors import HomeInUse, HomeNotWritable, ScheduleInUse
 from pipeline.config.notify import FAILURE, Notify
 from pipeline.home import journal, lock
@@ -158,7 +159,7 @@ class Service:
                 before, cron=self._state.cron, arguments=self._state.arguments, host=self._state.host,
                 pid=self._state.pid, process=self._state.process, stopped="",
             )  # fmt: skip
-        if runs and (runs[-1].state is Status.CRASHED or runs[-1].exit_code == journal.TERMINATED):
+        if runs and (runs[-1].state is Status.CRASHED or runs[-1].exit_code == exit_codes.STOPPED):
             self._say(f"the run of {runs[-1].started} was interrupted; it resumes")
             return True
         last = runs[-1].started if runs else self._state.since
@@ -240,7 +241,7 @@ class Service:
                 told = [
                     e for crashed in record.mark_crashed(self._home, self._say) for e in hooks.events(crashed)
                 ]
-        elif code not in (0, 130, 143) and len(journal.read(self._home)) == known:
+        elif exit_codes.failed(code) and len(journal.read(self._home)) == known:
             self._state.error = last
             told = [{"event": FAILURE, "text": last, "run": None}]
         for problem in hooks.fire(self._notify, told, os.environ):

@@ -9,6 +9,7 @@ from typing import Any
 
 from components.serving import manifests
 from components.serving.versions import by_variant, strangers
+from pipeline.config import exit_codes
 from pipeline.config.notify import EVENTS
 from pipeline.home import journal
 from pipeline.home.journal import Command, Outcome, Result, RunRecord
@@ -160,7 +161,7 @@ def _of_schedule(
             f"{home.schedule} to be without a schedule"
         ]
     found = []
-    refused = plan.exit_code not in (None, 0, 130, 143) and plan.error
+    refused = plan.exit_code is not None and exit_codes.failed(plan.exit_code) and plan.error
     if refused and (last is None or plan.started > last.started):
         found.append(f"the last scheduled run did not begin: {plan.error}")
     busy = under_way is not None or (plan.started and not plan.ended)

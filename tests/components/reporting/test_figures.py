@@ -6,6 +6,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from components.gate.evidence import Z_95
 from components.reporting import figures
 from schemas import SIDE
 
@@ -58,7 +59,7 @@ def test_the_intervals_of_calibration_bins_are_wilsons() -> None:
     assert [found.confidence, found.accuracy] == pytest.approx([0.83, 0.7])
     assert [found.lower, found.upper] == pytest.approx([0.3968, 0.8922], abs=1e-4)
     for bound in (found.lower, found.upper):  # where the score test just does not reject
-        assert (0.7 - bound) ** 2 == pytest.approx(figures.Z_95**2 * bound * (1 - bound) / 10)
+        assert (0.7 - bound) ** 2 == pytest.approx(Z_95**2 * bound * (1 - bound) / 10)
 
 
 @pytest.mark.parametrize("right", [0.0, 1.0])

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pipeline.commands import STOPPED
+from pipeline.config.exit_codes import STOPPED
 from pipeline.config.notify import Notify
 from pipeline.home import journal
 from pipeline.home.files import write_json
