@@ -1,5 +1,6 @@
 """The baseline of a candidate: the model that serves, whatever became of its artifact."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 
@@ -11,6 +12,8 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import standard_artifacts
 
 from components.serving import manifests, pushed, versions
+
+log = logging.getLogger(__name__)
 
 
 class BaselineLost(RuntimeError):
@@ -34,6 +37,15 @@ class ServingBaseline(ResolverStrategy):
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         """Resolve the inputs; TFX calls this. Raises BaselineLost."""
+        try:
+            return self._resolved(store, input_dict)
+        except BaselineLost as error:
+            log.error("%s", error)  # TFX swallows what a strategy raises; the runner reports what is logged
+            raise
+
+    def _resolved(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
         [candidate] = input_dict["candidate"]
         others = [model for model in input_dict["model"] if model.id != candidate.id]
         serves = self._serves(store)

@@ -85,8 +85,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     ) -> tuple[str, str]:
         """Run one node; ("cached" or "", "") or ("", what went wrong)."""
         name = node.node_info.id
+        errors: list[str] = []
         try:
-            with warnings_to(self._say):
+            with warnings_to(self._say, errors):
                 execution = launch(pipeline, node, connection)
         except Exception as error:  # whatever a component raises is its failure, told in one line
             log.exception("%s failed", name)
@@ -98,27 +99,31 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             return "", diagnosis.explain(error, home, inputs)
         found = outcome.read(connection, execution)
         if not found.good:
-            return "", "its inputs could not be resolved; the log says which"
+            # TFX only logs why a resolver raised; our own resolvers log the reason as an error as well.
+            return "", errors[-1] if errors else "its inputs could not be resolved; the log says which"
         self.executions[name] = execution
         return (found.value if found is outcome.NodeOutcome.CACHED else ""), ""
 
 
 class Said(logging.Handler):
-    """Gives what it is sent to the user, a line each."""
+    """Gives the user the warnings that it is sent, one line each, and collects the errors."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], errors: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self._say = say
+        self._say, self._errors = say, errors
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called by logging."""
-        self._say(f"! {' '.join(record.getMessage().split())}")
+        """Show a record, and collect it if it is an error; logging calls this."""
+        line = " ".join(record.getMessage().split())
+        if record.levelno >= logging.ERROR:
+            self._errors.append(line)
+        self._say(f"! {line}")
 
 
 @contextlib.contextmanager
-def warnings_to(say: Callable[[str], None]) -> Iterator[None]:
-    """Let the user hear the warnings of our own components and trainers, beside the log."""
-    handler = Said(say)
+def warnings_to(say: Callable[[str], None], errors: list[str]) -> Iterator[None]:
+    """Show the user the warnings of our own components and trainers, and add what they log as an error."""
+    handler = Said(say, errors)
     loggers = [logging.getLogger(name) for name in OWN]
     for logger in loggers:
         logger.addHandler(handler)

@@ -264,3 +264,44 @@ def test_a_lost_artifact_of_the_model_that_serves_is_restored_and_the_gate_stays
     assert "worse than the model in production" in refused.variants["linear"].why
     assert home.versions() == before
     assert home.lineage(newest_model(home))["compared_with"]["id"] == number
+
+
+def test_a_bad_candidate_judged_against_a_bad_promoted_model_is_judged_again_after_a_rollback(
+    home: Home,
+) -> None:
+    good = home.sources()[-1]
+    assert home.run(6).variants["linear"].result == journal.Result.REFUSED
+    home.change("promote", "linear", "--reason", "a mistake")
+
+    stopped = home.run(201, code=143, until="+ Evaluator.linear")  # judged against the bad model, not pushed
+    assert stopped.status == journal.Status.STOPPED
+    home.change("rollback", "linear", "--reason", "it was a mistake")
+    assert home.sources()[-1] == good
+    home.run(201)
+    [line] = [line for line in home.lines if line.startswith("+ Evaluator.linear")]
+    assert not line.endswith("cached")
+    candidate = newest_model(home)
+    assert home.lineage(candidate)["compared_with"]["path"] == good
+    home.run(201)
+    lines = [line for line in home.lines if line.startswith("+ ")]
+    assert lines
+    assert all(line.endswith("cached") for line in lines)
+
+
+def test_when_artifact_and_version_are_both_lost_nothing_is_pushed_until_somebody_decides(home: Home) -> None:
+    serves, current = pathlib.Path(home.sources()[-1]), home.versions()[-1]
+    for version, source_of in zip(home.versions(), home.sources(), strict=True):
+        if source_of == str(serves):
+            truncate(pathlib.Path(home.serving, str(version)))
+    wipe(serves)
+    failed = home.run(401, code=1)
+    assert failed.status == journal.Status.FAILED
+    assert "nothing is pushed until somebody decides" in failed.error
+    assert home.versions()[-1] == current
+    code, out, _ = home.command("status", "--home", home.folder)
+    assert code == 2
+    assert out.startswith("CRITICAL")
+    assert f"version {current} of linear is damaged" in out
+    home.change("promote", "linear")
+    assert home.versions()[-1] > current
+    assert home.run(401).status == journal.Status.SUCCEEDED
