@@ -58,7 +58,7 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits 0 when all went well, 1 when the run failed, 2 when the request was wrong.
+    """Entry point; exits 0 on success, 1 when the run failed, 2 when the request was wrong.
 
     The help of each command lists the exit codes that are its own.
     """

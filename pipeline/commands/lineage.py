@@ -1,4 +1,4 @@
-"""latentline lineage: where a model comes from, and where it went."""
+"""latentline lineage: the origin of a model and the versions it was pushed as."""
 
 import argparse
 import json
@@ -14,10 +14,10 @@ EXAMPLES = """examples:
   latentline lineage out/artifacts/Trainer.cvae/model/7  a trained model, pushed or not
   latentline lineage cvae --home /srv/latentline --json
 
-Says what the model was trained on (folder, spans, fingerprint, images), by which code, config, recipe and
-seed, what it measures, what it was compared with, who blessed it and why, and which versions it has.
+The lineage lists the training data (folder, spans, fingerprint, images), code, config, recipe, seed, metrics,
+the baseline, every verdict with its author and reason, and the pushed versions.
 """
-EXIT_CODES = {"0": "it was found", "1": "there is no such model, or its home's metadata cannot be read"}
+EXIT_CODES = {"0": "the model was found", "1": "no such model exists, or its home's metadata cannot be read"}
 
 
 def add(parsers: Any) -> None:
@@ -26,7 +26,7 @@ def add(parsers: Any) -> None:
         parsers,
         "lineage",
         help="what a model was made of, who blessed it, and as which versions it was pushed",
-        description="Tell where a model comes from and where it went, from ML Metadata.",
+        description="Show the origin of a model and the versions it was pushed as, from ML Metadata.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument(
@@ -40,7 +40,7 @@ def add(parsers: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the lineage."""
+    """Print the lineage and return the exit code."""
     from pipeline.registry import lineage
 
     logging.getLogger("tensorflow").setLevel(

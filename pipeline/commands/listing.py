@@ -1,4 +1,4 @@
-"""latentline list: the variants there are."""
+"""latentline list: all variants."""
 
 import argparse
 from typing import Any
@@ -9,13 +9,13 @@ from trainer import variants
 
 def add(parsers: Any) -> None:
     """Add the command's arguments."""
-    parser = parsers.add_parser("list", help="the variants there are, with a line each")
-    parser.add_argument("--markdown", action="store_true", help="as the table of the README")
+    parser = parsers.add_parser("list", help="list all variants, one line per variant")
+    parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print them."""
+    """Print the variants and return the exit code."""
     width = max(map(len, variants.names()))
     if options.markdown:
         print("| variant | what it is | measured on MNIST |\n|---|---|---|")

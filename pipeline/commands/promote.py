@@ -12,12 +12,12 @@ EXAMPLES = """examples:
   latentline promote cvae --reason "worse on old digits, right on the new ones"
   latentline promote cvae --model 57 --home /srv/latentline
 
-The model is pushed as a new version. The next candidate has to beat it. Who, why and when is kept in the
-metadata: `latentline lineage` shows it.
+The model is pushed as a new version, and the next candidate is compared with it. ML Metadata records who
+promoted it, why and when; `latentline lineage` shows it.
 """
 EXIT_CODES = {
-    "0": "it is in production now",
-    "1": "it cannot be done: what is missing is named, with what there is; or the home is in use",
+    "0": "the model is in production",
+    "1": "nothing was changed: the error names what is missing and what exists, or the home is in use",
 }
 
 
@@ -26,8 +26,8 @@ def add(parsers: Any) -> None:
     parser = commands.add(
         parsers,
         "promote",
-        help="push a trained model whatever the gate said of it",
-        description="Push a trained model of a variant, by default the newest, whatever the gate said of it.",
+        help="push a trained model regardless of the gate's verdict",
+        description="Push a trained model, by default the newest, regardless of the gate's verdict.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("variant")
@@ -45,18 +45,18 @@ def add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Promote."""
+    """Promote, report the change and return the exit code."""
     from pipeline.registry import production
 
     return change(
         lambda home: production.promote(home, options.variant, options.model, options.reason, print),
         options.home,
-        told,
+        description,
     )
 
 
-def change(do: Callable[[Home], Any], home: str, tell: Callable[[Any], str]) -> int:
-    """Change a home, with do(home), and tell what was done."""
+def change(do: Callable[[Home], Any], home: str, describe: Callable[[Any], str]) -> int:
+    """Change a home by do(home), print what was done, and return the exit code."""
     from pipeline.config.errors import HomeInUse, HomeNotWritable, MetadataDamaged
     from pipeline.registry.production import ProductionError
 
@@ -64,11 +64,11 @@ def change(do: Callable[[Home], Any], home: str, tell: Callable[[Any], str]) -> 
         done = do(Home.of(home))
     except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
         return commands.fail(error, exit_codes.FAILED)
-    print(tell(done))
+    print(describe(done))
     return exit_codes.OK
 
 
-def told(done: Any) -> str:
-    """A pipeline.registry.production.Change in words."""
+def description(done: Any) -> str:
+    """Describe a pipeline.registry.production.Change in words."""
     instead = f", instead of {done.before}" if done.before else ""
     return f"{done.variant}: version {done.version} is current{instead}\nmodel {done.model}"

@@ -1,4 +1,4 @@
-"""latentline prune: remove what runs of long ago made."""
+"""latentline prune: remove the artifacts of old runs."""
 
 import argparse
 from typing import Any
@@ -11,12 +11,12 @@ EXAMPLES = """examples:
   latentline prune --keep-runs 30 --dry-run
   latentline prune --keep-runs 30 --home /srv/latentline
 
-The newest runs are kept whole, and so are those that made what is in production. Metadata, journal, reports
-and pushed versions stay. `keep_runs: 30` in a settings file does the same after each run.
+The newest runs are kept whole, as are the runs whose models are in production. Metadata, journal, reports and
+pushed versions are kept. `keep_runs: 30` in a settings file does the same after each run.
 """
 EXIT_CODES = {
-    "0": "it is done",
-    "1": "it cannot be done: there is no such home, or it is in use or damaged",
+    "0": "done",
+    "1": "nothing was removed: there is no such home, or it is in use or damaged",
     "2": "the request is wrong",
 }
 
@@ -33,13 +33,13 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--keep-runs", type=int, required=True, metavar="N", help="runs that stay, the newest"
     )
-    parser.add_argument("--dry-run", action="store_true", help="only tell what would be removed")
+    parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Prune."""
+    """Prune and return the exit code."""
     if options.keep_runs < 1:
         return commands.fail(
             f"--keep-runs must be at least 1, got {options.keep_runs}", exit_codes.BAD_REQUEST

@@ -1,18 +1,18 @@
-"""latentline rollback: make an earlier model the current one again."""
+"""latentline rollback: make an earlier model current again."""
 
 import argparse
 from typing import Any
 
 from pipeline import commands
-from pipeline.commands.promote import EXIT_CODES, add_common, change, told
+from pipeline.commands.promote import EXIT_CODES, add_common, change, description
 
 EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens in production"
   latentline rollback cvae --to 1795227466
 
-The earlier model is pushed again under a new version, for model servers serve the highest; versions never
-change. A second rollback goes further back, not forth again. The next candidate has to beat the model that
-was gone back to, and the one that was left behind does not come back by itself.
+The earlier model is pushed again under a new version, because model servers serve the highest version and
+versions never change. A second rollback goes back one more model. The next candidate is compared with the
+restored model. The gate never pushes the model that was rolled back from; only `promote` does.
 """
 
 
@@ -34,11 +34,11 @@ def add(parsers: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Roll back."""
+    """Roll back, report the change and return the exit code."""
     from pipeline.registry import production
 
     return change(
         lambda home: production.rollback(home, options.variant, options.to, options.reason, print),
         options.home,
-        told,
+        description,
     )

@@ -18,11 +18,11 @@ from schemas import PIXEL_VALUES
 from trainer.recipe import PROFILES, PROTOCOLS
 
 EXIT_CODES = {
-    "0": "all went well, also where a model was not blessed: `status` tells that apart",
-    "1": "the run failed; what failed is named, and the same command goes on from there",
+    "0": "succeeded, even if a model was not blessed; `status` reports that",
+    "1": "failed; the error names what failed, and the same command resumes from there",
     "2": "the request is wrong; nothing was run",
-    "130": "interrupted (Ctrl-C); the same command goes on",
-    "143": "told to stop (SIGTERM); the same command goes on",
+    "130": "interrupted (Ctrl-C); the same command resumes the run",
+    "143": "stopped (SIGTERM); the same command resumes the run",
 }
 FIELDS = (
     "variants", "profile", "data", PIXEL_VALUES, "protocol", "home", "seed", "spans", "serving_data", "drift",
@@ -39,8 +39,8 @@ def add(parsers: Any) -> None:
         parsers,
         "run",
         help="run the pipeline on this machine",
-        description="Prepare the data once, then train, evaluate, compare and push each variant. What has\n"
-        "not changed since the last run in the same home is taken from its cache.",
+        description="Prepare the data once, then train, evaluate, compare and push each variant. Whatever\n"
+        "has not changed since the last run in the same home is taken from its cache.",
         epilog="\n".join(
             [
                 commands.table("profiles", PROFILES),
@@ -177,7 +177,8 @@ def execute(options: argparse.Namespace) -> int:
         if stopped.code != exit_codes.STOPPED:
             raise
         return commands.fail(
-            "told to stop (SIGTERM); what is done is kept, and the same command goes on", exit_codes.STOPPED
+            "stopped (SIGTERM); finished components are kept, and the same command resumes the run",
+            exit_codes.STOPPED,
         )
     return exit_codes.OK
 

@@ -1,4 +1,4 @@
-"""latentline schedule: the service that retrains when a crontab expression says so."""
+"""latentline schedule: the service that retrains by a crontab expression."""
 
 import argparse
 from typing import Any
@@ -16,12 +16,12 @@ EXAMPLES = """examples:
   latentline schedule --cron "0 */6 * * *" --settings nightly.yaml --on-failure 'mail -s failed ops@localhost'
 
 The expression is cron's: minute, hour, day, month, weekday (0 or 7 is Sunday), in the machine's time zone.
-One run at a time. A run that was due while the machine slept, the service was down or another run was under
-way is made up for once, however many were missed. SIGTERM or Ctrl-C stops the service after the run under
-way has left a checkpoint; a second one kills that run. What runs print goes here and to <home>/logs.
+Only one run is active at a time. Runs that were missed because the machine slept, the service was down or
+another run was active are replaced by one run. SIGTERM or Ctrl-C stops the service after the active run has
+written a checkpoint; a second signal kills that run. The output of runs is printed and kept in <home>/logs.
 """
 EXIT_CODES = {
-    "0": "stopped by SIGTERM or Ctrl-C, in good order",
+    "0": "stopped by SIGTERM or Ctrl-C",
     "1": "the home cannot be used, or has a schedule service already",
     "2": "the request is wrong: the cron expression or the settings",
 }
@@ -32,8 +32,8 @@ def add(parsers: Any) -> None:
     parser = commands.add(
         parsers,
         "schedule",
-        help="run the pipeline when a crontab expression says so, as a service in the foreground",
-        description="Start `latentline run` with these options whenever it is due, until told to stop.",
+        help="run the pipeline on a crontab schedule, as a service in the foreground",
+        description="Start `latentline run` with these options whenever a run is due, until stopped.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("--cron", required=True, metavar="EXPR", help='five fields, such as "0 3 * * *"')
@@ -42,7 +42,7 @@ def add(parsers: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM or Ctrl-C, and return the exit code."""
     from pipeline.service import cron
     from pipeline.service.schedule import Service
 

@@ -12,13 +12,13 @@ EXAMPLES = """examples:
   latentline status --home /srv/latentline
   latentline status --home /srv/latentline --json | jq .production
 
-The first line is the whole story for a monitor, in the form of Nagios plugins, as are the exit codes.
+The first line and the exit codes follow the convention of Nagios plugins.
 """
 EXIT_CODES = {
     "0": "OK",
-    "1": "WARNING: a candidate was refused, or the data has drifted; production is as it was",
-    "2": "CRITICAL: the last run failed or was killed, or the schedule's service is gone or late",
-    "3": "UNKNOWN: there has been no run yet, or what is in the home cannot be read",
+    "1": "WARNING: a candidate was refused, or the data has drifted; production is unchanged",
+    "2": "CRITICAL: the last run failed or crashed, or the schedule's service is down or late",
+    "3": "UNKNOWN: there has been no run yet, or the home cannot be read",
 }
 
 
@@ -28,8 +28,8 @@ def add(parsers: Any) -> None:
         parsers,
         "status",
         help="last run, next run, what is in production; exit codes for monitors",
-        description="Tell how a home is doing: the last run and what came of each variant, the next run,\n"
-        "what is in production and since when, and whether the schedule's service lives.",
+        description="Report the state of a home: the last run and its outcome per variant, the next run,\n"
+        "what is in production and since when, and whether the schedule's service is running.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
@@ -38,7 +38,7 @@ def add(parsers: Any) -> None:
 
 
 def execute(options: argparse.Namespace) -> int:
-    """Print the status; its code."""
+    """Print the status and return its code."""
     from pipeline.service import status
 
     try:

@@ -1,4 +1,4 @@
-"""Who is told of failures, pushes and drift: the `notify` of the settings."""
+"""Hooks for failures, pushes and drift: the `notify` of the settings."""
 
 import dataclasses
 import shlex
@@ -10,10 +10,10 @@ EVENTS = (FAILURE, PUSH, DRIFT)
 
 @dataclasses.dataclass(frozen=True)
 class Notify:
-    """Hooks at the end of a run; without any, nobody is told.
+    """Hooks at the end of a run; without any, nobody is notified.
 
     Attributes:
-      on_failure: command when a run failed, or ended without a word.
+      on_failure: command when a run failed, or crashed.
       on_push: command when a variant was pushed.
       on_drift: command when the data has drifted.
       webhook: URL that gets every event by POST; or $NAME, an environment variable that holds the URL, where

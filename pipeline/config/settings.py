@@ -54,7 +54,7 @@ class Settings:
         is not believed and not blessed; what is not named here is as in MAX_GAIN.
       warm_start: start each training from the weights of the model in production.
       keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
-      keep_runs: runs whose artifacts stay after a run that went well, the newest, beside those that made what
+      keep_runs: runs whose artifacts stay after a run that succeeded, the newest, beside those that made what
         is in production; 0: all.
       notify: hooks on failure, push and drift, as a Notify or the values of one.
       mlflow: where to log results: a folder, a URI of one, or an MLflow server's address; empty for nowhere.

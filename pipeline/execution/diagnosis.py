@@ -13,7 +13,7 @@ _PATH = re.compile(r"(?<![\w.:/])/[^\s'\",;:\])]+")
 
 
 def explain(error: BaseException, home: str = "", inputs: Iterable[str] = ()) -> str:
-    """The error, and what to do about it where that can be told.
+    """Return the error in one sentence, with what to do about it where that is known.
 
     home: to be named where the error names no file. inputs: folders that were read when it happened; where
     one of them is damaged, that is the cause.

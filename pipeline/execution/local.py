@@ -67,11 +67,11 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             elif not name.startswith("Resolver."):
                 verdicts.append(verdict)
                 self._say(f"+ {name:<28} {seconds:7.1f} s  {verdict}".rstrip())
-        told = [failure for failure in failures.values() if failure]
-        if len(told) < len(failures):
-            self._say(f"- {len(failures) - len(told)} components left out, since what they need is missing")
-        if told:
-            raise RunFailed("\n".join(told))
+        reasons = [failure for failure in failures.values() if failure]
+        if len(reasons) < len(failures):
+            self._say(f"- {len(failures) - len(reasons)} components skipped: their inputs are unavailable")
+        if reasons:
+            raise RunFailed("\n".join(reasons))
         self.all_cached = all(verdicts)
         if self.all_cached:
             since = _newest(connection, self.executions)
@@ -89,7 +89,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         try:
             with warnings_to(self._say, errors):
                 execution = launch(pipeline, node, connection)
-        except Exception as error:  # whatever a component raises is its failure, told in one line
+        except Exception as error:  # whatever a component raises is its failure, reported in one line
             log.exception("%s failed", name)
             inputs = _inputs(connection, pipeline, name)
             # Where TFX fails before an executor starts, it leaves the execution as running.

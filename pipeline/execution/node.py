@@ -24,7 +24,7 @@ Exit codes:
     4    the metadata store cannot be used
     5    a node of the run has failed (--verdict, which runs no node)
     6    a gate has stopped the run: its data has anomalies or has drifted
-    143  the container was told to stop (SIGTERM); the next attempt takes the execution over
+    143  the container was stopped (SIGTERM); the next attempt takes the execution over
 """
 
 import argparse
@@ -118,7 +118,7 @@ def work(options: argparse.Namespace) -> int:
     except MetadataUnusable as error:
         return _end(name, NO_METADATA, "metadata store unusable", error=str(error))
     except Stopped:
-        return _end(name, STOPPED, "stopped", error="told to stop (SIGTERM); the next attempt takes over")
+        return _end(name, STOPPED, "stopped", error="stopped (SIGTERM); the next attempt takes over")
     except Exception as error:  # outside a component, which has a line of its own
         return _end(name, FAILED, "failed", error=_innermost(error), traceback=traceback.format_exc())
 
@@ -168,10 +168,10 @@ def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> in
 
 def verdict(failures: Mapping[str, str]) -> int:
     """Return the exit code of a run whose nodes have all ended: 5 if some of them failed."""
-    told = sorted(failure for failure in failures.values() if failure)
+    reasons = sorted(failure for failure in failures.values() if failure)
     if not failures:
         return _end("run", OK, "complete")
-    return _end("run", VARIANT_FAILED, "failed", error="; ".join(told))
+    return _end("run", VARIANT_FAILED, "failed", error="; ".join(reasons))
 
 
 def publish_report(executor_input: str, connection: Any, executions: Mapping[str, int]) -> None:
@@ -234,7 +234,7 @@ def _failure(error: BaseException) -> tuple[int, str, str]:
 
     if isinstance(error, Stopped) or (isinstance(error, SystemExit) and error.code == STOPPED):
         # A trainer that leaves a checkpoint behind before it stops raises SystemExit.
-        return STOPPED, "stopped", "told to stop (SIGTERM); the next attempt takes over"
+        return STOPPED, "stopped", "stopped (SIGTERM); the next attempt takes over"
     if isinstance(error, SystemExit):
         return FAILED, "failed", f"the component left the process with {error.code!r}"
     if isinstance(error, DataAnomaly | DataDrift):

@@ -30,11 +30,11 @@ def publish(executor_input: str, report: str, mounts: str = "") -> None:
             shutil.copyfileobj(source, copy)
     with fileio.open(os.path.join(report, "leaderboard.json")) as source:
         measured = numbers(json.load(source))
-    told = {METRICS: {"artifacts": [{**artifacts[METRICS], "metadata": measured}]}}
+    shown = {METRICS: {"artifacts": [{**artifacts[METRICS], "metadata": measured}]}}
     place = mounts + outputs["outputFile"]
     os.makedirs(os.path.dirname(place), exist_ok=True)
     with open(place, "w") as file_:
-        json.dump({"artifacts": told}, file_)
+        json.dump({"artifacts": shown}, file_)
 
 
 def numbers(rows: list[dict[str, Any]]) -> dict[str, float]:

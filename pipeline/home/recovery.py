@@ -127,7 +127,7 @@ def delete_damaged(store: Store, home: Home) -> list[str]:
     newest = {os.path.dirname(artifact.uri): artifact.id for artifact in live}  # ids ascend
     last = store.newest_execution()
     suspicious = last is not None and last.state is State.FAILED
-    told = []
+    lines = []
     for artifact in live:
         folder = pathlib.Path(artifact.uri)
         if folder.parent.parent.name.startswith(DECISIONS):
@@ -140,13 +140,13 @@ def delete_damaged(store: Store, home: Home) -> list[str]:
                 continue
             found = f"is damaged ({wrong})"
         if artifact.kind == metadata.MODEL and (version := restore(home, artifact.uri)):
-            told.append(f"{folder} {found}; it was restored from {version}")
+            lines.append(f"{folder} {found}; it was restored from {version}")
             continue
         if folder.exists():
             found = f"{found}, and now called {set_aside(folder, DAMAGED).name}"
-        told.append(f"{folder} {found}; it is made again if it is needed")
+        lines.append(f"{folder} {found}; it is made again if it is needed")
         store.mark_deleted(artifact)
-    return told
+    return lines
 
 
 def restore(home: Home, uri: str) -> pathlib.Path | None:
@@ -185,14 +185,14 @@ def restore_serving(store: Store, home: Home) -> list[str]:
 
     Without its artifact, a model that serves could not be the baseline of the next candidate.
     """
-    told = []
+    lines = []
     for variant, versions in by_variant(str(home.serving)).items():
         uri = source(str(home.versions(variant)), versions[-1]) if versions else ""
         artifact = store.at(uri, metadata.MODEL) if uri else None
         if artifact and not artifact.live and (version := restore(home, artifact.uri)):
             store.mark_live(artifact)
-            told.append(f"{artifact.uri} was lost; it was restored from {version}")
-    return told
+            lines.append(f"{artifact.uri} was lost; it was restored from {version}")
+    return lines
 
 
 def adopt_versions(home: Home) -> None:

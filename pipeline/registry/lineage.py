@@ -117,7 +117,7 @@ def compared_with(found: Store, evaluation: Execution | None) -> Facts | None:
 
 def verdicts(found: Store, model: Artifact) -> list[Facts]:
     """Who blessed the model or refused it, oldest first: the gate, or somebody with a reason."""
-    told, variant = [], found.node(found.maker(model).id).variant
+    entries, variant = [], found.node(found.maker(model).id).variant
     for execution, kind in _about(found, model):
         for blessing in found.outputs(execution.id).get("blessing", []):
             assert isinstance(blessing, Blessing)
@@ -125,24 +125,24 @@ def verdicts(found: Store, model: Artifact) -> list[Facts]:
             if kind == GATE and not blessing.blessed:
                 folders = [a.uri for a in found.outputs(execution.id)["evaluation"] if os.path.isdir(a.uri)]
                 why = {"reason": why_not(folders[0], variant) if folders else ""}
-            told.append({"by": kind, "blessed": blessing.blessed, "when": when(execution), **why})
-    return told
+            entries.append({"by": kind, "blessed": blessing.blessed, "when": when(execution), **why})
+    return entries
 
 
 def versions(found: Store, model: Artifact) -> list[Facts]:
     """The versions that are copies of the model, oldest first."""
-    told: dict[int, Facts] = {}
+    entries: dict[int, Facts] = {}
     for execution, kind in _about(found, model):
         for push in found.outputs(execution.id).get("pushed_model", []):
             assert isinstance(push, Push)
-            if push.version is not None and push.version not in told:
+            if push.version is not None and push.version not in entries:
                 there = published(os.path.dirname(push.destination))
-                told[push.version] = {
+                entries[push.version] = {
                     "version": push.version, "folder": push.destination, "pushed": when(execution),
                     "by": kind, "exists": push.version in there, "current": there[-1:] == [push.version],
                     **_decision(execution),
                 }  # fmt: skip
-    return list(told.values())
+    return list(entries.values())
 
 
 def text(facts: Facts) -> str:
@@ -175,18 +175,18 @@ def text(facts: Facts) -> str:
 def _about(found: Store, model: Artifact) -> list[tuple[Execution, str]]:
     """The executions that decided on the model or pushed it, with the kind of each, oldest first."""
     kinds = {name: kind for kind, name in TYPES.items()}
-    told = []
+    entries = []
     for execution in found.users(model):
         if any(artifact.id == model.id for artifact in found.inputs(execution.id).get("model", [])):
             node = found.node(execution.id).name
-            told.append((execution, next((k for name, k in kinds.items() if node.startswith(name)), GATE)))
-    return _without_repeats(found, told)
+            entries.append((execution, next((k for name, k in kinds.items() if node.startswith(name)), GATE)))
+    return _without_repeats(found, entries)
 
 
-def _without_repeats(found: Store, told: list[tuple[Execution, str]]) -> list[tuple[Execution, str]]:
+def _without_repeats(found: Store, entries: list[tuple[Execution, str]]) -> list[tuple[Execution, str]]:
     """Without executions whose outputs came from the cache, that is from one before them."""
     kept, seen = [], set()
-    for execution, kind in told:
+    for execution, kind in entries:
         given = frozenset(a.id for artifacts in found.outputs(execution.id).values() for a in artifacts)
         if given and given not in seen:
             kept.append((execution, kind))
@@ -196,8 +196,10 @@ def _without_repeats(found: Store, told: list[tuple[Execution, str]]) -> list[tu
 
 def _evaluation(found: Store, model: Artifact) -> Execution | None:
     """The newest execution that evaluated the model; None where there is none."""
-    told = [execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution.id)]
-    return told[-1] if told else None
+    entries = [
+        execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution.id)
+    ]
+    return entries[-1] if entries else None
 
 
 def _numbers(found: Store, model: Artifact) -> list[int]:
@@ -279,9 +281,9 @@ def _version(version: Facts) -> str:
     return f"{version['version']}{state}, pushed {_short(version['pushed'])} by {_who(version)}"
 
 
-def _who(told: Facts) -> str:
-    who = "the gate" if told["by"] == GATE else f"{told['user']}, {told['by']}"
-    return f"{who}: {told['reason']}" if told.get("reason") else who
+def _who(entry: Facts) -> str:
+    who = "the gate" if entry["by"] == GATE else f"{entry['user']}, {entry['by']}"
+    return f"{who}: {entry['reason']}" if entry.get("reason") else who
 
 
 def _short(moment: str) -> str:

@@ -103,7 +103,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
             if model is None:
                 raise ProductionError(
                     f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of "
-                    "which the metadata of this home knows nothing"
+                    "which this home has no metadata"
                 )
             if _serves(base, versions, uri) and _recorded(found, models) == model.id:
                 raise ProductionError(
@@ -293,8 +293,8 @@ def _pushed(home: Home, variant: str) -> tuple[str, list[int]]:
 def _earlier(base: str, versions: list[int], variant: str) -> int:
     """The version before the current one that a rollback goes to.
 
-    A rollback undoes what came after the model it went to, so that the next one goes further back and not
-    forth again: the versions are read as a stack of models.
+    A rollback undoes what came after the model it went to, so that the next one goes back one more
+    model and not forward again: the versions are read as a stack of models.
     """
     stack: list[tuple[str, int]] = []
     for version in versions:

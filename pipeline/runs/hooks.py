@@ -1,7 +1,7 @@
 """Tells the world what came of a run: commands and a webhook, on failure, on push and on drift.
 
 A command gets the event as JSON on its standard input, and its kind in LATENTLINE_EVENT; a webhook gets the
-same JSON by POST. What goes wrong with a hook is told, and never makes the run fail.
+same JSON by POST. A hook that fails is reported and never makes the run fail.
 """
 
 import contextlib
@@ -52,13 +52,13 @@ def events(record: journal.RunRecord) -> list[Event]:
 
 def fire(
     notify: Notify,
-    told: list[Event],
+    pending: list[Event],
     environment: Mapping[str, str],
     wait: Callable[[float], None] = time.sleep,
 ) -> list[str]:
-    """Run the hooks of the events; what went wrong, a line a hook. wait: between tries, given seconds."""
+    """Run the hooks of the events; return one line per failure. wait: between tries, given seconds."""
     problems = []
-    for event in told:
+    for event in pending:
         command = notify.command(event["event"])
         if command:
             problems.append(run_command(command, event, environment, notify.timeout))

@@ -48,7 +48,7 @@ def publish(settings: Settings, executions: Mapping[str, int], run: str, say: Ca
     """Log the report of `settings`' home to `settings.mlflow`, with a line for the user.
 
     executions: node id -> execution id, also of cached ones. run: what the log of this run is called by. A
-    model that is logged already is passed over; whatever goes wrong is told and changes nothing for the run.
+    model that is logged already is passed over; any failure is reported and does not affect the run.
     """
     place = address(settings.mlflow)
     for name, value in PATIENCE.items():
@@ -95,11 +95,11 @@ def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Resul
             [trained] = store.outputs(executions[f"Trainer.{row.variant}"])["model_run"]
             [evaluated] = store.outputs(executions[f"Evaluator.{row.variant}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
-        told = f"{evaluated.uri} {evaluated.made}"
+        identity = f"{evaluated.uri} {evaluated.made}"
         yield Result(
             row,
             json.loads(pathlib.Path(trained.uri, TRAINING_RECORD).read_text()),
-            hashlib.sha256(told.encode()).hexdigest()[:32],
+            hashlib.sha256(identity.encode()).hexdigest()[:32],
             trained.made - round(1000 * row.training.train_seconds),
             evaluated.made,
         )

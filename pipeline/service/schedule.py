@@ -87,7 +87,7 @@ def read(home: Home) -> State | None:
 
 
 class Service:
-    """Starts runs in a home when a crontab expression says so, one at a time, until it is told to stop.
+    """Starts runs in a home when a crontab expression says so, one at a time, until it is stopped.
 
     trigger: when they are due, if that is not what `expression` says.
     """
@@ -123,7 +123,7 @@ class Service:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raises ScheduleInUse, HomeNotWritable and ValueError."""
-        with self._only_one(), _handling((signal.SIGTERM, signal.SIGINT), self._told):
+        with self._only_one(), _handling((signal.SIGTERM, signal.SIGINT), self._on_signal):
             self._due = self._missed()
             self._looked = _now()
             self._save()
@@ -151,7 +151,7 @@ class Service:
                 self._wake.clear()
 
     def _missed(self) -> bool:
-        """Whether a run was due while nobody was here to start it, or was broken off; told in a line."""
+        """Return whether a run was missed or interrupted, and report it in a line."""
         before = read(self._home)
         runs = [record for record in journal.read(self._home) if record.command is journal.Command.RUN]
         if before is not None:
@@ -220,7 +220,7 @@ class Service:
             env=environment(os.environ),
             start_new_session=True,  # Ctrl-C in the terminal is for this process, which passes SIGTERM on
         )
-        if self._signals:  # told to stop between the last look and here
+        if self._signals:  # stopped between the last look and here
             self._child.terminate()
         last = ""
         assert self._child.stdout is not None
@@ -231,23 +231,23 @@ class Service:
         self._child = None
         self._state.ended, self._state.exit_code = _now().isoformat(), code if code >= 0 else 128 - code
         self._say(f"run ended with exit code {self._state.exit_code}")
-        self._tell_of_failure(code, known, last)
+        self._report_failure(code, known, last)
 
-    def _tell_of_failure(self, code: int, known: int, last: str) -> None:
+    def _report_failure(self, code: int, known: int, last: str) -> None:
         """Run the hooks for a run that could not do so itself: it was killed, or never began."""
-        told: list[hooks.Event] = []
+        pending: list[hooks.Event] = []
         if code < 0:
             with contextlib.suppress(HomeInUse), lock.exclusive(self._home):
-                told = [
+                pending = [
                     e for crashed in record.mark_crashed(self._home, self._say) for e in hooks.events(crashed)
                 ]
         elif exit_codes.failed(code) and len(journal.read(self._home)) == known:
             self._state.error = last
-            told = [{"event": FAILURE, "text": last, "run": None}]
-        for problem in hooks.fire(self._notify, told, os.environ):
+            pending = [{"event": FAILURE, "text": last, "run": None}]
+        for problem in hooks.fire(self._notify, pending, os.environ):
             self._say(f"! {problem}")
 
-    def _told(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handles SIGTERM and SIGINT: the first lets the run leave in good order, the second does not."""
         self._signals += 1
         self._wake.set()

@@ -304,7 +304,7 @@ def test_a_trainer_that_is_stopped_is_retried_and_goes_on_from_its_checkpoint(
     stopped, again = first_run[trainer(STOPPED)]
     assert stopped.code == 143
     assert again.code == 0
-    [step] = re.findall(rf"{STOPPED}: told to stop \(SIGTERM\) after step (\d+)", stopped.log)
+    [step] = re.findall(rf"{STOPPED}: stopped \(SIGTERM\) after step (\d+)", stopped.log)
     assert int(step) > 0
     assert f"{STOPPED}: goes on after step {step} of " in again.log
 

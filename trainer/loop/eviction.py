@@ -39,7 +39,7 @@ class Eviction:
 
     def leave(self, name: str, step: int) -> NoReturn:
         """Log the stop and raise Evicted."""
-        log.warning("%s: told to stop (SIGTERM) after step %d; the same run goes on from there", name, step)
+        log.warning("%s: stopped (SIGTERM) after step %d; the same run resumes from there", name, step)
         raise Evicted(128 + signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

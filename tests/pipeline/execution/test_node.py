@@ -241,7 +241,7 @@ def test_a_node_that_is_told_to_stop_records_it_and_can_be_retried(
         )
         code, log = container.run("IdxExampleGen", *given)
     assert code == 143
-    assert "told to stop" in log
+    assert "stopped (SIGTERM)" in log
     assert [execution.last_known_state for execution in container.executions()] == [State.FAILED]
     assert container.run("IdxExampleGen", *given)[0] == 0
 

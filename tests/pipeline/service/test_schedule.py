@@ -290,7 +290,7 @@ def test_a_stop_lets_the_run_leave_in_good_order_and_the_next_service_goes_on_wi
         out, _ = ended(process)
     [entry] = runs(home)
     assert (entry.status, entry.exit_code) == (journal.Status.STOPPED, 143)
-    assert "told to stop" in out
+    assert "stopped (SIGTERM)" in out
     with nightly(home, "--data", digits_folder) as process:
         until(lambda: len(runs(home)) == 2, "the run is begun again")
         process.send_signal(signal.SIGTERM)
