@@ -6,6 +6,7 @@ in all of them or in none.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ NOTHING = json.dumps({})
 """Its value where nothing failed."""
 WHOLE_RUN = ("Resolver.statistics", "Resolver.report")
 """Nodes with a dot in their id that belong to no variant."""
+NODE = re.compile(r"(Resolver\.(base|night)|\w+)\.")
+"""What stands before the name of a line, which may hold dots of its own."""
 
 
 def leave_out(node: Any, failures: Mapping[str, str]) -> bool:
@@ -52,4 +55,5 @@ def reasons(failures: Mapping[str, str]) -> dict[str, str]:
 
 def variant(name: str) -> str:
     """Return the variant that a node belongs to: `cvae` of `Resolver.base.cvae`, empty for a node of all."""
-    return "" if name in WHOLE_RUN or "." not in name else name.rpartition(".")[2]
+    found = None if name in WHOLE_RUN else NODE.match(name)
+    return name[found.end() :] if found else ""
