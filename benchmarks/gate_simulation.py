@@ -18,6 +18,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import numpy.typing as npt
 
 from components.gate.alarm import CORRELATION, threshold
 from components.gate.history import History
@@ -80,7 +81,7 @@ class Night:
     production: Array
 
     @property
-    def accepted(self) -> Array:
+    def accepted(self) -> npt.NDArray[np.bool_]:
         """Whether the candidate replaced the model in production."""
         return ~(self.judgement.verdict.refused | self.judgement.alarmed)
 
@@ -111,8 +112,9 @@ def simulate(world: World, seed: int, visit: Callable[[Night], None]) -> None:
         def judged(
             loss: float, gain: Array = gain, score: Array = score, history: History = history
         ) -> Judgement:
-            differences = (Difference(mean - loss, variance, known) for mean in (gain, score))
-            return judge(history, *differences, declared, home)
+            against_production = Difference(gain - loss, variance, known)
+            against_anchor = Difference(score - loss, variance, known)
+            return judge(history, against_production, against_anchor, declared, home)
 
         found = judged(0.0)
         pushed = ~(found.verdict.refused | found.alarmed)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from components.gate.noise import Array
 
@@ -81,7 +82,7 @@ class History:
             self.total_test_variance + test_variance,
         )
 
-    def renewed(self, which: Array) -> "History":
+    def renewed(self, which: npt.NDArray[np.bool_]) -> "History":
         """Return the history with a new era, without nights, for those members that `which` names."""
         fresh = History.empty(*self.nights.shape)
         return History(
