@@ -114,7 +114,7 @@ class Range(NamedTuple):
 
 
 def around(value: float, tolerance: float) -> Range:
-    """value +- tolerance."""
+    """value ± tolerance."""
     return Range(value - tolerance, value + tolerance)
 
 

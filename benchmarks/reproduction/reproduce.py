@@ -47,7 +47,7 @@ DOCUMENT = os.path.join("docs", "REPRODUCTION.md")
 
 HOW_TO_READ = """\
 Each row trains a variant with its source's recipe and measures what the source printed. Ours is the mean over
-the seeds +- their sample standard deviation; difference is its distance from the published number, or from
+the seeds ± their sample standard deviation; difference is its distance from the published number, or from
 the nearer end where several were published. Losses that a source printed for one batch are measured over the
 whole training set, of which the batch is a sample. Rows without a published number compare a fixed variant
 with its source or with a baseline."""
@@ -80,7 +80,7 @@ class Result:
 
     def text(self, digits: int) -> str:
         """Mean and, of several seeds, sample standard deviation."""
-        spread = f" +- {statistics.stdev(self.values):.{digits}f}" if len(self.values) > 1 else ""
+        spread = f" ± {statistics.stdev(self.values):.{digits}f}" if len(self.values) > 1 else ""
         return f"{self.mean:.{digits}f}{spread}"
 
 

@@ -95,7 +95,7 @@ def test_the_document_has_every_row_and_how_it_was_measured(
     mean = sum(stored[LOSS.key]["values"]) / 2
     row = table_row(document, "| loss |")
     assert "threshold, adam 0.001, batch 16, 30 steps" in row
-    assert f"| 2.0000 (nobody) | {mean:.4f} +- " in row
+    assert f"| 2.0000 (nobody) | {mean:.4f} ± " in row
     assert f"| {mean - 2:+.4f} | 0.5000 to 4.0000 | reproduced |" in row
     assert "minus linear: threshold, adam" in table_row(document, "| gain |")
     assert "| holds |" in table_row(document, "| gain |")
