@@ -1,13 +1,18 @@
-"""What a failure means to whoever has to mend it, in one line."""
+"""Explain a failure in one line to whoever has to fix it."""
 
 import errno
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 
 from components.serving import manifests
 
 FULL = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 """How the system, SQLite and quotas say that nothing more can be written, through whatever library."""
+ROLLED_BACK = "cannot commit - no transaction is active"
+"""SQLite rolls a transaction back by itself when the disk is full; ML Metadata may then report only this."""
+LITTLE = 1 << 20
+"""Free bytes below which a transaction that was rolled back is taken for one that found no room."""
 DENIED = {errno.EROFS: "is on a read-only file system", errno.EACCES: "may not be written to"}
 _PATH = re.compile(r"(?<![\w.:/])/[^\s'\",;:\])]+")
 
@@ -28,10 +33,12 @@ def explain(error: BaseException, home: str = "", inputs: Iterable[str] = ()) ->
 
 
 def of_the_disk(error: BaseException, home: str = "") -> str:
-    """Where the disk is full or may not be written to and what to do, if that is what the error is about."""
+    """Return where the disk is full or not writable, and what to do; empty if the error is about neither."""
     chain = list(_chain(error))
     words = [_one_line(each) for each in chain]
-    if any(full in text for full in FULL for text in words):
+    full = any(full in text for full in FULL for text in words)
+    lost = any(ROLLED_BACK in text for text in words)
+    if full or (lost and home and shutil.disk_usage(home).free < LITTLE):
         place = _path(chain, words) or home
         return f"the disk is full at {place}; make room there, then the same command goes on from here"
     for each, text in zip(chain, words, strict=True):

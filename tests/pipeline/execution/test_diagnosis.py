@@ -1,5 +1,6 @@
 import errno
 import pathlib
+import shutil
 
 import pytest
 
@@ -57,3 +58,16 @@ def test_any_other_error_keeps_its_own_words_without_what_beam_adds() -> None:
     )
     assert diagnosis.explain(error) == "the label 11 is no class"
     assert diagnosis.of_the_disk(error) == ""
+
+
+@pytest.mark.parametrize(("free", "full"), [(4096, True), (1 << 30, False)])
+def test_a_transaction_that_sqlite_rolled_back_means_a_full_disk_where_there_is_no_room(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, free: int, full: bool
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=free)
+    monkeypatch.setattr("pipeline.execution.diagnosis.shutil.disk_usage", lambda _: usage)
+    error = RuntimeError(
+        "Error when executing query: cannot commit - no transaction is active query: COMMIT;"
+    )
+    found = diagnosis.explain(error, home=str(tmp_path))
+    assert found.startswith(f"the disk is full at {tmp_path}") is full
