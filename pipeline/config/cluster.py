@@ -9,8 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
+from pipeline.config import files
 from pipeline.config.errors import SettingsError
-from schemas import strict
 
 DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?")
@@ -394,12 +394,7 @@ class Cluster:
     @classmethod
     def from_file(cls, path: str) -> "Cluster":
         """The cluster of a YAML file. Raises ClusterError."""
-        try:
-            return strict.from_file(cls, path)
-        except OSError as error:
-            raise ClusterError(f"cannot read the cluster file {path}: {error}") from error
-        except ValueError as error:
-            raise ClusterError(f"{path}: {error}") from error
+        return files.read(cls, path, "cluster", ClusterError)
 
 
 def check_cron(cron: str) -> None:

@@ -8,6 +8,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config import files
 from pipeline.config.errors import SettingsError
 from pipeline.config.notify import Notify
 from schemas import PIXEL_KINDS, strict
@@ -163,12 +164,7 @@ class Settings:
     @classmethod
     def from_file(cls, path: str) -> "Settings":
         """Settings of a YAML file. Raises SettingsError."""
-        try:
-            return strict.from_file(cls, path)
-        except OSError as error:
-            raise SettingsError(f"cannot read the settings file {path}: {error}") from error
-        except ValueError as error:
-            raise SettingsError(f"{path}: {error}") from error
+        return files.read(cls, path, "settings", SettingsError)
 
 
 def _resolved(home: str) -> str:
