@@ -7,6 +7,7 @@ digest with the one that compile.py found: they differ where the image holds oth
 
 import base64
 import dataclasses
+import hashlib
 import json
 import os
 import zlib
@@ -19,6 +20,9 @@ from schemas import strict
 
 NOT_PLANNED = ("home", "notify", "mlflow", "keep_runs")
 """Settings that no node of a cluster heeds; notify may hold what is secret."""
+
+DIGEST_BYTES = 16
+"""Bytes of SHA-256 before the compressed plan; Adler-32, which zlib checks, misses some exchanged letters."""
 
 
 class BadPlan(ValueError):
@@ -65,14 +69,17 @@ class Plan:
             "data": dataclasses.asdict(self.data),
             "settings": chosen,
         }
-        written = json.dumps(values, sort_keys=True, default=_plain).encode()
-        return base64.b64encode(zlib.compress(written, 9)).decode()
+        return packed(values)
 
     @classmethod
     def from_text(cls, text: str) -> "Plan":
         """Return the plan that `text` gave. Raises BadPlan."""
         try:
-            values = json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+            checked = base64.b64decode(text, validate=True)
+            written = zlib.decompress(checked[DIGEST_BYTES:])
+            if _digest(written) != checked[:DIGEST_BYTES]:
+                raise ValueError("its checksum does not match")
+            values = json.loads(written)
             chosen, data = values.pop("settings"), Data(**values.pop("data"))
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
             words = " ".join(str(error).split())
@@ -100,6 +107,17 @@ class Plan:
         dataset = Dataset(self.data.name, cast(str, folder))
         target = Target(root=self.root, serving=self.serving, schema=self.schema, beam=self.beam)
         return compiler.Compiler().compile(create_pipeline(self.settings, dataset, target))
+
+
+def packed(values: Any) -> str:
+    """Return values of JSON as the text of a plan: base64 of a checksum and the compressed JSON."""
+    written = json.dumps(values, sort_keys=True, default=_plain).encode()
+    return base64.b64encode(_digest(written) + zlib.compress(written, 9)).decode()
+
+
+def _digest(written: bytes) -> bytes:
+    """Return the first bytes of the SHA-256 of a plan."""
+    return hashlib.sha256(written).digest()[:DIGEST_BYTES]
 
 
 def _default(field: Any) -> Any:

@@ -9,7 +9,7 @@ from pipeline.config.cluster import Data
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
 from pipeline.dag import ir
-from pipeline.execution.plan import BadPlan, Plan
+from pipeline.execution.plan import DIGEST_BYTES, BadPlan, Plan, packed
 
 
 def plan(**settings: Any) -> Plan:
@@ -53,13 +53,20 @@ def test_the_text_is_short_and_holds_nothing_that_kubernetes_rewrites() -> None:
     ],
 )
 def test_settings_that_this_code_does_not_know_are_refused(settings: dict[str, Any], words: str) -> None:
-    values = json.loads(zlib.decompress(base64.b64decode(plan().text())))
-    text = base64.b64encode(zlib.compress(json.dumps({**values, "settings": settings}).encode())).decode()
+    values = json.loads(zlib.decompress(base64.b64decode(plan().text())[DIGEST_BYTES:]))
     with pytest.raises(BadPlan, match=words):
-        Plan.from_text(text)
+        Plan.from_text(packed({**values, "settings": settings}))
 
 
-@pytest.mark.parametrize("text", ["", "%%%", "aGVsbG8=", base64.b64encode(zlib.compress(b"[]")).decode()])
+def test_a_change_that_the_checksum_of_zlib_does_not_see_is_refused() -> None:
+    data = base64.b64decode(plan().text())
+    written = zlib.decompress(data[DIGEST_BYTES:])
+    changed = base64.b64encode(data[:DIGEST_BYTES] + zlib.compress(written.replace(b"/root", b"/toor"), 9))
+    with pytest.raises(BadPlan, match="checksum does not match"):
+        Plan.from_text(changed.decode())
+
+
+@pytest.mark.parametrize("text", ["", "%%%", "aGVsbG8=", packed([])])
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(BadPlan):
         Plan.from_text(text)
