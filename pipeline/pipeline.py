@@ -74,7 +74,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     transform.add_upstream_node(watch.gate)
     shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform, *watch.nodes]
 
-    jobs = settings.jobs(dataset.name)
+    jobs = settings.trainings(dataset.name)
     lines = [Line(job, example_gen, transform, target.serving, settings) for job in jobs]
     runs = union([line.trainer.outputs["model_run"] for line in lines])
     resolver = Resolver(strategy_class=LatestOtherReport, runs=runs, report=Channel(type=Report))

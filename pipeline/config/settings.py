@@ -94,7 +94,7 @@ class Settings:
             for name in self.variants:
                 variants.check_name(name)
             self._check_overrides()
-            self.jobs(dataset="")
+            self.trainings(dataset="")
         except ValueError as error:
             raise SettingsError(str(error)) from error
 
@@ -147,7 +147,7 @@ class Settings:
             install = "pip install mlflow-skinny==2.19.0"
             raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")
 
-    def jobs(self, dataset: str) -> list[Job]:
+    def trainings(self, dataset: str) -> list[Job]:
         """What each trainer is asked to do."""
         return [
             Job(

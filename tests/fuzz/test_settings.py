@@ -86,7 +86,7 @@ def read(path: pathlib.Path, content: bytes) -> None:
         named(path, error)
         return
     assert set(settings.variants) <= set(variants.names())
-    settings.jobs("data")
+    settings.trainings("data")
 
 
 @many(3_000)

@@ -349,7 +349,7 @@ def trained_alone(world: World, variant: str, folder: pathlib.Path) -> pathlib.P
     graph, examples = (
         world.artifacts("Transform", output)[0] for output in ("transform_graph", "transformed_examples")
     )
-    [job] = [job for job in Settings(**world.settings).jobs("nights") if job.variant == variant]
+    [job] = [job for job in Settings(**world.settings).trainings("nights") if job.variant == variant]
     run_fn(
         FnArgs(
             train_files=[str(examples / "Split-train" / "*")],

@@ -17,7 +17,7 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
     path.write_text(
         "variants: [cvae]\nseed: 7\noverrides: {cvae: {recipe: {steps: 5}, config: {latent: 3}}}\n"
     )
-    [job] = Settings.from_file(str(path)).jobs("mnist")
+    [job] = Settings.from_file(str(path)).trainings("mnist")
     assert (job.seed, job.recipe, job.config, job.dataset) == (7, {"steps": 5}, {"latent": 3}, "mnist")
 
 
