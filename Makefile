@@ -40,7 +40,7 @@ faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a tabl
 	@mkdir -p out/faults && rm -f out/faults/*.json
 	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py \
 	  --faults-tallies out/faults/kill.json & \
-	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_disk.py tests/faults/test_nights.py \
+	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_moved_home.py tests/faults/test_disk.py tests/faults/test_nights.py \
 	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \
 	  $(BIN)/python tests/faults/scripts/table.py out/faults/*.json $(if $(TABLE),--page $(TABLE)); exit $$failed
 

@@ -253,7 +253,11 @@ def against_production(artifacts: Artifacts, folder: str) -> Gain | None:
         return None
     key = evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY
     model = artifacts.blessing.get_string_custom_property(key)
-    known = [number for number in versions.published(folder) if versions.source(folder, number) == model]
+    known = [
+        number
+        for number in versions.published(folder)
+        if versions.same_artifact(versions.source(folder, number), model)
+    ]
     return Gain(**gain, model=model, version=known[-1] if known else None)
 
 

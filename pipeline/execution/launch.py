@@ -9,6 +9,7 @@ from tfx.orchestration.portable import launcher
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.serving import manifests
+from pipeline.execution import cache_key
 
 
 class DurableLauncher(launcher.Launcher):
@@ -35,12 +36,14 @@ def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, con
     """
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     name = node.node_info.id
-    execution = DurableLauncher(
+    ready = DurableLauncher(
         pipeline_node=node,
         mlmd_connection=metadata.Metadata(connection),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
-    ).launch()
+    )
+    with cache_key.independent_of(os.path.dirname(connection.sqlite.filename_uri)):
+        execution = ready.launch()
     return int(execution.execution_id or 0)

@@ -229,13 +229,13 @@ def mark_crashed(home: Home) -> list[RunRecord]:
 
 def read(home: Home) -> list[RunRecord]:
     """Return the records of a home, oldest first, without damaged ones, which `unreadable` lists."""
-    found = [record for path in home.records() if (record := _parse(path)) is not None]
+    found = [record for path in home.records() if (record := _parse(home, path)) is not None]
     return sorted(found, key=lambda record: record.number)
 
 
 def unreadable(home: Home) -> list[pathlib.Path]:
     """Return the files of the journal that are damaged."""
-    return [path for path in home.records() if _parse(path) is None]
+    return [path for path in home.records() if _parse(home, path) is None]
 
 
 def summary(settings: Settings) -> dict[str, Any]:
@@ -249,12 +249,16 @@ def _write(home: Home, record: RunRecord) -> None:
     write_json(home.record(record.stamp), dataclasses.asdict(record))
 
 
-def _parse(path: pathlib.Path) -> RunRecord | None:
+def _parse(home: Home, path: pathlib.Path) -> RunRecord | None:
     try:
         values = json.loads(path.read_text())
         outcomes: Mapping[str, Any] = values.pop("variants")
         for name in ("spans", "drift", "hooks"):
             values[name] = tuple(values.get(name, ()))
+        if values.get("log"):  # the home may have been moved since
+            values["log"] = str(home.run_log(values["stamp"]))
+        if values.get("report"):
+            values["report"] = str(home.report)
         return RunRecord(
             **{
                 **values,

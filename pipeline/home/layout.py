@@ -132,6 +132,21 @@ class Home:
         """Return the folder of one output of an execution."""
         return self.artifacts / node / key / str(execution)
 
+    def here(self, path: str) -> str:
+        """Return where an artifact or version lies whose path may name the place that the home had before.
+
+        `/old/home/artifacts/Trainer.mlp/model/16` becomes `<home>/artifacts/Trainer.mlp/model/16`. A path of
+        neither an artifact nor a version is returned as it is, and so is one on an object store.
+        """
+        parts = path.rstrip("/").split("/")
+        if not path.startswith("/") or not parts[-1].isdecimal():
+            return path
+        if parts[-4:-3] == [self.artifacts.name]:
+            return str(self.artifacts.joinpath(*parts[-3:]))
+        if parts[-3:-2] == [self.serving.name]:
+            return str(self.serving.joinpath(*parts[-2:]))
+        return path
+
     def working_folders(self) -> Iterator[pathlib.Path]:
         """Yield the folders in which executors keep what they need until they have finished."""
         return self.artifacts.glob("*/.system/stateful_working_dir/*")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime
 import enum
+import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,13 +20,21 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.types import artifact_utils, standard_artifacts
 
-from components.serving import pushed
+from components.serving import pushed, versions
 from pipeline.home.layout import Home
 
 MODEL = standard_artifacts.Model.TYPE_NAME
 BLESSING = standard_artifacts.ModelBlessing.TYPE_NAME
+NAME = re.compile(r"[\w.-]+/[\w.-]+/\d+")
+"""What names an artifact: node, output key and execution."""
 REASON = "latentline_error"
 """Custom property of a failed execution: why, in one line."""
+PLACES = (
+    evaluator.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY,
+    evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY,
+    pushed.DESTINATION,
+)
+"""Custom properties of artifacts that hold paths under the home."""
 ERRORS = (RuntimeError, errors.StatusError)
 """What a store that cannot be opened, read or written raises, whichever library notices it."""
 
@@ -172,17 +181,38 @@ class Decision(NamedTuple):
 
 
 class Store:
-    """The metadata store, open; lists are in the order in which their elements were recorded."""
+    """The metadata store, open; lists are in the order in which their elements were recorded.
 
-    def __init__(self, handle: metadata.Metadata) -> None:
+    Paths of a home's store are given as they are in the home in which the store was found, wherever the home
+    lay when they were recorded.
+    """
+
+    def __init__(self, handle: metadata.Metadata, home: Home | None = None) -> None:
+        """Read through an open handle; home: in which the store was found, None for one outside homes."""
         self._handle = handle
+        self._home = home
         self._store = handle.store
         self._types: dict[int, Any] = {}
 
     def at(self, uri: str, kind: str) -> Artifact | None:
         """Return the newest artifact of the type named `kind` that lies at `uri`; None if there is none."""
-        found = [a for a in self._store.get_artifacts_by_uri(uri) if self._kind(a.type_id).name == kind]
+        if self._home:
+            uri = self._home.here(uri)
+        there = self._store.get_artifacts_by_uri(uri) or self._recorded_elsewhere(uri)
+        found = [a for a in there if self._kind(a.type_id).name == kind]
         return self._artifact(max(found, key=lambda artifact: artifact.id)) if found else None
+
+    def move(self, home: Home) -> bool:
+        """Record all paths as they are in `home`; return whether that changed any.
+
+        All of them change in one transaction; the newest artifact shows whether there is something to do.
+        """
+        options = ml_metadata.ListOptions(limit=1, order_by=ml_metadata.OrderByField.ID, is_asc=False)
+        if not any(_move(each, home) for each in self._store.get_artifacts(list_options=options)):
+            return False
+        moved = [each for each in self._store.get_artifacts() if _move(each, home)]
+        self._store.put_artifacts(moved)
+        return True
 
     def artifact(self, number: int) -> Artifact:
         """Return the artifact of that id. Raises ValueError if there is none."""
@@ -382,6 +412,15 @@ class Store:
             found.setdefault(key, []).append(self._artifact(artifacts[event.artifact_id]))
         return found
 
+    def _recorded_elsewhere(self, uri: str) -> Sequence[Any]:
+        """Return the artifacts of a home that was moved, and not recorded anew since, by what names them."""
+        name = versions.artifact_name(uri)
+        if not self._home or not NAME.fullmatch(name):
+            return []
+        options = ml_metadata.ListOptions(filter_query=f"uri LIKE '%/{self._home.artifacts.name}/{name}'")
+        found = self._store.get_artifacts(list_options=options)
+        return [each for each in found if versions.artifact_name(each.uri) == name]  # _ is any letter to LIKE
+
     def _kind(self, number: int) -> Any:
         if number not in self._types:
             self._types = {kind.id: kind for kind in self._store.get_artifact_types()}
@@ -389,6 +428,8 @@ class Store:
 
     def _artifact(self, raw: Any) -> Artifact:
         kind = self._kind(raw.type_id)
+        if self._home:
+            _move(raw, self._home)
         return KINDS.get(kind.name, Artifact)(
             id=raw.id,
             kind=kind.name,
@@ -413,7 +454,18 @@ def connection(home: Home) -> Any:
 def opened(where: Home | Any) -> Iterator[Store]:
     """Open the metadata store of a home, or that of a connection. Raises what ERRORS lists."""
     with metadata.Metadata(connection(where) if isinstance(where, Home) else where) as handle:
-        yield Store(handle)
+        yield Store(handle, where if isinstance(where, Home) else None)
+
+
+def _move(raw: Any, home: Home) -> bool:
+    """Replace the paths of an artifact by those in `home`; return whether that changed any."""
+    found = {name: value.string_value for name, value in raw.custom_properties.items() if name in PLACES}
+    changed = raw.uri != home.here(raw.uri)
+    raw.uri = home.here(raw.uri)
+    for name, path in found.items():
+        changed = changed or path != home.here(path)
+        raw.custom_properties[name].string_value = home.here(path)
+    return changed
 
 
 def _execution(raw: Any) -> Execution:

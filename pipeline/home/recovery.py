@@ -47,6 +47,7 @@ def put_in_order(home: Home, say: Callable[[str], None]) -> None:
     if not home.database.exists():
         return
     with metadata.opened(home) as store:
+        settle_in(store, home, say)
         if ended := end_executions(store, home):
             say(f"! the run before was cut off in {', '.join(ended)}, which is done again")
         for folder in set_unknown_aside(store, home):
@@ -87,6 +88,15 @@ def check_database(home: Home) -> None:
         verdict = str(error)
     if verdict != "ok":
         raise _damaged(home, f"is damaged ({' '.join(verdict.split())})")
+
+
+def settle_in(store: Store, home: Home, say: Callable[[str], None]) -> None:
+    """Have the store of a home that was moved, copied or restored record where the home is now.
+
+    TFX reads the paths that are recorded; those of a copy would lead it to the original.
+    """
+    if store.move(home):
+        say(f"! the home was moved or copied; {home.database.name} now records its paths in {home}")
 
 
 def end_executions(store: Store, home: Home) -> list[str]:
@@ -204,7 +214,7 @@ def adopt_versions(home: Home) -> None:
             if inside.exists():
                 continue
             with contextlib.suppress(ValueError):
-                listed = expected(str(inside.parent), source(str(base), number))
+                listed = expected(str(inside.parent), home.here(source(str(base), number)))
                 if listed and not manifests.compare(str(inside.parent), listed):
                     manifests.put(inside, listed)
 

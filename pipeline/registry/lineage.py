@@ -45,7 +45,7 @@ def find(model: str, home: str | None) -> Facts:
         return {
             "model": {
                 "id": artifact.id,
-                "path": uri,
+                "path": artifact.uri,
                 "node": found.node(trainer.id).name,
                 "home": str(place),
             },

@@ -22,7 +22,15 @@ from components.reporting import model_card
 from components.reporting.leaderboard import write_card
 from components.serving import manifests
 from components.serving.publication import NotPublishable, publish
-from components.serving.versions import SOURCE, by_variant, published, same_artifact, source, withdraw
+from components.serving.versions import (
+    SOURCE,
+    artifact_name,
+    by_variant,
+    published,
+    same_artifact,
+    source,
+    withdraw,
+)
 from pipeline.home import journal, metadata, recovery
 from pipeline.home.files import write_json
 from pipeline.home.journal import Command
@@ -172,6 +180,7 @@ def settle(home: Home, say: Say) -> tuple[Intent, Change] | None:
     recovery.check_database(home)
     what = f"the {intent.kind} of {intent.variant} that was interrupted"
     with metadata.opened(home) as store:
+        recovery.settle_in(store, home, say)
         model = store.artifact(intent.model)
         known = store.executions_of_node(intent.pipeline, f"{TYPES[intent.kind]}.{intent.variant}")
         for execution in known:
@@ -298,7 +307,7 @@ def _earlier(base: str, versions: list[int], variant: str) -> int:
     """
     stack: list[tuple[str, int]] = []
     for version in versions:
-        model = source(base, version) or str(version)
+        model = artifact_name(source(base, version)) or str(version)
         known = [index for index, (other, _) in enumerate(stack) if other == model]
         stack = [*(stack[: known[0]] if known else stack), (model, version)]
     if len(stack) < 2:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from components.reporting.leaderboard import FILE
+from components.serving.versions import artifact_name
 from pipeline.config.settings import Settings
 from pipeline.dag.fingerprint import trainer_code
 from pipeline.home import metadata
@@ -95,7 +96,7 @@ def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Resul
             [trained] = store.outputs(executions[f"Trainer.{row.variant}"])["model_run"]
             [evaluated] = store.outputs(executions[f"Evaluator.{row.variant}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
-        identity = f"{evaluated.uri} {evaluated.made}"
+        identity = f"{artifact_name(evaluated.uri)} {evaluated.made}"
         yield Result(
             row,
             json.loads(pathlib.Path(trained.uri, TRAINING_RECORD).read_text()),

@@ -32,3 +32,22 @@ def test_output_folders_are_numbers_only(tmp_path: pathlib.Path) -> None:
     for name in ("7", "7.damaged-1", ".7.sha256", "latest"):
         (home.artifacts / "Trainer.mlp" / "model" / name).mkdir(parents=True)
     assert list(home.outputs()) == home.outputs_of(7) == [home.output("Trainer.mlp", "model", 7)]
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("/old/artifacts/Trainer.mlp/model/16", "/new/artifacts/Trainer.mlp/model/16"),
+        ("/new/artifacts/Trainer.mlp/model/16", "/new/artifacts/Trainer.mlp/model/16"),
+        ("/artifacts/artifacts/Trainer.mlp/model/16/", "/new/artifacts/Trainer.mlp/model/16"),
+        ("/old/serving/mlp/1795232659", "/new/serving/mlp/1795232659"),
+        ("/old/serving/mlp", "/old/serving/mlp"),
+        ("/data/mnist/3", "/data/mnist/3"),
+        ("s3://bucket/artifacts/Trainer.mlp/model/16", "s3://bucket/artifacts/Trainer.mlp/model/16"),
+        ("", ""),
+    ],
+)
+def test_paths_of_artifacts_and_versions_are_found_in_the_home_that_is_asked(
+    written: str, found: str
+) -> None:
+    assert Home(pathlib.Path("/new")).here(written) == found

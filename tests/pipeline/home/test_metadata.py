@@ -1,6 +1,7 @@
 """The door to ML Metadata: what it answers about a store that TFX's own functions have filled."""
 
 import pathlib
+import shutil
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -119,3 +120,64 @@ def test_a_store_that_cannot_be_opened_raises_what_callers_catch(tmp_path: pathl
     home.database.write_text("no database at all, but long enough to be looked at" * 99)
     with pytest.raises(metadata.ERRORS), metadata.opened(home):
         pass
+
+
+def moved(home: Home) -> Home:
+    """The same store in another home, with a model that was promoted."""
+    number = train(home, "monday")
+    with metadata.opened(home) as store:
+        model = the_model(store, number)
+        decision = decide(store, model)
+        store.finish_decision(
+            decision, model, str(home.output("latentline.Promote", "blessing", decision.execution)),
+            str(home.output("latentline.Promote", "pushed_model", decision.execution)),
+            str(home.versions("mlp") / "5"), 5,
+        )  # fmt: skip
+    elsewhere = Home(home.folder / "else where's")
+    elsewhere.folder.mkdir()
+    shutil.copy(home.database, elsewhere.database)
+    return elsewhere
+
+
+@pytest.mark.parametrize("recorded_anew", [False, True])
+def test_paths_of_a_moved_home_are_those_of_the_place_where_it_is_found(
+    home: Home, recorded_anew: bool
+) -> None:
+    elsewhere = moved(home)
+    with metadata.opened(elsewhere) as store:
+        if recorded_anew:
+            assert store.move(elsewhere)
+            assert not store.move(elsewhere)
+        [model] = store.of_type(metadata.MODEL)
+        assert model.uri == str(elsewhere.output("Trainer.mlp", "model", store.maker(model).id))
+        for known in (model.uri, model.uri.replace(str(elsewhere), str(home))):
+            assert store.at(known, metadata.MODEL) == model
+        [blessing] = store.blessings()
+        assert blessing.model_uri == model.uri
+        [push] = store.of_node("latentline", "latentline.Promote.mlp", "PushedModel")
+        assert isinstance(push, Push)
+        assert push.destination == str(elsewhere.versions("mlp") / "5")
+        assert store.at(str(elsewhere.folder / "artifacts/Trainer_mlp/model/1"), metadata.MODEL) is None
+    with metadata.opened(metadata.connection(elsewhere)) as raw:
+        [recorded] = raw.of_type(metadata.MODEL)
+        assert (recorded.uri == model.uri) is recorded_anew
+    with metadata.opened(home) as store:
+        assert not store.move(home)
+
+
+def test_a_home_that_was_moved_is_recorded_anew_whole_or_not_at_all(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call of put_artifacts is one transaction."""
+    elsewhere = moved(home)
+    with metadata.opened(elsewhere) as store:
+        put = store._store.put_artifacts
+        calls: list[int] = []
+
+        def counted(found: list) -> None:
+            calls.append(len(found))
+            put(found)
+
+        monkeypatch.setattr(store._store, "put_artifacts", counted)
+        store.move(elsewhere)
+        assert calls == [3]
