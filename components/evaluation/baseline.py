@@ -9,7 +9,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx import types
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
-from tfx.types import standard_artifacts
+from tfx.types import artifact_utils, standard_artifacts
 
 from components.serving import manifests, pushed, versions
 
@@ -21,7 +21,10 @@ class BaselineLost(RuntimeError):
 
 
 class ServingBaseline(ResolverStrategy):
-    """Resolves the model that serves, from models of one trainer; without one only if there never was any.
+    """Resolves the model that serves, whichever pipeline made it; without one only if there never was any.
+
+    TFX gives a strategy the models of its own pipeline. Pipelines of different names may push to one folder,
+    so a model that is not among those is looked up in the store.
 
     A candidate that serves itself meets the baseline of its own verdict again, so that a second identical run
     is cached. If a person has changed production since, the candidate meets what serves now, whatever it was
@@ -52,9 +55,9 @@ class ServingBaseline(ResolverStrategy):
         if not serves:
             chosen: list[types.Artifact] = []
         elif versions.same_artifact(serves, candidate.uri):
-            chosen = judged_against(candidate, others, input_dict["blessing"])
+            chosen = judged_against(store, candidate, others, input_dict["blessing"])
         else:
-            chosen = [self._model(serves, others)]
+            chosen = [self._model(store, serves, others)]
         return {**input_dict, "model": chosen}
 
     def _serves(self, store: mlmd.MetadataStore) -> str:
@@ -62,16 +65,20 @@ class ServingBaseline(ResolverStrategy):
         numbers = versions.published(self._serving)
         if numbers:
             return versions.source(self._serving, numbers[-1])
-        if was_pushed(store, os.path.basename(self._serving)):
+        if was_pushed(store, self._serving):
             raise BaselineLost(
                 f"a model was pushed to {self._serving} before, and no version is left there; nothing is "
                 f"pushed until somebody decides: {self._promote()}"
             )
         return ""
 
-    def _model(self, serves: str, models: Sequence[types.Artifact]) -> types.Artifact:
-        """Return the one of the models that serves, if its files are whole."""
-        found = [model for model in models if versions.same_artifact(model.uri, serves)]
+    def _model(
+        self, store: mlmd.MetadataStore, serves: str, models: Sequence[types.Artifact]
+    ) -> types.Artifact:
+        """Return the model that serves, one of `models` or of another pipeline, if its files are whole."""
+        found = [model for model in models if versions.same_artifact(model.uri, serves)] or [
+            model for model in models_of_all(store) if versions.same_artifact(model.uri, serves)
+        ]
         if not found:
             raise BaselineLost(
                 f"the version that serves in {self._serving} is a copy of {serves}, which is lost and could "
@@ -109,29 +116,51 @@ class ProductionBefore(ResolverStrategy):
         return {**input_dict, "model": latest_blessed(others, known)}
 
 
-def was_pushed(store: mlmd.MetadataStore, variant: str) -> bool:
-    """Return whether a model of the variant was ever pushed, also if all records of files are deleted."""
+def models_of_all(store: mlmd.MetadataStore) -> list[types.Artifact]:
+    """Return the models that the pipelines of a store have trained, in the order in which they did."""
+    found = [
+        raw
+        for raw in store.get_artifacts_by_type(standard_artifacts.Model.TYPE_NAME)
+        if raw.state != mlmd_pb2.Artifact.DELETED
+    ]
+    if not found:
+        return []
+    kind = store.get_artifact_type(standard_artifacts.Model.TYPE_NAME)
+    return [artifact_utils.deserialize_artifact(kind, raw) for raw in sorted(found, key=lambda raw: raw.id)]
+
+
+def was_pushed(store: mlmd.MetadataStore, folder: str) -> bool:
+    """Return whether a model was ever pushed to a variant's folder, also if all records of files are deleted.
+
+    A push to a folder of the same variant elsewhere counts if that folder is gone: the home was moved.
+    """
     for raw in store.get_artifacts_by_type(standard_artifacts.PushedModel.TYPE_NAME):
         push = standard_artifacts.PushedModel()
         push.set_mlmd_artifact(raw)
-        if os.path.basename(os.path.dirname(pushed.destination(push))) == variant:
+        place = os.path.dirname(pushed.destination(push))
+        moved = os.path.basename(place) == os.path.basename(folder) and not os.path.isdir(place)
+        if place == folder or moved:
             return True
     return False
 
 
 def judged_against(
-    candidate: types.Artifact, models: Sequence[types.Artifact], blessings: Iterable[types.Artifact]
+    store: mlmd.MetadataStore,
+    candidate: types.Artifact,
+    models: Sequence[types.Artifact],
+    blessings: Iterable[types.Artifact],
 ) -> list[types.Artifact]:
     """Return the model that the newest verdict on the candidate names, as a list of one; else an empty list.
 
-    A person's decision is a verdict that names none, and so is the gate's on the first model ever.
+    It is one of `models` or of another pipeline. A person's decision is a verdict that names none, and so is
+    the gate's on the first model ever.
     """
-    by_id = {model.id: model for model in models}
     for blessing in sorted(blessings, key=lambda blessing: blessing.id, reverse=True):
-        if judged(blessing) == candidate.id:
-            named = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY)
-            if named in by_id:
-                return [by_id[named]]
+        named = blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY)
+        if judged(blessing) == candidate.id and named:
+            mine = [model for model in models if model.id == named]
+            if found := mine or [model for model in models_of_all(store) if model.id == named]:
+                return found
     return []
 
 

@@ -7,11 +7,14 @@ status answer at once.
 import argparse
 import contextlib
 import datetime
+import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from pipeline.config import exit_codes
+from pipeline.home.layout import Home
 
 
 def fail(error: BaseException | str, code: int) -> int:
@@ -23,7 +26,6 @@ def fail(error: BaseException | str, code: int) -> int:
 def unexpected(error: Exception, home: str | None) -> int:
     """Report an error that no command expects in one sentence; the log of the home has the rest."""
     from pipeline.execution import diagnosis
-    from pipeline.home.layout import Home
 
     words = diagnosis.explain(error, home or "")[:500]
     with contextlib.suppress(OSError, ValueError):
@@ -53,3 +55,41 @@ def table(title: str, known: dict[str, str]) -> str:
     """A paragraph of a help text: a title, and a line for each name with its meaning."""
     width = max(map(len, known))
     return f"{title}:\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in known.items())
+
+
+def add_place(parser: argparse.ArgumentParser, home: str | None, text: str) -> None:
+    """Add the options that say where the runs are kept. home: default of --home, which `text` explains."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--home", default=home, help=text)
+    where.add_argument(
+        "--cluster",
+        metavar="FILE",
+        help="do it on the cluster of this cluster.yaml, in a job of its own; needs kubectl",
+    )
+    where.add_argument("--serving", default="", help=argparse.SUPPRESS)  # in a pod of the cluster
+
+
+def home_of(options: argparse.Namespace) -> Home:
+    """Return the home that the options of `add_place` name. Raises ValueError.
+
+    In a pod of a cluster the environment names the metadata store.
+    """
+    if not options.serving:
+        return Home.of(options.home)
+    from pipeline.execution import node
+
+    return Home.of_cluster(options.serving, node.connection_from(os.environ))
+
+
+def on_cluster(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run a command, given in words, on the cluster of the options; return its exit code."""
+    from pipeline.config.cluster import Cluster
+    from pipeline.config.errors import SettingsError
+    from pipeline.kubeflow import job
+
+    try:
+        return job.run(Cluster.from_file(options.cluster), words, job.Kubectl.found(), print)
+    except SettingsError as error:
+        return fail(error, exit_codes.BAD_REQUEST)
+    except job.JobFailed as error:
+        return fail(error, exit_codes.FAILED)

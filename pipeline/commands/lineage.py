@@ -13,6 +13,7 @@ EXAMPLES = """examples:
   latentline lineage out/serving/cvae/1795227466         a version
   latentline lineage out/artifacts/Trainer.cvae/model/7  a trained model, pushed or not
   latentline lineage cvae --home /srv/latentline --json
+  latentline lineage cvae --cluster kubeflow/cluster.yaml
 
 The lineage lists the training data (folder, spans, fingerprint, images), code, config, recipe, seed, metrics,
 the baseline, every verdict with its author and reason, and the pushed versions.
@@ -32,8 +33,8 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "model", help="folder of a version, of a variant's versions or of an artifact; or a variant"
     )
-    parser.add_argument(
-        "--home", help="folder of the runs (default: the one above the model that has metadata)"
+    commands.add_place(
+        parser, None, "folder of the runs (default: the one above the model that has metadata)"
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.set_defaults(execute=execute)
@@ -41,13 +42,16 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Print the lineage and return the exit code."""
+    if options.cluster:
+        return commands.on_cluster(options, ["lineage", options.model, *(["--json"] if options.json else [])])
+
     from pipeline.registry import lineage
 
     logging.getLogger("tensorflow").setLevel(
         logging.ERROR
     )  # TFMA's reader is deprecated; no user can help it
     try:
-        facts = lineage.find(options.model, options.home)
+        facts = lineage.find(options.model, commands.home_of(options) if options.serving else options.home)
     except lineage.LineageError as error:
         return commands.fail(error, exit_codes.FAILED)
     print(json.dumps(facts, indent=1) if options.json else lineage.text(facts))

@@ -11,6 +11,7 @@ from pipeline.home.layout import Home
 EXAMPLES = """examples:
   latentline promote cvae --reason "worse on old digits, right on the new ones"
   latentline promote cvae --model 57 --home /srv/latentline
+  latentline promote cvae --cluster kubeflow/cluster.yaml --reason "right on the new digits"
 
 The model is pushed as a new version, and the next candidate is compared with it. ML Metadata records who
 promoted it, why and when; `latentline lineage` shows it.
@@ -41,27 +42,33 @@ def add(parsers: Any) -> None:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add what promote and rollback share."""
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, for those who read it later")
-    parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
+    commands.add_place(parser, "out", "folder of the runs (default: out)")
 
 
 def execute(options: argparse.Namespace) -> int:
     """Promote, report the change and return the exit code."""
+    if options.cluster:
+        chosen = [] if options.model is None else ["--model", str(options.model)]
+        return commands.on_cluster(
+            options, ["promote", options.variant, *chosen, f"--reason={options.reason}"]
+        )
+
     from pipeline.registry import production
 
     return change(
         lambda home: production.promote(home, options.variant, options.model, options.reason, print),
-        options.home,
+        options,
         description,
     )
 
 
-def change(do: Callable[[Home], Any], home: str, describe: Callable[[Any], str]) -> int:
-    """Change a home by do(home), print what was done, and return the exit code."""
+def change(do: Callable[[Home], Any], options: argparse.Namespace, describe: Callable[[Any], str]) -> int:
+    """Change the home of the options by do(home), print what was done, and return the exit code."""
     from pipeline.config.errors import HomeInUse, HomeNotWritable, MetadataDamaged
     from pipeline.registry.production import ProductionError
 
     try:
-        done = do(Home.of(home))
+        done = do(commands.home_of(options))
     except (ProductionError, HomeInUse, HomeNotWritable, MetadataDamaged) as error:
         return commands.fail(error, exit_codes.FAILED)
     print(describe(done))

@@ -35,7 +35,7 @@ def add(parsers: Any) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="only list what would be removed")
     parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
-    parser.set_defaults(execute=execute)
+    parser.set_defaults(execute=execute, serving="")
 
 
 def execute(options: argparse.Namespace) -> int:
@@ -49,6 +49,6 @@ def execute(options: argparse.Namespace) -> int:
     verb = "would remove" if options.dry_run else "removed"
     return change(
         lambda home: prune.prune(home, options.keep_runs, options.dry_run, print),
-        options.home,
+        options,
         lambda done: f"{verb} {done.text()}",
     )

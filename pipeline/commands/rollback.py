@@ -9,6 +9,7 @@ from pipeline.commands.promote import EXIT_CODES, add_common, change, descriptio
 EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens in production"
   latentline rollback cvae --to 1795227466
+  latentline rollback cvae --cluster kubeflow/cluster.yaml --reason "blurred sevens in production"
 
 The earlier model is pushed again under a new version, because model servers serve the highest version and
 versions never change. A second rollback goes back one more model. The next candidate is compared with the
@@ -35,10 +36,16 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Roll back, report the change and return the exit code."""
+    if options.cluster:
+        chosen = [] if options.to is None else ["--to", str(options.to)]
+        return commands.on_cluster(
+            options, ["rollback", options.variant, *chosen, f"--reason={options.reason}"]
+        )
+
     from pipeline.registry import production
 
     return change(
         lambda home: production.rollback(home, options.variant, options.to, options.reason, print),
-        options.home,
+        options,
         description,
     )

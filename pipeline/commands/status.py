@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from pipeline import commands
-from pipeline.home.layout import Home
 
 EXAMPLES = """examples:
   latentline status --home /srv/latentline
   latentline status --home /srv/latentline --json | jq .production
+  latentline status --cluster kubeflow/cluster.yaml
 
 The first line and the exit codes follow the convention of Nagios plugins.
 """
@@ -32,17 +32,20 @@ def add(parsers: Any) -> None:
         "what is in production and since when, and whether the schedule's service is running.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
-    parser.add_argument("--home", default="out", help="folder of the runs (default: out)")
+    commands.add_place(parser, "out", "folder of the runs (default: out)")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.set_defaults(execute=execute)
 
 
 def execute(options: argparse.Namespace) -> int:
     """Print the status and return its code."""
+    if options.cluster:
+        return commands.on_cluster(options, ["status", *(["--json"] if options.json else [])])
+
     from pipeline.service import status
 
     try:
-        found = status.find(Home.of(options.home), datetime.datetime.now().astimezone())
+        found = status.find(commands.home_of(options), datetime.datetime.now().astimezone())
     except Exception as error:  # a monitor gets an answer whatever is wrong with the home
         print(f"UNKNOWN: {' '.join(str(error).split()) or type(error).__name__}")
         return status.UNKNOWN

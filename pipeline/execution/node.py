@@ -28,6 +28,7 @@ Exit codes:
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
@@ -201,15 +202,20 @@ class Done:
 
 def run_node(own: Any, connection: Any, run_id: str) -> Done:
     """Run a bound node of the IR."""
+    from pipeline.dag.partial import variant
     from pipeline.execution import outcome, states
     from pipeline.execution.launch import launch
+    from pipeline.home import lock
 
     node = own.nodes[0].pipeline_node
     name = node.node_info.id
+    pushes = name.startswith("Pusher.")
+    alone = lock.production_at(connection, variant(name)) if pushes else contextlib.nullcontext()
     started = time.monotonic()
     tell(True, "started", node=name, run=run_id)
     try:
-        execution = launch(own, node, connection)
+        with alone:
+            execution = launch(own, node, connection)
     except (Stopped, SystemExit, Exception) as error:  # whatever a component raises is its failure
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
         code, word, why = _failure(error)

@@ -3,13 +3,34 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """What the home of a cluster shares with the tasks of its runs, wherever they run.
+
+    Attributes:
+      serving: folder that holds a folder of versions for each variant, on a volume.
+      connection: of the metadata store, as ML Metadata takes it.
+    """
+
+    serving: pathlib.Path
+    connection: Any = dataclasses.field(compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class Home:
-    """A home; `folder` is its absolute path. Every path under it is spelled here and nowhere else."""
+    """A home. Every path under it is spelled here and nowhere else.
+
+    Attributes:
+      folder: its absolute path.
+      shared: of the home of a cluster. Such a home holds the journal and what people decided; artifacts of
+        runs lie in the cluster's pipeline root, and locks in the metadata store take the lock file's place.
+    """
 
     folder: pathlib.Path
+    shared: Shared | None = None
 
     @classmethod
     def of(cls, path: str | pathlib.Path) -> "Home":
@@ -23,8 +44,14 @@ class Home:
         ) as error:
             raise ValueError(f"home {str(path)!r} cannot be found ({error})") from error
 
+    @classmethod
+    def of_cluster(cls, serving: str, connection: Any) -> "Home":
+        """Return the home of a cluster that pushes to `serving`. connection: of its metadata store."""
+        place = pathlib.Path(serving)
+        return cls(place / OF_CLUSTER, Shared(place, connection))
+
     def __str__(self) -> str:
-        return str(self.folder)
+        return str(self.shared.serving if self.shared else self.folder)
 
     @property
     def database(self) -> pathlib.Path:
@@ -44,7 +71,7 @@ class Home:
     @property
     def serving(self) -> pathlib.Path:
         """Return the folder that holds a folder of versions for each variant."""
-        return self.folder / "serving"
+        return self.shared.serving if self.shared else self.folder / "serving"
 
     @property
     def report(self) -> pathlib.Path:
@@ -136,10 +163,11 @@ class Home:
         """Return where an artifact or version lies whose path may name the place that the home had before.
 
         `/old/home/artifacts/Trainer.mlp/model/16` becomes `<home>/artifacts/Trainer.mlp/model/16`. A path of
-        neither an artifact nor a version is returned as it is, and so is one on an object store.
+        neither an artifact nor a version is returned as it is, and so is one on an object store, or of the
+        home of a cluster, whose artifacts lie elsewhere.
         """
         parts = path.rstrip("/").split("/")
-        if not path.startswith("/") or not parts[-1].isdecimal():
+        if self.shared or not path.startswith("/") or not parts[-1].isdecimal():
             return path
         if parts[-4:-3] == [self.artifacts.name]:
             return str(self.artifacts.joinpath(*parts[-3:]))
@@ -152,5 +180,7 @@ class Home:
         return self.artifacts.glob("*/.system/stateful_working_dir/*")
 
 
+OF_CLUSTER = ".latentline"
+"""Name of the folder beside the versions that is the home of a cluster; model servers and we skip it."""
 CARDS = "cards"
 """Name of the folder of a report, in the home or in an artifact, that holds a model card for each variant."""

@@ -27,6 +27,10 @@ MODEL = standard_artifacts.Model.TYPE_NAME
 BLESSING = standard_artifacts.ModelBlessing.TYPE_NAME
 NAME = re.compile(r"[\w.-]+/[\w.-]+/\d+")
 """What names an artifact: node, output key and execution."""
+LOCK = "latentline_lock"
+"""Context type of the claims to locks, and their custom property that names the lock."""
+TRIES = 5
+"""How often a change of a claim is tried that meets other transactions."""
 REASON = "latentline_error"
 """Custom property of a failed execution: why, in one line."""
 PLACES = (
@@ -178,6 +182,16 @@ class Decision(NamedTuple):
 
     execution: int
     contexts: Sequence[Any]
+
+
+class Claim(NamedTuple):
+    """A claim to the lock `name`: `number` counts its claims, `beats` the holder's signs of life."""
+
+    name: str
+    number: int
+    holder: str
+    beats: int
+    released: bool
 
 
 class Store:
@@ -395,6 +409,50 @@ class Store:
             self._handle, decision.execution, decision.contexts, given
         )
 
+    def claim(self, name: str, number: int, holder: str) -> Claim | None:
+        """Make the claim of that number to a lock; None if somebody else made it or the store was busy."""
+        made = mlmd.Context(name=f"{name} {number}")
+        made.custom_properties[LOCK].string_value = name
+        made.custom_properties["number"].int_value = number
+        made.custom_properties["holder"].string_value = holder
+        try:
+            made.type_id = self._store.put_context_type(mlmd.ContextType(name=LOCK))
+            self._store.put_contexts([made])
+        except (errors.AlreadyExistsError, errors.AbortedError):
+            return None
+        return Claim(name, number, holder, 0, released=False)
+
+    def newest_claim(self, name: str) -> Claim | None:
+        """Return the newest claim to a lock; None if there is none."""
+        quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+        query = f"type = '{LOCK}' AND custom_properties.{LOCK}.string_value = '{quoted}'"
+        options = ml_metadata.ListOptions(
+            limit=1, order_by=ml_metadata.OrderByField.ID, is_asc=False, filter_query=query
+        )
+        found = [_claim(context) for context in self._store.get_contexts(list_options=options)]
+        return found[0] if found else None
+
+    def keep(self, claim: Claim, beats: int) -> None:
+        """Write down a sign of life of the holder of a claim."""
+        self._change_claim(claim, "beats", beats)
+
+    def release(self, claim: Claim) -> None:
+        """Give a lock back."""
+        self._change_claim(claim, "released", 1)
+
+    def _change_claim(self, claim: Claim, name: str, value: int) -> None:
+        change = mlmd.Context()
+        for attempt in range(1, TRIES + 1):
+            change.CopyFrom(self._store.get_context_by_type_and_name(LOCK, f"{claim.name} {claim.number}"))
+            change.custom_properties[name].int_value = value
+            try:
+                self._store.put_contexts([change])
+                return
+            except errors.AbortedError:  # of two transactions that met, the store gave this one up
+                if attempt == TRIES:
+                    raise
+                time.sleep(0.1 * attempt)
+
     def _executions_of(self, kind: str, name: str) -> Sequence[Any]:
         context = self._store.get_context_by_type_and_name(kind, name)
         return self._store.get_executions_by_context(context.id) if context else []
@@ -447,6 +505,8 @@ def when(element: Execution | Artifact) -> str:
 
 def connection(home: Home) -> Any:
     """Return TFX's connection of the metadata store of a home."""
+    if home.shared:
+        return home.shared.connection
     return metadata.sqlite_metadata_connection_config(str(home.database))
 
 
@@ -466,6 +526,17 @@ def _move(raw: Any, home: Home) -> bool:
         changed = changed or path != home.here(path)
         raw.custom_properties[name].string_value = home.here(path)
     return changed
+
+
+def _claim(raw: Any) -> Claim:
+    values = raw.custom_properties
+    return Claim(
+        values[LOCK].string_value,
+        values["number"].int_value,
+        values["holder"].string_value,
+        values["beats"].int_value,
+        released=bool(values["released"].int_value),
+    )
 
 
 def _execution(raw: Any) -> Execution:

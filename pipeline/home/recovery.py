@@ -42,6 +42,8 @@ def put_in_order(home: Home, say: Callable[[str], None]) -> None:
     Executions that are recorded as running are marked failed and their files removed; artifacts that are
     gone or damaged are recorded as deleted, so that they are made again; what a killed push left is removed.
     """
+    if home.shared:
+        return  # a run may be under way, and what it left behind is its next attempt's to take over
     check_database(home)
     remove_leftovers(home)
     if not home.database.exists():
@@ -60,7 +62,12 @@ def put_in_order(home: Home, say: Callable[[str], None]) -> None:
 
 
 def keep_copy(home: Home) -> None:
-    """Copy the metadata database beside itself, whole or not at all. Raises OSError and sqlite3.Error."""
+    """Copy the metadata database beside itself, whole or not at all; a server's copies are its own matter.
+
+    Raises OSError and sqlite3.Error.
+    """
+    if home.shared:
+        return
     staging = home.database_copy.with_name(f"{home.database_copy.name}.tmp")
     with (
         contextlib.closing(_connected(home.database)) as source,
@@ -72,6 +79,8 @@ def keep_copy(home: Home) -> None:
 
 def check_database(home: Home) -> None:
     """Raise MetadataDamaged if the database is not what a run has left: no SQLite file, damaged, or gone."""
+    if home.shared:
+        return
     database = home.database
     if not database.exists() or not database.stat().st_size:
         if any(home.outputs()):
@@ -95,7 +104,7 @@ def settle_in(store: Store, home: Home, say: Callable[[str], None]) -> None:
 
     TFX reads the paths that are recorded; those of a copy would lead it to the original.
     """
-    if store.move(home):
+    if not home.shared and store.move(home):
         say(f"! the home was moved or copied; {home.database.name} now records its paths in {home}")
 
 

@@ -28,11 +28,11 @@ class LineageError(ValueError):
     """A model that cannot be found; the message says where it was looked for."""
 
 
-def find(model: str, home: str | None) -> Facts:
+def find(model: str, home: str | Home | None) -> Facts:
     """What is known of `model`: a folder of a version, of versions (the newest) or of an artifact; a variant.
 
-    home: of the runs; None for the folder above the model that has metadata. The facts are model, data,
-    training, metrics, compared_with, verdicts and versions. Raises LineageError.
+    home: of the runs, or its path; None for the folder above the model that has metadata. The facts are
+    model, data, training, metrics, compared_with, verdicts and versions. Raises LineageError.
     """
     place = _home(model, home)
     uri = _artifact_uri(model, place)
@@ -212,7 +212,9 @@ def _decision(execution: Execution) -> Facts:
     return {"user": user, "reason": execution.properties.get("reason") or ""} if user else {}
 
 
-def _home(model: str, home: str | None) -> Home:
+def _home(model: str, home: str | Home | None) -> Home:
+    if isinstance(home, Home):
+        return home
     if home is not None:
         candidates = [pathlib.Path(home).expanduser().resolve()]
     else:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tfx.components.evaluator import constants as evaluator
+from tfx.dsl.io import fileio
 from tfx.utils import io_utils, path_utils
 
 from components.reporting import model_card
@@ -35,7 +36,7 @@ from pipeline.home import journal, metadata, recovery
 from pipeline.home.files import write_json
 from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
-from pipeline.home.lock import exclusive
+from pipeline.home.lock import exclusive, production
 from pipeline.home.metadata import Artifact, Store, when
 
 TYPES = {Command.PROMOTE: "latentline.Promote", Command.ROLLBACK: "latentline.Rollback"}
@@ -71,8 +72,8 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
         if settled and settled[0].request == request:
             return settled[1]
         recovery.put_in_order(home, say)
-        with metadata.opened(home) as found:
-            name, models = _trained(found, variant)
+        with production(home, variant), metadata.opened(home) as found:
+            models = _trained(found, variant)
             model = _chosen(found, models, variant, number)
             base = str(home.versions(variant))
             versions = published(base)
@@ -82,6 +83,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             _check_files(files, f"model {model.id} of {variant}")
             card = _card_of_report(found, model, variant)
             before = versions[-1] if versions else 0
+            name = found.node(found.maker(model).id).pipeline
             intent = Intent(
                 Command.PROMOTE, variant, name, request, model.id, before, _user(), reason, stamp=""
             )
@@ -99,10 +101,10 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
         settled = settle(home, say)
         if settled and settled[0].request == request:
             return settled[1]
-        base, versions = _pushed(home, variant)
         recovery.put_in_order(home, say)
-        with metadata.opened(home) as found:
-            name, models = _trained(found, variant)
+        with production(home, variant), metadata.opened(home) as found:
+            base, versions = _pushed(home, variant)
+            models = _trained(found, variant)
             target_version = _earlier(base, versions, variant) if to is None else to
             if target_version not in versions:
                 raise ProductionError(f"{variant} has no version {to}; there are {_listed(versions)}")
@@ -120,6 +122,7 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
                 )
             files = os.path.join(base, str(target_version))
             _check_files(files, f"version {target_version} of {variant}")
+            name = found.node(found.maker(model).id).pipeline
             intent = Intent(
                 Command.ROLLBACK, variant, name, request, model.id, versions[-1], _user(), reason, stamp=""
             )
@@ -179,7 +182,7 @@ def settle(home: Home, say: Say) -> tuple[Intent, Change] | None:
         return None
     recovery.check_database(home)
     what = f"the {intent.kind} of {intent.variant} that was interrupted"
-    with metadata.opened(home) as store:
+    with production(home, intent.variant), metadata.opened(home) as store:
         recovery.settle_in(store, home, say)
         model = store.artifact(intent.model)
         known = store.executions_of_node(intent.pipeline, f"{TYPES[intent.kind]}.{intent.variant}")
@@ -280,7 +283,7 @@ def _record(
 
 def check_known(home: Home) -> None:
     """Raise ProductionError for a home without metadata of runs."""
-    if not home.database.exists():
+    if not home.shared and not home.database.exists():
         raise ProductionError(f"{home} has no metadata of runs; give the --home of `latentline run`")
 
 
@@ -318,18 +321,16 @@ def _earlier(base: str, versions: list[int], variant: str) -> int:
     return stack[-2][1]
 
 
-def _trained(found: Store, variant: str) -> tuple[str, list[Artifact]]:
-    """The pipeline that trains the variant, and the models it trained, oldest first."""
-    models = {
-        name: trained
+def _trained(found: Store, variant: str) -> list[Artifact]:
+    """The models of the variant that were trained, by whichever pipeline, oldest first."""
+    models = [
+        model
         for name in found.pipelines()
-        if (trained := found.of_node(name, f"Trainer.{variant}", metadata.MODEL))
-    }
+        for model in found.of_node(name, f"Trainer.{variant}", metadata.MODEL)
+    ]
     if not models:
         raise ProductionError(f"no model of {variant} was ever trained in this home; see `latentline list`")
-    # More than one pipeline in a home is one that was renamed; the models of the newest are meant.
-    name = max(models, key=lambda pipeline: models[pipeline][-1].id)
-    return name, models[name]
+    return sorted(models, key=lambda model: model.id)
 
 
 def _chosen(found: Store, models: list[Artifact], variant: str, number: int | None) -> Artifact:
@@ -351,7 +352,7 @@ def _recorded(found: Store, models: list[Artifact]) -> int:
 
 
 def _check_files(folder: str, what: str) -> None:
-    if not os.path.isfile(os.path.join(folder, "saved_model.pb")):
+    if not fileio.exists(os.path.join(folder, "saved_model.pb")):
         raise ProductionError(f"the files of {what} are gone: there is no SavedModel in {folder}")
 
 

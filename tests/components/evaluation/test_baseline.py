@@ -29,7 +29,8 @@ def blessing(of: int, blessed: bool = True, against: int = 0) -> standard_artifa
 
 def empty_store() -> Any:
     made = mlmd.MetadataStore(mlmd_pb2.ConnectionConfig(fake_database=mlmd_pb2.FakeDatabaseConfig()))
-    made.put_artifact_type(mlmd_pb2.ArtifactType(name="PushedModel"))
+    for name in ("PushedModel", "Model"):
+        made.put_artifact_type(mlmd_pb2.ArtifactType(name=name))
     return made
 
 
@@ -46,14 +47,22 @@ class Production:
         (self.folder / str(self.number)).mkdir(parents=True)
         (self.folder / str(self.number) / versions.SOURCE).write_text(f"/b/artifacts/Trainer.mlp/model/{of}")
 
-    def remember(self, variant: str) -> None:
+    def remember(self, variant: str, folder: pathlib.Path | None = None) -> None:
         """Record a push of a variant whose files are recorded as deleted since."""
         push = standard_artifacts.PushedModel()
-        pushed.mark(push, f"/elsewhere/serving/{variant}/7", 7)
+        pushed.mark(push, str((folder or pathlib.Path("/elsewhere/serving", variant)) / "7"), 7)
         kind = self.store.get_artifact_type("PushedModel").id
         raw = push.mlmd_artifact
         raw.type_id, raw.state = kind, mlmd_pb2.Artifact.DELETED
         self.store.put_artifacts([raw])
+
+    def train_elsewhere(self) -> int:
+        """Record a model of a pipeline of another name; its id, under which its folder is called as well."""
+        kind = self.store.get_artifact_type("Model").id
+        [number] = self.store.put_artifacts([mlmd_pb2.Artifact(type_id=kind, uri="unknown")])
+        raw = mlmd_pb2.Artifact(id=number, type_id=kind, uri=f"artifacts/Trainer.mlp/model/{number}")
+        self.store.put_artifacts([raw])
+        return int(number)
 
     def baseline(
         self, candidate: int, models: list[int], blessings: list[standard_artifacts.ModelBlessing]
@@ -115,6 +124,30 @@ def test_without_a_baseline_only_a_first_candidate_is_judged(production: Product
     assert production.baseline(9, [9], []) == []
     production.remember("mlp")
     with pytest.raises(BaselineLost, match="latentline promote mlp"):
+        production.baseline(9, [9], [])
+
+
+def test_a_candidate_is_compared_with_what_serves_also_if_a_pipeline_of_another_name_made_it(
+    production: Production,
+) -> None:
+    theirs = production.train_elsewhere()
+    production.serve(theirs)
+    assert production.baseline(90, [80, 90], []) == [theirs]
+    production.serve(90)  # the candidate won: a second identical run meets the same model again
+    assert production.baseline(90, [80, 90], [blessing(90, against=theirs)]) == [theirs]
+
+
+def test_a_push_to_another_folder_that_is_still_there_is_not_of_this_one(
+    production: Production, tmp_path: pathlib.Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere" / "mlp"
+    production.remember("mlp", elsewhere)
+    with pytest.raises(BaselineLost):  # the folder is gone: it may have been this one, before a move
+        production.baseline(9, [9], [])
+    elsewhere.mkdir(parents=True)
+    assert production.baseline(9, [9], []) == []
+    production.remember("mlp", production.folder)
+    with pytest.raises(BaselineLost):
         production.baseline(9, [9], [])
 
 
