@@ -21,7 +21,7 @@ import time
 import platformdirs
 import yaml
 
-from components.ingest import idx, sources
+from components.ingest import formats, sources
 from schemas import PIXELS
 
 HERE = pathlib.Path(__file__).parent
@@ -107,7 +107,7 @@ def write_example_data(source: str, target: pathlib.Path) -> None:
 
     target.mkdir()
     with tf.io.TFRecordWriter(str(target / "mnist.tfrecord.gz"), "GZIP") as writer:
-        for images, labels in (idx.read_pair(*files) for files in idx.split_files(source).values()):
+        for images, labels in formats.read(source, formats.AS_THEY_ARE).values():
             for image, label in zip(images.reshape(-1, PIXELS) / 255.0 - 0.5, labels, strict=True):
                 example = tf.train.Example()
                 example.features.feature["image_floats"].float_list.value.extend(image)

@@ -22,6 +22,7 @@ from components.evaluation.gated import EarlierNight, GatedEvaluator, GateSettin
 from components.gate.alarm import CORRELATION
 from components.gate.noise import Declared
 from components.ingest.example_gen import IdxExampleGen
+from components.ingest.formats import Choices
 from components.ingest.sources import Dataset
 from components.reporting.gallery import Gallery
 from components.reporting.leaderboard import LatestOtherReport, Leaderboard, Report
@@ -47,7 +48,12 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     """
     target = target or local(Home.of(settings.home))
     example_gen = versioned(
-        IdxExampleGen(dataset.folder, settings.spans, settings.pixels),
+        IdxExampleGen(
+            dataset.folder,
+            settings.spans,
+            settings.pixels,
+            Choices(settings.subset, settings.resize, settings.scale),
+        ),
         fingerprint("components.ingest.example_gen"),
     )
     schema_gen = versioned(ImportSchemaGen(schema_file=target.schema), file_fingerprint(SCHEMA_FILE))

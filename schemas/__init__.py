@@ -51,6 +51,9 @@ PIXEL_VALUES = "pixels"
 GREY, BINARY = PIXEL_KINDS = ("grey", "binary")
 """Grey values from 0 to 255, or two values: 0 and 1, or 0 and 255."""
 
+PAD, AREA = RESIZE = ("pad", "area")
+"""How images of another size become SIDE x SIDE: background around smaller ones, or averages over areas."""
+
 TRAINING_FRAMES = "frames.npz"
 """File in a Trainer's model_run artifact: images drawn during training, arrays `frames` and `steps`."""
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components.ingest import idx, sources
+from components.ingest import formats, sources
 from schemas import PIXELS, TEST_SPLIT, TRAIN_SPLIT
 from trainer import variants
 
@@ -35,7 +35,7 @@ class Data:
 
     def __init__(self, dataset: sources.Dataset) -> None:
         self.name = dataset.name
-        self._files = idx.split_files(dataset.folder)
+        self._parts = formats.find(dataset.folder)
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 (one object a process)
     def examples(self, split: str, protocol: str) -> "Examples":
@@ -46,7 +46,7 @@ class Data:
         from trainer.binarize import to_features
         from trainer.loop.data import Examples
 
-        images, labels = idx.read_pair(*self._files[split])
+        images, labels = formats.joined(formats.blocks(self._parts[split], formats.AS_THEY_ARE, {}))
         raw = tf.constant(images.reshape(-1, PIXELS).astype(np.int32))
         return Examples(to_features(raw, protocol).numpy().astype(np.uint8), labels.astype(np.int64))
 

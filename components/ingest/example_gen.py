@@ -4,12 +4,14 @@ With spans, the input is a folder of deliveries (components.ingest.spans); which
 each time the component runs.
 """
 
+import itertools
+import logging
 import os
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tfx import types
 from tfx.components.example_gen import driver, utils
@@ -22,19 +24,27 @@ from tfx.proto import example_gen_pb2
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 
-from components.ingest import idx, spans
-from components.ingest.examples import serialize
+from components.ingest import formats, idx, spans
+from components.ingest.examples import serialize_all
 from components.ingest.spans import SEPARATOR
 from schemas import BINARY, GREY, PIXEL_VALUES
 
-SHARDS = 2
-"""TFRecord files per split, written in parallel."""
+SHARD_BYTES = 64_000_000
+"""Most bytes of records in one TFRecord file, before they are compressed."""
+RECORD_BYTES = 900
+"""An upper bound on the bytes of a record."""
+WRITERS = 8
+"""Most files that are written at the same time."""
+SUBSET, RESIZE, SCALE = "subset", "resize", "scale"
+"""Execution properties: the fields of formats.Choices; left out where they are the default."""
 SPANS = "spans"
 """Execution property: how many of the newest spans to take; 0 if the folder holds the files itself."""
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
 DELIVERED = "delivered"
 """Custom property of the examples: the numbers of all span folders that existed, withdrawn ones left out."""
+
+log = logging.getLogger(__name__)
 
 
 class Driver(driver.Driver):
@@ -52,9 +62,11 @@ class Driver(driver.Driver):
     ) -> dict[str, Any]:
         """Return the execution properties with what was found; called by TFX. Raises idx.IdxError."""
         base, count = exec_properties["input_base"], exec_properties[SPANS]
-        chosen = spans.newest_spans(base, count) if count else [spans.PLAIN]
-        taken = spans.files_taken(base, chosen)
-        spans.warn_of_others(base, chosen)
+        subset = exec_properties.get(SUBSET, "")
+        chosen = spans.newest_spans(base, count, subset) if count else [spans.PLAIN]
+        found = spans.delivered(base, chosen, subset, log.warning)
+        spans.warn_of_others(found)
+        taken = spans.files_taken(found)
         return {
             **exec_properties,
             utils.SPAN_PROPERTY_NAME: chosen[0].number,
@@ -100,25 +112,30 @@ class Executor(BaseBeamExecutor):
             examples.set_string_custom_property(
                 DELIVERED, SEPARATOR.join(map(str, sorted(spans.numbers(base))))
             )
+        choices = formats.Choices(
+            exec_properties.get(SUBSET, ""), exec_properties.get(RESIZE, ""), bool(exec_properties.get(SCALE))
+        )
         digests: dict[str, str] = {}
-        joined = {
-            split: join([idx.read_pair(*pair, digests) for pair in pairs])
-            for split, pairs in spans.files_taken(base, chosen).items()
-        }
+        taken = spans.files_taken(spans.delivered(base, chosen, choices.subset))
+        for split, parts in taken.items():
+            blocks = itertools.chain.from_iterable(formats.blocks(part, choices, digests) for part in parts)
+            grey = to_grey(blocks, exec_properties[PIXEL_VALUES], split)
+            write_split(
+                varied(grey, split),
+                sum(map(formats.count, parts)),
+                artifact_utils.get_split_uri([examples], split),
+            )
         spans.check_unchanged(base, exec_properties[utils.FINGERPRINT_PROPERTY_NAME], digests)
-        for split, images in joined.items():
-            images = images._replace(images=to_grey(images.images, exec_properties[PIXEL_VALUES], split))
-            check_varied(images, split)
-            write_split(images, artifact_utils.get_split_uri([examples], split))
 
 
 class IdxExampleGen(FileBasedExampleGen):
-    """Ingests images and labels in IDX files, the format of MNIST.
+    """Ingests images and labels in IDX files, the format of MNIST, or in another form that formats.py reads.
 
     Input: `input_base` holds train-images-idx3-ubyte, train-labels-idx1-ubyte and the two t10k files, gzipped
-    or plain. With `spans` it holds folders span-1, span-2, ... or span-2026-11-25, ... of such files (or of
-    folders version-1, ... of them), and the newest `spans` are taken: their training images together, the
-    test images of the newest one. `pixels` says what their values are: GREY or BINARY.
+    or plain, or a data set in another form, read by the `choices`. With `spans` it holds folders span-1,
+    span-2, ... or span-2026-11-25, ... of such files (or of folders version-1, ... of them), and the newest
+    `spans` are taken: their training images together, the test images of the newest one. `pixels` says
+    what their values are: GREY or BINARY.
     Output: `examples` with the splits train and eval, features `image` (raw bytes), `label` and
     `mean_intensity`; span and version are custom properties.
     """
@@ -126,7 +143,13 @@ class IdxExampleGen(FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
     DRIVER_CLASS = Driver
 
-    def __init__(self, input_base: str, spans: int = 0, pixels: str = GREY) -> None:
+    def __init__(
+        self,
+        input_base: str,
+        spans: int = 0,
+        pixels: str = GREY,
+        choices: formats.Choices = formats.AS_THEY_ARE,
+    ) -> None:
         splits = [  # the names of the splits; TFX asks for a pattern as well, which nothing reads
             example_gen_pb2.Input.Split(name=name, pattern=prefix) for name, prefix in idx.PREFIXES.items()
         ]
@@ -137,59 +160,95 @@ class IdxExampleGen(FileBasedExampleGen):
         )
         self.exec_properties[SPANS] = spans
         self.exec_properties[PIXEL_VALUES] = pixels
+        chosen = {SUBSET: choices.subset, RESIZE: choices.resize, SCALE: int(choices.scale)}
+        self.exec_properties.update({name: value for name, value in chosen.items() if value})
 
 
-def join(parts: list[idx.Images]) -> idx.Images:
-    """Return the images and labels of all parts together, in their order."""
-    return parts[0] if len(parts) == 1 else idx.Images(*map(np.concatenate, zip(*parts, strict=True)))
+def to_grey(blocks: Iterable[idx.Images], pixels: str, split: str) -> Iterator[idx.Images]:
+    """Yield the blocks with grey values 0 to 255; BINARY ones hold 0 and 1, or 0 and 255.
+
+    Raises idx.IdxError, at the block that shows that the split is not binary.
+    """
+    found: set[int] = set()
+    for block in blocks:
+        if pixels == GREY:
+            yield block
+            continue
+        found |= set(np.flatnonzero(np.bincount(block.images.ravel(), minlength=256)).tolist())
+        if not (found <= {0, 1} or found <= {0, 255}):
+            shown = ", ".join(map(str, sorted(found)[:5])) + (", ..." if len(found) > 5 else "")
+            raise idx.IdxError(
+                f"{split} split: its pixels have the values {shown}, expected 0 and 1, or 0 and 255, "
+                f"since `pixels` is {BINARY}; set `pixels: {GREY}` or binarize the images"
+            )
+        yield block._replace(images=block.images * np.uint8(255) if found <= {0, 1} else block.images)
 
 
-def to_grey(images: idx.Bytes, pixels: str, split: str) -> idx.Bytes:
-    """Return images as grey values 0 to 255; BINARY ones hold 0 and 1, or 0 and 255. Raises idx.IdxError."""
-    if pixels == GREY:
-        return images
-    found = np.flatnonzero(np.bincount(images.ravel(), minlength=256))
-    if set(found) <= {0, 1}:
-        return images * np.uint8(255)
-    if set(found) <= {0, 255}:
-        return images
-    shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
-    raise idx.IdxError(
-        f"{split} split: its pixels have {len(found)} values ({shown}), expected 0 and 1, or 0 and 255, "
-        f"since `pixels` is {BINARY}; set `pixels: {GREY}` or binarize the images"
-    )
-
-
-def check_varied(pair: idx.Images, split: str) -> None:
-    """Raise idx.IdxError if a split has several images and all are identical."""
-    images = pair.images
-    if len(images) > 1 and np.array_equal(images.min(axis=0), images.max(axis=0)):
+def varied(blocks: Iterable[idx.Images], split: str) -> Iterator[idx.Images]:
+    """Yield the blocks; raise idx.IdxError at their end if there are several images and all are identical."""
+    count, first, alike = 0, None, True
+    for block in blocks:
+        first = block.images[0] if first is None else first
+        alike = alike and bool(np.all(block.images == first))
+        count += len(block.images)
+        yield block
+    if count > 1 and alike:
         raise idx.IdxError(
-            f"{split} split: all {len(images):,} images are identical, expected different ones; check the "
+            f"{split} split: all {count:,} images are identical, expected different ones; check the "
             "conversion of the images, since no model can be judged on these"
         )
 
 
-def write_split(pair: idx.Images, folder: str) -> None:
-    """Write images uint8 [N, SIDE, SIDE] and labels uint8 [N] as gzipped TFRecords into `folder`."""
+def shards(count: int, cores: int) -> int:
+    """Return how many files `count` records are written to.
+
+    At least as many as there are cores where each gets a block of images, and so many that none holds more
+    than SHARD_BYTES of records.
+    """
+    return max(min(cores, -(-count // formats.BLOCK)), -(-count * RECORD_BYTES // SHARD_BYTES), 1)
+
+
+def write_split(blocks: Iterable[idx.Images], count: int, folder: str) -> None:
+    """Write blocks that hold `count` images in all as gzipped TFRecords into `folder`.
+
+    At most WRITERS + 1 shards are in memory at a time: one that is gathered, and those that are written.
+    """
     tf.io.gfile.makedirs(folder)
-    parts = np.array_split(np.arange(len(pair.labels)), SHARDS)
-    with futures.ThreadPoolExecutor(SHARDS) as pool:
-        for done in [
-            pool.submit(
-                _write_records,
-                os.path.join(folder, f"data_tfrecord-{part:05d}-of-{SHARDS:05d}.gz"),
-                pair.images[chosen],
-                pair.labels[chosen],
-            )
-            for part, chosen in enumerate(parts)
-        ]:
-            done.result()
+    cores = len(os.sched_getaffinity(0))
+    total = shards(count, cores)
+    writers = min(cores, WRITERS)
+    with futures.ThreadPoolExecutor(writers) as pool:
+        running: list[futures.Future[None]] = []
+        for part, shard in enumerate(regrouped(blocks, count, total)):
+            if len(running) == writers:
+                running.pop(0).result()
+            path = os.path.join(folder, f"data_tfrecord-{part:05d}-of-{total:05d}.gz")
+            running.append(pool.submit(_write_records, path, shard))
+        for each in running:
+            each.result()
 
 
-def _write_records(path: str, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> None:
+def regrouped(blocks: Iterable[idx.Images], count: int, parts: int) -> Iterator[list[idx.Images]]:
+    """Yield the images of the blocks, `count` in all, as `parts` lists of as many images as possible each."""
+    sizes = [count * (part + 1) // parts - count * part // parts for part in range(parts)]
+    own: list[idx.Images] = []
+    left = sizes.pop(0)
+    for block in blocks:
+        rest = block
+        while len(rest.labels):
+            own.append(idx.Images(rest.images[:left], rest.labels[:left]))
+            rest = idx.Images(rest.images[left:], rest.labels[left:])
+            left -= len(own[-1].labels)
+            if not left and sizes:
+                yield own
+                own, left = [], sizes.pop(0)
+    yield own
+
+
+def _write_records(path: str, blocks: list[idx.Images]) -> None:
     # Level 1: the files are read at least four times for each time they are written.
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)
     with tf.io.TFRecordWriter(path, options) as writer:
-        for image, label in zip(images, labels, strict=True):
-            writer.write(serialize(image.tobytes(), int(label)))
+        for block in blocks:
+            for record in serialize_all(block.images, block.labels):
+                writer.write(record)

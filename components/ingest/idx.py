@@ -15,7 +15,7 @@ import re
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -26,7 +26,7 @@ import schemas
 UNSIGNED_BYTE = 0x08
 """The type byte of an IDX file of unsigned bytes."""
 LIMIT_BYTES = 4 * 2**30
-"""Most bytes of values that one file may hold, 4 GiB."""
+"""Most bytes of values that are read into memory at once, 4 GiB."""
 CHUNK_BYTES = 2**20
 """Bytes read at a time."""
 BUFFER_BYTES = 2**16
@@ -35,6 +35,8 @@ PREFIXES = {schemas.TRAIN_SPLIT: "train", schemas.TEST_SPLIT: "t10k"}
 """How the names of a split's files begin."""
 KINDS = {"images": 3, "labels": 1}
 """What the two files of a split hold, and the number of their dimensions."""
+ITEMS = {"images": (schemas.SIDE, schemas.SIDE), "labels": ()}
+"""The shape of one item of each kind."""
 SCHEMES = ("gs", "hdfs", "file")
 """URL schemes that can be read."""
 
@@ -73,12 +75,12 @@ def read_images(path: str, digest: Any = None) -> Bytes:
     holds images of another size, promises more than LIMIT_BYTES, or is shorter or longer than it promises.
     digest: a hash object of hashlib that is updated with the stored bytes, all of them.
     """
-    return _read(path, kind="images", item=(schemas.SIDE, schemas.SIDE), digest=digest)
+    return _read(path, kind="images", digest=digest)
 
 
 def read_labels(path: str, digest: Any = None) -> Bytes:
     """Read the labels of an IDX file, uint8 [N], of any value; raise IdxError as read_images does."""
-    return _read(path, kind="labels", item=(), digest=digest)
+    return _read(path, kind="labels", digest=digest)
 
 
 def read_pair(images_path: str, labels_path: str, digests: dict[str, str] | None = None) -> Images:
@@ -115,8 +117,7 @@ def write(path: str, array: Bytes) -> None:
         )
     if is_remote(path):
         raise IdxError(f"{shown(path)}: IDX files are written locally; give a path without ://")
-    header = struct.pack(f">HBB{array.ndim}I", 0, UNSIGNED_BYTE, array.ndim, *array.shape)
-    body = header + array.tobytes()
+    body = header(array.shape) + array.tobytes()
     content = gzip.compress(body, mtime=0) if path.endswith(".gz") else body
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
     try:
@@ -134,6 +135,11 @@ def write(path: str, array: Bytes) -> None:
         ) from error
 
 
+def header(shape: Sequence[int]) -> bytes:
+    """Return how an IDX file of unsigned bytes of that shape begins."""
+    return struct.pack(f">HBB{len(shape)}I", 0, UNSIGNED_BYTE, len(shape), *shape)
+
+
 def find_pair(folder: str, prefix: str) -> Pair:
     """Return the images and labels files of a folder whose names begin with `prefix`.
 
@@ -143,10 +149,33 @@ def find_pair(folder: str, prefix: str) -> Pair:
     return _pair(folder, prefix, file_names(folder))
 
 
+def fits_any(names: Collection[str]) -> bool:
+    """Return whether any of `names` is that of one of MNIST's four files, plain or gzipped."""
+    return any(_fits(name, prefix, kind) for name in names for prefix in PREFIXES.values() for kind in KINDS)
+
+
+def is_complete(names: Collection[str]) -> bool:
+    """Return whether each of MNIST's four files is among `names`, plain or gzipped."""
+    return all(
+        any(_fits(name, prefix, kind) for name in names) for prefix in PREFIXES.values() for kind in KINDS
+    )
+
+
+def twins(folder: str, names: Collection[str], split: str) -> list[str]:
+    """Return the paths of the gzipped files of a split that have a plain one beside them."""
+    found = []
+    for kind in KINDS:
+        fitting = [name for name in names if _fits(name, PREFIXES[split], kind)]
+        found += [
+            f"{folder.rstrip('/')}/{name}" for name in fitting if len(fitting) > 1 and name.endswith(".gz")
+        ]
+    return found
+
+
 def split_files(folder: str) -> dict[str, Pair]:
     """Return the files of every split by its name; raise IdxError as find_pair does."""
     names = file_names(folder)
-    if not any(_fits(name, prefix, kind) for name in names for prefix in PREFIXES.values() for kind in KINDS):
+    if not fits_any(names):
         found = f"no IDX files, only {_listed(names)}" if names else "no files"
         raise IdxError(
             f"{shown(folder)}: holds {found}, expected the four IDX files of a data set "
@@ -157,14 +186,14 @@ def split_files(folder: str) -> dict[str, Pair]:
 
 def chunks(path: str) -> Iterator[bytes]:
     """Yield the uncompressed bytes of a file, up to CHUNK_BYTES at a time; raise IdxError if that fails."""
-    with _opened(path) as stream:
+    with opened(path) as stream:
         while chunk := stream.read(CHUNK_BYTES):
             yield chunk
 
 
 def stored_digest(path: str) -> str:
     """Return the SHA-256 of the bytes of a file as they are stored, compressed or not; raise IdxError."""
-    with _stored(path) as file:
+    with stored(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -191,32 +220,62 @@ def reason(error: Exception) -> str:
     return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
-def _read(path: str, *, kind: str, item: tuple[int, ...], digest: Any) -> Bytes:
-    """Read [N, *item]; memory grows with the bytes that were read, never with what the header promises."""
-    with _opened(path, digest) as stream:
-        count = _read_header(path, stream, kind=kind, item=item)
-        promised = count * math.prod(item)
+def _read(path: str, *, kind: str, digest: Any) -> Bytes:
+    """Read all items; memory grows with the bytes that were read, never with what the header promises."""
+    with items(path, kind, digest) as reader:
+        promised = reader.count * math.prod(ITEMS[kind])
         if promised > LIMIT_BYTES:
             raise IdxError(
-                f"{shown(path)}: its header promises {count:,} {kind} in {promised:,} bytes, "
+                f"{shown(path)}: its header promises {reader.count:,} {kind} in {promised:,} bytes, "
                 f"expected at most {LIMIT_BYTES:,}; the header is damaged, or split the file"
             )
+        return reader.read(reader.count)
+
+
+class Items:
+    """The images or labels of an open IDX file of unsigned bytes, read in their order."""
+
+    def __init__(self, path: str, stream: BinaryIO, kind: str) -> None:
+        self.count = _read_header(path, stream, kind=kind, item=ITEMS[kind])
+        """The number of items that the header promises."""
+        self._path, self._stream, self._kind = path, stream, kind
+        self._size = math.prod(ITEMS[kind])
+        self._done = 0
+
+    def read(self, count: int) -> Bytes:
+        """Return the next `count` items, [count, *ITEMS[kind]]; the last call also checks the file's end.
+
+        Raises IdxError if the file is shorter or longer than its header promises.
+        """
+        promised = self.count * self._size
         values = bytearray()
-        while len(values) < promised:
-            chunk = stream.read(min(CHUNK_BYTES, promised - len(values)))
+        while len(values) < count * self._size:
+            chunk = self._stream.read(min(CHUNK_BYTES, count * self._size - len(values)))
             if not chunk:
+                found = self._done * self._size + len(values)
                 raise IdxError(
-                    f"{shown(path)}: ends after {len(values):,} bytes of values, expected {promised:,} "
-                    f"for the {count:,} {kind} of its header; fetch or copy the file again"
+                    f"{shown(self._path)}: ends after {found:,} bytes of values, expected {promised:,} "
+                    f"for the {self.count:,} {self._kind} of its header; fetch or copy the file again"
                 )
             values += chunk
+        self._done += count
         # Reading past the last value makes gzip check its CRC, and the digest cover the file to its end.
-        if stream.read(1):
+        if self._done == self.count and self._stream.read(1):
             raise IdxError(
-                f"{shown(path)}: goes on after the {promised:,} bytes of values its header promises "
-                f"({count:,} {kind}), expected the end; fetch or copy the file again"
+                f"{shown(self._path)}: goes on after the {promised:,} bytes of values its header promises "
+                f"({self.count:,} {self._kind}), expected the end; fetch or copy the file again"
             )
-    return np.frombuffer(values, np.uint8).reshape(count, *item)
+        return np.frombuffer(values, np.uint8).reshape(count, *ITEMS[self._kind])
+
+
+@contextlib.contextmanager
+def items(path: str, kind: str, digest: Any = None) -> Iterator[Items]:
+    """Open an IDX file of unsigned bytes, of any length, as MNIST's images or labels.
+
+    Raises IdxError if it cannot be read or holds something else. digest: as for read_images.
+    """
+    with opened(path, digest) as stream:
+        yield Items(path, stream, kind)
 
 
 def _read_header(path: str, stream: BinaryIO, *, kind: str, item: tuple[int, ...]) -> int:
@@ -232,7 +291,7 @@ def _read_header(path: str, stream: BinaryIO, *, kind: str, item: tuple[int, ...
     if type_byte != UNSIGNED_BYTE:
         raise IdxError(
             f"{shown(path)}: holds values of type 0x{type_byte:02x}{_TYPES.get(type_byte, '')}, expected "
-            f"0x{UNSIGNED_BYTE:02x} (unsigned bytes); convert them with `latentline import`"
+            f"0x{UNSIGNED_BYTE:02x} (unsigned bytes); convert them first"
         )
     sizes = _read_exactly(path, stream, 4 * dimensions)
     shape = struct.unpack(f">{dimensions}I", sizes)
@@ -249,7 +308,7 @@ def _read_header(path: str, stream: BinaryIO, *, kind: str, item: tuple[int, ...
             )
         raise IdxError(
             f"{shown(path)}: holds images of {_by(shape[1:])} pixels, expected {_by(item)}; "
-            "resize them with `latentline import --resize`"
+            "give --resize pad or area"
         )
     return int(shape[0])
 
@@ -268,8 +327,8 @@ def _other_rank(dimensions: int, kind: str) -> str:
     if dimensions in KINDS.values():
         return "were the images and the labels swapped?"
     if kind == "labels":
-        return "keep one number per image, or convert the data set with `latentline import` if it is QMNIST"
-    return f"reshape them to Nx{schemas.SIDE}x{schemas.SIDE}, or convert them with `latentline import`"
+        return "keep one number per image"
+    return f"reshape them to Nx{schemas.SIDE}x{schemas.SIDE}"
 
 
 def _read_exactly(path: str, stream: BinaryIO, size: int) -> bytes:
@@ -291,10 +350,10 @@ def _by(shape: tuple[int, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str, digest: Any = None) -> Iterator[BinaryIO]:
-    """Open a stream of the uncompressed bytes; every failure to open or read it becomes an IdxError."""
+def opened(path: str, digest: Any = None) -> Iterator[BinaryIO]:
+    """Open a stream of a file's uncompressed bytes; every failure to open or read it becomes an IdxError."""
     try:
-        with _stored(path, digest) as file:
+        with stored(path, digest) as file:
             if file.peek(2)[:2] == _GZIP_MAGIC:
                 with gzip.GzipFile(fileobj=file) as unzipped:
                     yield cast(BinaryIO, unzipped)
@@ -308,7 +367,7 @@ def _opened(path: str, digest: Any = None) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _stored(path: str, digest: Any = None) -> Iterator[io.BufferedReader]:
+def stored(path: str, digest: Any = None) -> Iterator[io.BufferedReader]:
     """Open the bytes of a file as they are stored; `digest` is updated with what is read of them."""
     check_scheme(path)
     try:
@@ -372,7 +431,7 @@ def _one_file(folder: str, prefix: str, kind: str, names: list[str]) -> str:
 
 def same_content(plain: str, zipped: str) -> bool:
     """Return whether two files have the same uncompressed bytes."""
-    with _opened(plain) as first, _opened(zipped) as second:
+    with opened(plain) as first, opened(zipped) as second:
         while True:
             chunk = first.read(CHUNK_BYTES)
             if chunk != second.read(max(len(chunk), 1)):
@@ -388,7 +447,10 @@ def _elsewhere(folder: str, names: list[str]) -> str:
             if any(_fits(name, "train", "images") for name in file_names(place)):
                 return f"they are in {shown(place)}: give that folder"
     if not_taken(names, ()):
-        return "convert the data with `latentline import`, or give another folder"
+        return (
+            "name the files by split and kind, such as x_train.npy (`latentline import --help` lists what is "
+            "read), or give another folder"
+        )
     return "put them there or give another folder"
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import requests
 
 import schemas
-from components.ingest import idx
+from components.ingest import formats, idx
 
 MNIST = "mnist"
 AUTO = "auto"
@@ -109,6 +109,7 @@ def locate(
     environment: Mapping[str, str],
     cache: pathlib.Path,
     report: Report,
+    subset: str = "",
     mirrors: Sequence[str] = MIRRORS,
     published: Sequence[Published] = PUBLISHED,
 ) -> Dataset:
@@ -117,15 +118,15 @@ def locate(
     "mnist": the folder MNIST_DIR of the environment, else cache / "mnist", filled from the mirrors when it
     has to be; nothing else is accepted. "auto": the same, but if MNIST can be neither found nor downloaded,
     the digits of scikit-learn, which one line to `report` says; a MNIST_DIR without MNIST stays an error.
-    "digits": those digits. Anything else is a folder, local or gs:// (write ./mnist for a folder of that
-    name).
+    "digits": those digits. Anything else is a file or folder in a form that formats.find reads, local or
+    gs:// (write ./mnist for a folder of that name); subset: as in formats.Choices.
 
     Progress goes to `report`, one line at a time. Raises DataSourceError.
     """
     if source == DIGITS:
         return write_digits(cache / DIGITS)
     if source not in (MNIST, AUTO):
-        return from_folder(source, published=published)
+        return from_folder(source, subset, published=published)
     if chosen := environment.get(MNIST_DIR):
         return _from_mnist_dir(chosen, published)
     try:
@@ -139,11 +140,12 @@ def locate(
         return write_digits(cache / DIGITS)
 
 
-def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> Dataset:
-    """Return the data set in a folder, named "mnist" if its files are the published ones, else named like it.
+def from_folder(folder: str, subset: str = "", *, published: Sequence[Published] = PUBLISHED) -> Dataset:
+    """Return the data set in a folder or file, named "mnist" if its bytes are the published ones.
 
-    A folder that is called mnist but holds something else is named "mnist-unverified", so that no result
-    passes for one on MNIST. Raises DataSourceError if the folder or a file is missing or unreadable.
+    Else it is named like the folder, or the subset; what is called mnist but holds something else is named
+    "mnist-unverified", so that no result passes for one on MNIST. Raises DataSourceError if the folder or a
+    file is missing or unreadable.
     """
     if not folder:
         raise DataSourceError(
@@ -151,22 +153,21 @@ def from_folder(folder: str, *, published: Sequence[Published] = PUBLISHED) -> D
         )
     place = _place(folder)
     try:
-        if is_published(place, published):
+        parts = formats.find(place, subset)
+        if _are_published(parts, published):
             return _mnist(place)
     except idx.IdxError as error:
         raise DataSourceError(f"{error}, or use --data {MNIST} or --data {AUTO}") from error
-    base = os.path.basename(place) or "data"
-    name = f"{MNIST}-unverified" if base == MNIST else base
-    return Dataset(name, place)
+    name = subset or _name(place, parts)
+    return Dataset(f"{MNIST}-unverified" if name == MNIST else name, place)
 
 
 def is_published(folder: str, published: Sequence[Published] = PUBLISHED) -> bool:
-    """Return whether the uncompressed files of a folder are the published ones, byte for byte.
+    """Return whether the images and labels in a folder are the published ones, byte for byte.
 
-    Raises idx.IdxError when one of the four files is missing or unreadable.
+    Raises idx.IdxError when the folder holds no data set or a file is unreadable.
     """
-    found = [path for pair in idx.split_files(folder).values() for path in pair]
-    return all(_matches(path, expected) for path, expected in zip(found, published, strict=True))
+    return _are_published(formats.find(folder), published)
 
 
 def download(
@@ -293,6 +294,37 @@ def _is_mnist(folder: str, published: Sequence[Published]) -> bool:
         return is_published(folder, published)
     except idx.IdxError:
         return False
+
+
+def _name(place: str, parts: Mapping[str, formats.Part]) -> str:
+    """Return what a data set is called after: its folder, and for torchvision's NAME/raw the name."""
+    part = parts[schemas.TRAIN_SPLIT]
+    if isinstance(part, formats.Arrays) and os.path.dirname(part.images.path) != place:
+        place = os.path.dirname(part.images.path) if os.path.isdir(place) else place.removesuffix(".npz")
+    return os.path.basename(place.removesuffix("/raw")) or "data"
+
+
+def _are_published(parts: Mapping[str, formats.Part], published: Sequence[Published]) -> bool:
+    """Return whether the parts hold what the published files hold, as IDX files or as arrays."""
+    expected = iter(published)
+    return all(
+        isinstance(part, formats.Arrays) and _is_published(part, next(expected), next(expected))
+        for part in parts.values()
+    )
+
+
+def _is_published(part: formats.Arrays, images: Published, labels: Published) -> bool:
+    if not part.images.path.endswith((".npz", ".npy")):
+        return _matches(part.images.path, images) and _matches(part.labels.path, labels)
+    header = 4 + 4 * idx.KINDS["images"]
+    count = formats.count(part)
+    if header + count * schemas.PIXELS != images.size:
+        return False
+    digests = [hashlib.sha256(idx.header([count, *idx.ITEMS[kind]])) for kind in idx.KINDS]
+    for block in formats.blocks(part, formats.Choices(), {}):
+        for digest, array in zip(digests, block, strict=True):
+            digest.update(array.tobytes())
+    return [digest.hexdigest() for digest in digests] == [images.sha256, labels.sha256]
 
 
 def _matches(path: str, expected: Published) -> bool:

@@ -5,6 +5,7 @@ version-{NUMBER} of them. As in TFX, the number of a dated span is its days sinc
 """
 
 import datetime
+import hashlib
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from components.ingest import idx
+from components.ingest import formats, idx
 from schemas import TEST_SPLIT
 
 SEPARATOR = ", "
@@ -44,12 +45,12 @@ PLAIN = Span(0, None, "")
 """What stands for a folder that holds the files itself."""
 
 
-def newest_spans(base: str, count: int) -> list[Span]:
+def newest_spans(base: str, count: int, subset: str = "") -> list[Span]:
     """Return the newest `count` spans under `base`, newest first, or as many as there are.
 
     A folder without files, whose delivery has not begun, is skipped with a warning; so is what looks like a
     span and has another name. Raises SpanError if no span has files, if files of a span that is taken are
-    missing, and if the order of the spans is ambiguous.
+    missing, and if the order of the spans is ambiguous. subset: as in formats.Choices.
     """
     complete: list[Span] = []
     empty: list[str] = []
@@ -74,49 +75,69 @@ def newest_spans(base: str, count: int) -> list[Span]:
     for name in empty:
         log.warning("%s holds no files yet; the newest complete span is %s", name, complete[0].folder)
     for span in complete:
-        _check_complete(base, span)
+        _check_complete(base, span, subset)
     return complete
 
 
-def files_taken(base: str, spans: Sequence[Span]) -> dict[str, list[idx.Pair]]:
+def delivered(
+    base: str, spans: Sequence[Span], subset: str = "", report: formats.Report = lambda line: None
+) -> list[dict[str, formats.Part]]:
+    """Return the files of each span by split. Raises idx.IdxError.
+
+    subset: as in formats.Choices. report: gets a line for each decision about the form of the data.
+    """
+    return [formats.find(_folder(base, span), subset, report) for span in spans]
+
+
+def files_taken(found: Sequence[Mapping[str, formats.Part]]) -> dict[str, list[formats.Part]]:
     """Return the files that a run takes, by split: of train those of all spans, of eval the newest one's.
 
-    spans: newest first. Raises idx.IdxError.
+    found: the files of each span, newest first.
     """
-    taken: dict[str, list[idx.Pair]] = {split: [] for split in idx.PREFIXES}
-    for index, span in enumerate(spans):
-        for split, pair in idx.split_files(_folder(base, span)).items():
-            if split != TEST_SPLIT or index == 0:
-                taken[split].append(pair)
-    return taken
+    return {
+        split: [parts[split] for parts in (found[:1] if split == TEST_SPLIT else found)]
+        for split in idx.PREFIXES
+    }
 
 
-def warn_of_others(base: str, spans: Sequence[Span]) -> None:
+def warn_of_others(found: Sequence[Mapping[str, formats.Part]]) -> None:
     """Warn, one line per folder, of what looks like data beside the files of the spans and is not taken."""
-    for span in spans:
-        folder = _folder(base, span)
-        pairs = idx.split_files(folder).values()
-        taken = {os.path.basename(path) for pair in pairs for path in pair}
+    paths = {path for parts in found for part in parts.values() for path in _arrays(part)}
+    for folder in sorted({os.path.dirname(path) for path in paths}):
+        own = {os.path.basename(path) for path in paths if os.path.dirname(path) == folder}
         names = _names(folder)
-        others = set(idx.not_taken(names, taken)) - {f"{name}.gz" for name in taken}  # of the same content
-        if not span.folder:
-            others |= {name for name in names if _number(name, "span") is not None}
-        _warn(folder, others, f"only {SEPARATOR.join(sorted(map(idx.shown, taken)))}")
+        others = {name for name in names if _number(name, "span") is not None} | set(
+            idx.not_taken(names, own)
+        )
+        _warn(folder, others, f"only {SEPARATOR.join(sorted(map(idx.shown, own)))}")
 
 
-def digests(taken: Mapping[str, Sequence[idx.Pair]]) -> dict[str, str]:
-    """Return the SHA-256 of the stored bytes of each file that is taken, by its path. Raises idx.IdxError."""
-    paths = [path for pairs in taken.values() for pair in pairs for path in pair]
+def digests(taken: Mapping[str, Sequence[formats.Part]]) -> dict[str, str]:
+    """Return the SHA-256 of the stored bytes of each file that is read, by its path. Raises idx.IdxError."""
+    paths = list(
+        dict.fromkeys(path for parts in taken.values() for part in parts for path in formats.paths(part))
+    )
     with futures.ThreadPoolExecutor() as pool:
         return dict(zip(paths, pool.map(idx.stored_digest, paths), strict=True))
 
 
 def fingerprint(base: str, digests: Mapping[str, str]) -> str:
-    """Return one line per file, sorted: its path below `base` and its SHA-256."""
-    lines = [
-        f"{idx.shown(path.removeprefix(base).lstrip('/'))} sha256:{digest}"
-        for path, digest in digests.items()
-    ]
+    """Return one line per file, sorted: its path below `base` and its SHA-256.
+
+    The images of a folder of PNG files share a line: their number, and the SHA-256 of the lines of each.
+    """
+    lines: list[str] = []
+    pictures: dict[str, list[str]] = {}
+    for path, digest in digests.items():
+        line = f"{idx.shown(path.removeprefix(base).lstrip('/'))} sha256:{digest}"
+        if formats.is_png(os.path.basename(path)):
+            pictures.setdefault(os.path.dirname(path), []).append(line)
+        else:
+            lines.append(line)
+    for folder, own in pictures.items():
+        name = idx.shown(folder.removeprefix(base).lstrip("/"))
+        digest = hashlib.sha256("\n".join(sorted(own)).encode()).hexdigest()
+        lines.append(f"{name}/*.png ({len(own):,} images) sha256:{digest}")
     return "\n".join(sorted(lines))
 
 
@@ -125,7 +146,7 @@ def check_unchanged(base: str, expected: str, read: Mapping[str, str]) -> None:
     found = fingerprint(base, read)
     if found != expected:
         differing = set(found.splitlines()) ^ set(expected.splitlines())
-        names = sorted({line.rpartition(" ")[0] for line in differing})
+        names = sorted({line.rpartition(" sha256:")[0] for line in differing})
         raise idx.IdxError(
             f"{idx.shown(base)}: changed while it was read ({SEPARATOR.join(names)}), expected files "
             "that are complete before a run begins; run again when the delivery is complete"
@@ -169,9 +190,13 @@ def _newest_version(base: str, number: int, name: str) -> Span | None:
     return None
 
 
-def _check_complete(base: str, span: Span) -> None:
+def _arrays(part: formats.Part) -> list[str]:
+    return formats.paths(part) if isinstance(part, formats.Arrays) else []
+
+
+def _check_complete(base: str, span: Span, subset: str) -> None:
     try:
-        idx.split_files(os.path.join(base, span.folder))
+        formats.find(os.path.join(base, span.folder), subset)
     except idx.IdxError as error:
         raise SpanError(
             f"{span.folder} is not complete ({error}); deliver the rest, or remove {span.folder} to continue "

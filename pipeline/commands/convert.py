@@ -5,15 +5,16 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
+from schemas import RESIZE
 
 EXAMPLES = """examples:
   latentline import ~/.keras/datasets/mnist.npz data/mnist
-  latentline import data/EMNIST data/letters --name emnist-letters
+  latentline import data/EMNIST data/letters --subset emnist-letters
   latentline import drawings data/drawings --resize area
 
 SOURCE is a folder of IDX files of any type (torchvision's, QMNIST, EMNIST, whose images are turned), an .npz
 archive or a folder of .npz or .npy arrays named by split and kind (x_train, test_labels), or a folder with
-train/CLASS/*.png and test/CLASS/*.png.
+train/CLASS/*.png and test/CLASS/*.png. `latentline run --data SOURCE` reads the same forms without a copy.
 """
 EXIT_CODES = {
     "0": "FOLDER holds the data set, for `latentline run --data FOLDER`",
@@ -34,12 +35,12 @@ def add(parsers: Any) -> None:
     parser.add_argument("source", metavar="SOURCE", help="file or folder of the data set")
     parser.add_argument("folder", metavar="FOLDER", help="new folder for the IDX files")
     parser.add_argument(
-        "--name", default="", help="beginning of the file names, if SOURCE holds several sets"
+        "--subset", default="", help="beginning of the file names, if SOURCE holds several sets"
     )
     parser.add_argument(
         "--resize",
         default="",
-        choices=("pad", "area"),
+        choices=RESIZE,
         help="for images of another size: surround by background, or average over areas",
     )
     parser.add_argument("--scale", action="store_true", help="values from 0 to 1 become 0 to 255")
@@ -48,10 +49,10 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Convert, and print what was written."""
-    from components.ingest import convert
+    from components.ingest import convert, formats
     from schemas import CLASSES
 
-    choices = convert.Choices(options.name, options.resize, options.scale)
+    choices = formats.Choices(options.subset, options.resize, options.scale)
     try:
         splits = convert.convert(options.source, options.folder, choices, print)
     except convert.ConversionError as error:

@@ -25,8 +25,8 @@ EXIT_CODES = {
     "143": "stopped (SIGTERM); the same command resumes the run",
 }
 FIELDS = (
-    "variants", "profile", "data", PIXEL_VALUES, "protocol", "home", "seed", "spans", "serving_data", "drift",
-    "warm_start", "mlflow", "keep", "keep_runs",
+    "variants", "profile", "data", PIXEL_VALUES, "subset", "resize", "scale", "protocol", "home", "seed",
+    "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -64,12 +64,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", help="training budget (default: quick)")
     parser.add_argument(
         "--data",
-        help="a folder of four IDX files; `mnist` (MNIST_DIR, the cache, or a download); "
-        "`digits`; or `auto`: mnist, "
+        help="a data set in a form that `latentline import` reads, such as a folder of four IDX files; "
+        "`mnist` (MNIST_DIR, the cache, or a download); `digits`; or `auto`: mnist, "
         "and the embedded digits of scikit-learn where it cannot be had (default: auto)",
     )
     parser.add_argument(
         "--pixels", help="values of the files' pixels: grey (0 to 255) or binary (0 and 1) (default: grey)"
+    )
+    parser.add_argument(
+        "--subset",
+        metavar="NAME",
+        help="beginning of the names of the files, where --data holds several sets, such as emnist-letters",
+    )
+    parser.add_argument("--resize", help="resize images of another size: pad or area (default: refuse them)")
+    parser.add_argument(
+        "--scale",
+        action="store_true",
+        default=None,
+        help="the files hold fractions from 0 to 1, which become grey values (default: grey values)",
     )
     parser.add_argument("--protocol", help="binarization (default: threshold)")
     parser.add_argument("--home", help="folder for everything a run makes (default: out)")

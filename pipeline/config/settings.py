@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config import files
 from pipeline.config.errors import SettingsError
 from pipeline.config.notify import Notify
-from schemas import PIXEL_KINDS, strict
+from schemas import GREY, PIXEL_KINDS, RESIZE, strict
 from trainer import variants
 from trainer.job import Job
 
@@ -39,8 +39,12 @@ class Settings:
     Attributes:
       variants: names of modules in trainer/variants, trained in this order; empty means all.
       profile: smoke, quick or full: the budget of every variant.
-      data: a folder of IDX files, `mnist`, `digits` (embedded), or `auto` (MNIST, or the embedded digits
-        where it cannot be had).
+      data: a folder of IDX files or another form that `latentline import` reads, `mnist`, `digits`
+        (embedded), or `auto` (MNIST, or the embedded digits where it cannot be downloaded).
+      subset: what the names of the files begin with, where `data` holds several data sets, such as
+        `emnist-letters`; empty for all files.
+      resize: how images of another size are resized: `pad` or `area`; empty to refuse them.
+      scale: whether the values of the files run from 0 to 1, as fractions, and become grey values.
       pixels: what the pixels of the files are: `grey`, 0 to 255, or `binary`, 0 and 1 (or 255).
       protocol: binarization, threshold, stochastic, dynamic or grey.
       home: folder for everything a run makes.
@@ -65,6 +69,9 @@ class Settings:
     variants: tuple[str, ...] = ()
     profile: str = "quick"
     data: str = "auto"
+    subset: str = ""
+    resize: str = ""
+    scale: bool = False
     pixels: str = "grey"
     protocol: str = "threshold"
     home: str = "out"
@@ -123,6 +130,12 @@ class Settings:
             raise ValueError(f"unknown drift {self.drift!r}; choose from {', '.join(DRIFT)}")
         if self.pixels not in PIXEL_KINDS:
             raise ValueError(f"unknown pixels {self.pixels!r}; choose from {', '.join(PIXEL_KINDS)}")
+        if self.resize not in ("", *RESIZE):
+            raise ValueError(f"unknown resize {self.resize!r}; choose from {', '.join(RESIZE)}")
+        if self.scale and self.pixels != GREY:
+            raise ValueError(
+                f"scale makes grey values, expected `pixels: {GREY}` with it, got {self.pixels!r}"
+            )
         for name, limit in self.max_gain.items():
             if name not in MAX_GAIN:
                 raise ValueError(

@@ -9,7 +9,7 @@ import numpy as np
 import platformdirs
 from tqdm import tqdm
 
-from components.ingest import idx, sources
+from components.ingest import formats, sources
 from components.reporting.model_card import CARD
 from pipeline.evaluation import frechet, likelihood
 from schemas import TEST_SPLIT
@@ -72,7 +72,7 @@ def serialized(folder: str, limit: int | None) -> list[bytes]:
     """Return raw tf.Examples of the test split, at most `limit`, spread evenly over it. Raises IdxError."""
     from components.ingest.examples import serialize  # imports TensorFlow: errors come before it
 
-    pair = idx.read_pair(*idx.split_files(folder)[TEST_SPLIT])
+    pair = formats.joined(formats.blocks(formats.find(folder)[TEST_SPLIT], formats.Choices(), {}))
     count = len(pair.labels)
     chosen = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
     return [serialize(pair.images[i].tobytes(), int(pair.labels[i])) for i in chosen]

@@ -101,7 +101,9 @@ def locate(settings: Settings) -> sources.Dataset:
             folder = str(pathlib.Path(folder).expanduser().resolve())
         return sources.Dataset(os.path.basename(folder), folder)
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
-    return sources.locate(settings.data, environment=os.environ, cache=cache, report=say)
+    return sources.locate(
+        settings.data, environment=os.environ, cache=cache, report=say, subset=settings.subset
+    )
 
 
 def say(line: str) -> None:

@@ -191,7 +191,7 @@ def header(*sizes: int, order: str = ">") -> bytes:
         (header(2, SIDE * SIDE), "has 2 dimension.s. .2x784., .*reshape them to Nx28x28"),
         (header(2), "were the images and the labels swapped"),
         (header(2, SIDE, SIDE, order="<"), "dimensions are little-endian, expected big-endian"),
-        (header(2, 32, 32), "images of 32x32 pixels, expected 28x28; resize them with `latentline import"),
+        (header(2, 32, 32), "images of 32x32 pixels, expected 28x28; give --resize pad or area"),
     ],
 )
 def test_another_shape_is_refused_with_what_to_do(tmp_path: pathlib.Path, content: bytes, words: str) -> None:
@@ -202,7 +202,7 @@ def test_another_shape_is_refused_with_what_to_do(tmp_path: pathlib.Path, conten
 
 def test_labels_of_qmnist_are_refused_with_what_to_do(tmp_path: pathlib.Path) -> None:
     path = stored(tmp_path, header(3, 8) + bytes(24))
-    assert "convert the data set with `latentline import` if it is QMNIST" in refusal(path, idx.read_labels)
+    assert "expected 1 for labels; keep one number per image" in refusal(path, idx.read_labels)
 
 
 @pytest.mark.parametrize("place", ["https://host/mnist", "s3://bucket/mnist", "ftp://host/x"])
@@ -222,9 +222,9 @@ def test_a_folder_above_the_files_is_refused_with_the_place_of_the_files(
     assert f"they are in {tmp_path / below}: give that folder" in refusal(str(tmp_path), idx.split_files)
 
 
-def test_a_folder_of_other_data_is_refused_with_the_command_that_converts_it(tmp_path: pathlib.Path) -> None:
+def test_a_folder_of_other_data_is_refused_with_the_forms_that_are_read(tmp_path: pathlib.Path) -> None:
     (tmp_path / "mnist.npz").touch()
-    assert "convert the data with `latentline import`" in refusal(str(tmp_path), idx.split_files)
+    assert "`latentline import --help` lists what is read" in refusal(str(tmp_path), idx.split_files)
 
 
 def test_images_given_for_labels_are_refused(tmp_path: pathlib.Path) -> None:

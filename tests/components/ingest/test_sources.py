@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import schemas
-from components.ingest import idx, sources
+from components.ingest import formats, idx, sources
 
 NAMES = tuple(expected.name for expected in sources.PUBLISHED)
 TRAIN_IMAGES = f"{NAMES[0]}.gz"
@@ -182,6 +182,21 @@ def test_a_folder_with_the_published_bytes_is_mnist_whatever_its_name(
     assert run.locate(folder)[:2] == ("mnist", folder)
 
 
+def test_the_published_bytes_are_mnist_in_torchvisions_and_in_kerass_cache_too(
+    tmp_path: pathlib.Path, run: Run
+) -> None:
+    filled(tmp_path / "cache" / "MNIST" / "raw", FILES)
+    assert run.locate(str(tmp_path / "cache")) == ("mnist", str(tmp_path / "cache"))
+    (x_train, y_train), (x_test, y_test) = formats.read(str(tmp_path / "cache"), formats.AS_THEY_ARE).values()
+    path = str(tmp_path / "other.npz")
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    assert run.locate(path) == ("mnist", path)
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test[::-1])
+    assert run.locate(path) == ("other", path)
+    filled(tmp_path / "fashion" / "FashionMNIST" / "raw", small_data_set(seed=1))
+    assert run.locate(str(tmp_path / "fashion")).name == "FashionMNIST"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_folder_in_which_one_file_differs_is_named_after_itself(
     tmp_path: pathlib.Path, run: Run, name: str
@@ -221,7 +236,10 @@ def test_a_relative_folder_becomes_absolute(
 
 
 def test_a_remote_folder_keeps_its_address(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "is_published", lambda folder, _: folder != "gs://bucket/scans")
+    monkeypatch.setattr(
+        idx, "file_names", lambda folder: list(FILES) if folder == "gs://bucket/scans" else []
+    )
+    monkeypatch.setattr(sources, "_matches", lambda path, expected: False)
     assert run.locate("gs://bucket/scans/")[:2] == ("scans", "gs://bucket/scans")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from components.ingest import idx, spans
-from schemas import SIDE, TEST_SPLIT, TRAIN_SPLIT
+from components.ingest import formats, idx, spans
+from schemas import SIDE, TRAIN_SPLIT
 
 PATTERNS = ("b [v2]", "a*b", "a?b", "back\\slash", "sp ace", "new\nline", "{x,y}", "~tilde")
 """Names of folders, most of which mean something else as a pattern."""
@@ -38,7 +38,7 @@ def deliver(folder: pathlib.Path, spelling: str = "dashes", first: int = 0) -> N
 def covered(base: pathlib.Path, count: int) -> tuple[str, list[str]]:
     """The fingerprint of a run on `count` spans, or on the folder itself if 0, and the paths read."""
     chosen = spans.newest_spans(str(base), count) if count else [spans.PLAIN]
-    digests = spans.digests(spans.files_taken(str(base), chosen))
+    digests = spans.digests(spans.files_taken(spans.delivered(str(base), chosen)))
     return spans.fingerprint(str(base), digests), list(digests)
 
 
@@ -81,11 +81,11 @@ def test_replacing_any_byte_of_any_file_that_is_read_changes_the_fingerprint(
 def test_the_reader_hashes_what_the_fingerprint_hashed(count: int, tmp_path: pathlib.Path) -> None:
     prepared(tmp_path, "gzipped" if count else "dashes", count)
     chosen = spans.newest_spans(str(tmp_path), count) if count else [spans.PLAIN]
-    taken = spans.files_taken(str(tmp_path), chosen)
+    taken = spans.files_taken(spans.delivered(str(tmp_path), chosen))
     read: dict[str, str] = {}
-    for pairs in taken.values():
-        for pair in pairs:
-            idx.read_pair(*pair, read)
+    for parts in taken.values():
+        for part in parts:
+            list(formats.blocks(part, formats.Choices(), read))
     assert read == spans.digests(taken)
 
 
@@ -107,8 +107,8 @@ def test_a_file_that_changes_after_its_fingerprint_was_taken_is_named(tmp_path: 
     before = covered(tmp_path, 0)[0]
     idx.write(str(tmp_path / "train-labels-idx1-ubyte"), np.array([7, 7, 7], np.uint8))
     read: dict[str, str] = {}
-    for pairs in spans.files_taken(str(tmp_path), [spans.PLAIN]).values():
-        idx.read_pair(*pairs[0], read)
+    for part in formats.find(str(tmp_path)).values():
+        list(formats.blocks(part, formats.Choices(), read))
     with pytest.raises(idx.IdxError, match=r"changed while it was read \(train-labels-idx1-ubyte\)"):
         spans.check_unchanged(str(tmp_path), before, read)
 
@@ -165,7 +165,7 @@ def test_what_looks_like_data_beside_the_four_files_and_is_not_taken_is_named(
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "LICENSE").write_text("no data")
     (tmp_path / ".partial.gz").write_bytes(b"hidden")
-    spans.warn_of_others(str(tmp_path), [spans.PLAIN])
+    spans.warn_of_others([formats.find(str(tmp_path))])
     [message] = caplog.messages
     assert f"{name} is not taken, only t10k-images-idx3-ubyte" in message
 
@@ -174,7 +174,7 @@ def test_a_folder_of_four_files_alone_warns_of_nothing(
     tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     deliver(tmp_path)
-    spans.warn_of_others(str(tmp_path), [spans.PLAIN])
+    spans.warn_of_others([formats.find(str(tmp_path))])
     assert caplog.messages == []
 
 
@@ -196,13 +196,13 @@ def test_a_plain_file_beside_a_gzipped_one_of_other_content_is_refused_and_of_th
     content = (tmp_path / name).read_bytes()
     zipped = tmp_path / f"{name}.gz"
     zipped.write_bytes(gzip.compress(content))
-    taken = spans.files_taken(str(tmp_path), [spans.PLAIN])
-    assert str(tmp_path / name) in taken[TRAIN_SPLIT][0]
-    assert len(taken[TEST_SPLIT]) == 1
+    taken = formats.find(str(tmp_path))
+    assert formats.count(taken[TRAIN_SPLIT]) == 3
+    assert {str(tmp_path / name), str(zipped)} <= set(formats.paths(taken[TRAIN_SPLIT]))
     for other in (content[:-1] + bytes([content[-1] ^ 1]), content + b"\0", content[:-1], b""):
         zipped.write_bytes(gzip.compress(other))
         with pytest.raises(idx.IdxError, match=f"{name} and {name}.gz differ in content"):
-            spans.files_taken(str(tmp_path), [spans.PLAIN])
+            formats.find(str(tmp_path))
 
 
 @pytest.mark.skipif("MNIST_DIR" not in os.environ, reason="MNIST_DIR names no folder with MNIST")

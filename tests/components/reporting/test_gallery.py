@@ -90,7 +90,7 @@ class Oracle(tf.Module):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, idx.Images]) -> str:
     folder = tmp_path_factory.mktemp("examples")
-    write_split(digits[TEST_SPLIT], str(folder))
+    write_split([digits[TEST_SPLIT]], len(digits[TEST_SPLIT].labels), str(folder))
     return f"{folder}/*"
 
 
@@ -256,7 +256,7 @@ def test_few_images_and_a_single_class_are_drawn_as_far_as_they_can_be(
 ) -> None:
     split = digits[TEST_SPLIT]
     chosen = np.flatnonzero(split.labels == 3)[:count]
-    write_split(idx.Images(split.images[chosen], split.labels[chosen]), str(tmp_path))
+    write_split([idx.Images(split.images[chosen], split.labels[chosen])], len(chosen), str(tmp_path))
     for name, model in (("generative", Principal(2)), ("classifier", Oracle(blind=3))):
         (tmp_path / name).mkdir()
         index = made(model, f"{tmp_path}/*.gz", tmp_path / name)

@@ -124,24 +124,28 @@ def test_implausible_pixels_stop_the_run_with_what_was_found_and_what_to_do(
 def test_pixels_declared_binary_become_0_and_255_or_are_refused(
     values: tuple[int, ...], passes: bool
 ) -> None:
-    images = np.resize(np.array(values, np.uint8), (len(values), SIDE, SIDE))
+    images = np.stack([np.full([SIDE, SIDE], value, np.uint8) for value in values])
+    blocks = [Images(image[None], np.zeros(1, np.uint8)) for image in images]
     if passes:
         expected = np.where(images > 0, 255, 0)
-        np.testing.assert_array_equal(example_gen.to_grey(images, BINARY, TRAIN_SPLIT), expected)
+        found = example_gen.to_grey(blocks, BINARY, TRAIN_SPLIT)
+        np.testing.assert_array_equal(np.concatenate([block.images for block in found]), expected)
     else:
-        with pytest.raises(idx.IdxError, match=f"{len(values)} values .*expected 0 and 1, or 0 and 255"):
-            example_gen.to_grey(images, BINARY, TRAIN_SPLIT)
-    assert example_gen.to_grey(images, GREY, TRAIN_SPLIT) is images
+        with pytest.raises(idx.IdxError, match="pixels have the values 0, .*expected 0 and 1, or 0 and 255"):
+            list(example_gen.to_grey(blocks, BINARY, TRAIN_SPLIT))
+    assert list(example_gen.to_grey(blocks, GREY, TRAIN_SPLIT)) == blocks
 
 
 def test_identical_images_are_refused_and_nearly_identical_ones_are_not() -> None:
     images = np.ones([20, SIDE, SIDE], np.uint8)
     labels = np.zeros(20, np.uint8)
     with pytest.raises(idx.IdxError, match="train split: all 20 images are identical"):
-        example_gen.check_varied(Images(images, labels), TRAIN_SPLIT)
+        list(
+            example_gen.varied([Images(images[:9], labels[:9]), Images(images[9:], labels[9:])], TRAIN_SPLIT)
+        )
     images[7, 3, 3] = 2
-    example_gen.check_varied(Images(images, labels), TRAIN_SPLIT)
-    example_gen.check_varied(Images(images[:1], labels[:1]), TEST_SPLIT)
+    list(example_gen.varied([Images(images, labels)], TRAIN_SPLIT))
+    list(example_gen.varied([Images(images[:1], labels[:1])], TEST_SPLIT))
 
 
 @pytest.mark.parametrize(
