@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from kubeflow_server import Command, Kubeflow, serving
 
-from pipeline.kubeflow import compile, deploy
+from pipeline.kubeflow import compile
+from pipeline.kubeflow import deploy as deploy_module
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 PASSWORD = "a password with spaces, 'quotes' and $dollars"
@@ -29,7 +31,7 @@ def compile_script() -> Any:
 
 @pytest.fixture(scope="session")
 def deploy_script() -> Any:
-    return deploy
+    return deploy_module
 
 
 @pytest.fixture
@@ -46,6 +48,29 @@ def write_cluster(tmp_path: pathlib.Path) -> Callable[[dict[str, Any]], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def kubeflow() -> Iterator[Kubeflow]:
+    """A server that has to see no request that Kubeflow would refuse."""
+    with serving() as state:
+        yield state
+    assert not state.violations
+
+
+@pytest.fixture
+def deploy(
+    kubeflow: Kubeflow,
+    deploy_script: Any,
+    cluster_values: dict[str, Any],
+    write_cluster: Callable[[dict[str, Any]], str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Command:
+    for variable in ("KF_PIPELINES_ENDPOINT", "KF_PIPELINES_TOKEN", "KF_PIPELINES_COOKIES"):
+        monkeypatch.delenv(variable, raising=False)
+    cluster_values["endpoint"] = {"url": kubeflow.url, "timeout": 4}  # more than a busy machine needs
+    return Command(deploy_script.main, write_cluster(cluster_values), capsys)
 
 
 @pytest.fixture(scope="session")
