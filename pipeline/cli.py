@@ -13,6 +13,7 @@ from pipeline.commands import (
     evaluate,
     lineage,
     listing,
+    predict,
     promote,
     prune,
     rollback,
@@ -38,6 +39,7 @@ COMMANDS = (
     promote,
     prune,
     evaluate,
+    predict,
 )
 """Modules of pipeline/commands, in the order in which help shows them."""
 
@@ -54,6 +56,7 @@ EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens"
   latentline prune --keep-runs 30
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
+  latentline predict out/serving/mlp seven.png --invert
 """
 
 
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes instead of failing
             stream.reconfigure(errors="backslashreplace")
     threads.one_an_operation()
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         code = options.execute(options)
         sys.stdout.flush()
@@ -82,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the latentline command."""
     parser = argparse.ArgumentParser(
         prog="latentline",
         description="Train, evaluate, compare and push latent-variable models in one TFX pipeline.",

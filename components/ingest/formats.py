@@ -36,6 +36,8 @@ FORMS = (
     "expected images and labels of train and test as IDX, npz or npy files, or train/CLASS/*.png and "
     "test/CLASS/*.png"
 )
+PICTURES = (".png", ".jpg", ".jpeg")
+"""How the names of files of one image end."""
 _WORDS = re.compile(r"[a-zA-Z0-9]+")
 _DELIVERY = re.compile(r"(span|version)-.*|\..*", re.DOTALL)
 """Names of folders in which no data set is looked for: deliveries, which `--spans` reads, and hidden ones."""
@@ -146,6 +148,30 @@ def read(place: str, choices: Choices, report: Report = lambda line: None) -> di
     """Return images uint8 [N, SIDE, SIDE] and labels uint8 [N] by split, in memory. Raises idx.IdxError."""
     parts = find(place, choices.subset, report)
     return {split: joined(blocks(part, choices, {})) for split, part in parts.items()}
+
+
+def images_in(path: str, choices: Choices) -> idx.Bytes:
+    """Return the images of one file, uint8 [N, SIDE, SIDE], in memory. Raises idx.IdxError.
+
+    path: an IDX file of images, plain or gzipped; an array of one or more images, .npy or .npz; or one PNG or
+    JPEG image, whose colours become grey values.
+    """
+    if not idx.is_remote(path) and not os.path.isfile(path):
+        found = "is a folder" if os.path.isdir(path) else "does not exist"
+        raise idx.IdxError(
+            f"{idx.shown(path)}: {found}, expected an IDX, .npy, .npz, PNG or JPEG file; give one"
+        )
+    if path.lower().endswith(PICTURES):
+        array = _picture(path, _Digests())
+    else:
+        with _opened(Values(path), "images", choices, _Digests()) as stream:
+            if not stream.count:
+                raise idx.IdxError(
+                    f"{idx.shown(path)}: holds no images, expected at least 1; give a file with images"
+                )
+            array = stream.read(stream.count)
+    single = array.ndim == 2 and array.shape[0] == array.shape[1]
+    return to_images(array[None] if single else array, choices, idx.shown(path))
 
 
 def joined(parts: Iterator[idx.Images]) -> idx.Images:
@@ -478,11 +504,12 @@ def _drawn(part: Pictures, choices: Choices, digests: _Digests) -> Iterator[idx.
     """Yield the blocks of a split of PNG files. Raises idx.IdxError."""
     for first in range(0, len(part.files), BLOCK):
         own = part.files[first : first + BLOCK]
-        images = [to_images(_png(path, digests)[None], choices, idx.shown(path)) for path, _ in own]
+        images = [to_images(_picture(path, digests)[None], choices, idx.shown(path)) for path, _ in own]
         yield idx.Images(np.concatenate(images), np.array([label for _, label in own], np.uint8))
 
 
-def _png(path: str, digests: _Digests) -> Array:
+def _picture(path: str, digests: _Digests) -> Array:
+    """Return the grey values of an image file, uint8 [rows, columns]. Raises idx.IdxError."""
     from PIL import Image, UnidentifiedImageError
 
     with idx.stored(path) as file:
@@ -493,7 +520,8 @@ def _png(path: str, digests: _Digests) -> Array:
             return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, SyntaxError, OSError) as error:
         raise idx.IdxError(
-            f"{idx.shown(path)}: cannot be read ({idx.reason(error)}), expected a PNG image; remove the file"
+            f"{idx.shown(path)}: cannot be read ({idx.reason(error)}), expected a PNG or JPEG image; save it again "
+            "or leave it out"
         ) from error
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from components.ingest import formats, sources
 from components.reporting.model_card import CARD
 from pipeline.evaluation import frechet, likelihood
+from pipeline.evaluation.saved_model import newest_version
 from schemas import TEST_SPLIT
 
 
@@ -59,13 +60,6 @@ def evaluate(
             f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"
         )
     return found
-
-
-def newest_version(folder: str) -> str:
-    """Return the newest of the numbered versions in `folder`, or `folder` itself if there are none."""
-    place = pathlib.Path(folder).expanduser()
-    versions = [int(path.name) for path in place.glob("*") if path.name.isdigit() and path.is_dir()]
-    return str(place / str(max(versions))) if versions else str(place)
 
 
 def serialized(folder: str, limit: int | None) -> list[bytes]:

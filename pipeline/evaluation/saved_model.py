@@ -1,8 +1,17 @@
-"""Load a SavedModel of which nothing is known yet."""
+"""Find and load a SavedModel of which nothing is known yet."""
 
+import os
+import pathlib
 from typing import Any
 
-import tensorflow as tf
+
+def newest_version(folder: str) -> str:
+    """Return the newest of the numbered versions in `folder`, or `folder` itself if there are none."""
+    place = pathlib.Path(folder).expanduser()
+    if not place.is_dir():
+        return str(place)
+    numbers = [int(name) for name in os.listdir(place) if name.isdecimal() and (place / name).is_dir()]
+    return str(place / str(max(numbers))) if numbers else str(place)
 
 
 def load(folder: str, failure: type[Exception]) -> Any:
@@ -10,6 +19,8 @@ def load(folder: str, failure: type[Exception]) -> Any:
 
     Loading makes the model's graph runnable: a model from somebody else is a program from somebody else.
     """
+    import tensorflow as tf
+
     try:
         return tf.saved_model.load(folder)
     except (OSError, IndexError, KeyError, ValueError, RuntimeError, tf.errors.OpError) as error:

@@ -90,8 +90,9 @@ class Warm:
         arguments: Sequence[object],
         environment: Mapping[str, str | None] | None = None,
         module: str = "pipeline.cli",
+        folder: pathlib.Path | None = None,
     ) -> Child:
-        """Run the module's main; None in `environment` takes a variable away."""
+        """Run the module's main, in a folder or in this one; None in `environment` takes a variable away."""
         with self._lock:
             self._count += 1
             files = [self._scratch / f"{self._count}.{name}" for name in ("out", "err")]
@@ -101,6 +102,7 @@ class Warm:
                     "start": [str(argument) for argument in arguments],
                     "module": module,
                     "environment": environment or {},
+                    "folder": str(folder or pathlib.Path.cwd()),
                     "out": str(files[0]),
                     "err": str(files[1]),
                 }

@@ -1,7 +1,8 @@
 """Starts `latentline` commands from a process that has imported everything: warm_process.py, then JSON lines.
 
-Asked {"start": arguments, "module": name, "environment": {...}, "out": file, "err": file} it forks a child
-in a process group of its own that calls the module's main with the arguments, and answers {"pid": ...}.
+Asked {"start": arguments, "module": name, "environment": {...}, "folder": path, "out": file, "err": file} it
+forks a child in a process group of its own that calls the module's main with the arguments in that folder,
+and answers {"pid": ...}.
 When a child is gone it says {"pid": ..., "code": ...}, the code of a killed one negative. Asked {"run":
 command} it runs that command and answers {"code": ..., "err": ...}: for mounts, which belong to this
 process's namespace.
@@ -55,6 +56,7 @@ def serve(request: dict[str, Any]) -> None:
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(request["folder"])
     for name, value in request["environment"].items():
         os.environ.pop(name, None)
         if value is not None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from model_server import answered_by_grpc, answered_by_rest
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2
 
@@ -125,38 +126,6 @@ def test_seeds_that_are_not_one_per_image_are_refused(signatures: Any, arrays: A
 
 def test_no_seeds_get_no_samples(signatures: Any) -> None:
     assert signatures["sample_each"](seed=tf.constant([], tf.int32))["images"].shape == [0, SIDE, SIDE, 1]
-
-
-def answered_by_grpc(signatures: Any, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-    """What TensorFlow Serving does with a PredictRequest: tensors in, the named signature, tensors out."""
-    inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-    tensors = {name: tf.constant(value) for name, value in inputs.items()}
-    response = predict_pb2.PredictResponse()
-    for name, value in signatures[request.model_spec.signature_name](**tensors).items():
-        response.outputs[name].CopyFrom(tf.make_tensor_proto(value.numpy()))
-    return response
-
-
-def answered_by_rest(signatures: Any, body: str) -> list[Any]:
-    """What TensorFlow Serving does with a body in row format: batch the rows, call, split the answer."""
-
-    def decoded(value: Any) -> Any:
-        return base64.b64decode(value["b64"]) if isinstance(value, dict) and "b64" in value else value
-
-    request = json.loads(body)
-    signature = signatures[request["signature_name"]]
-    specs = signature.structured_input_signature[1]
-    rows = request["instances"]
-    if not isinstance(rows[0], dict) or "b64" in rows[0]:
-        [only] = specs
-        rows = [{only: row} for row in rows]
-    columns = {
-        name: tf.constant([decoded(row[name]) for row in rows], dtype=spec.dtype)
-        for name, spec in specs.items()
-    }
-    answers = {name: value.numpy() for name, value in signature(**columns).items()}
-    assert {len(value) for value in answers.values()} == {len(rows)}
-    return [{name: value[row].tolist() for name, value in answers.items()} for row in range(len(rows))]
 
 
 def test_a_predict_request_is_answered(signatures: Any, arrays: Any) -> None:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from components.ingest import idx
 from components.reporting import model_card
 from pipeline.evaluation import evaluate, frechet, likelihood
+from pipeline.evaluation.saved_model import newest_version
 from schemas import IMAGE, LABEL, PIXELS, TEST_SPLIT
 
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
@@ -47,8 +48,8 @@ def test_a_pushed_model_is_evaluated_on_the_test_split(
 def test_the_newest_version_is_taken_by_number(tmp_path: pathlib.Path) -> None:
     for name in ("9", "10", ".11-half", "notes"):
         (tmp_path / name).mkdir()
-    assert evaluate.newest_version(str(tmp_path)) == str(tmp_path / "10")
-    assert evaluate.newest_version(str(tmp_path / "9")) == str(tmp_path / "9")
+    assert newest_version(str(tmp_path)) == str(tmp_path / "10")
+    assert newest_version(str(tmp_path / "9")) == str(tmp_path / "9")
 
 
 def test_a_limit_spreads_over_the_whole_split(
