@@ -520,8 +520,8 @@ def _picture(path: str, digests: _Digests) -> Array:
             return np.asarray(image.convert("L"))
     except (UnidentifiedImageError, SyntaxError, OSError) as error:
         raise idx.IdxError(
-            f"{idx.shown(path)}: cannot be read ({idx.reason(error)}), expected a PNG or JPEG image; save it again "
-            "or leave it out"
+            f"{idx.shown(path)}: cannot be read ({idx.reason(error)}), expected a PNG or JPEG image; save it "
+            "again or leave it out"
         ) from error
 
 

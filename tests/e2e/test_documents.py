@@ -53,6 +53,11 @@ RUN: Mapping[str, str] = {
     "--variants cvae,iwae,hvae --profile full --data mnist --seed 1 --check",
     "latentline run --settings nightly.yaml": "latentline run --settings nightly.yaml --check",
     "latentline run --data FOLDER": "latentline run --variants cvae,mlp --profile smoke --data {data}",
+    "latentline run --data ~/.keras/datasets/mnist.npz": "latentline run --data ~/.keras/datasets/mnist.npz "
+    "--check",
+    "latentline run --data data/EMNIST --subset emnist-letters": "latentline run --data data/EMNIST "
+    "--subset emnist-letters --check",
+    "latentline import data/EMNIST data/letters --subset emnist-letters": "",
     "latentline run --variants linear,vae_dense --data /data/digits --spans 1": "latentline run "
     "--variants linear,vae_dense --data /data/digits --spans 1 --check",
     "latentline evaluate out/serving/iwae --samples 500 --limit 200 --data mnist": "latentline evaluate "
@@ -142,6 +147,10 @@ class Reader:
         [settings] = [b.text for b in documents.blocks("README.md") if b.text.startswith("# nightly.yaml")]
         (folder / "nightly.yaml").write_text(settings.replace("/srv/latentline", str(folder / "nights")))
         assert yaml.safe_load(settings)["home"] == "/srv/latentline"
+        for path in data.iterdir():
+            split, rest = path.name.replace("t10k", "test").split("-", 1)
+            (folder / "data" / "EMNIST").mkdir(parents=True, exist_ok=True)
+            (folder / "data" / "EMNIST" / f"emnist-letters-{split}-{rest}").symlink_to(path)
         digits = idx.read_images(str(data / "t10k-images-idx3-ubyte"))
         np.save(folder / "digits.npy", digits[:5])
         idx.write(str(folder / "t10k-images-idx3-ubyte.gz"), digits[:20])
