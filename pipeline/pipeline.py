@@ -100,6 +100,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             failed=NOTHING,
             serving=target.serving,
             described=described(jobs),
+            source=dataset.folder,
         ),
         fingerprint("components.reporting.leaderboard"),
     )

@@ -22,6 +22,8 @@ from components.ingest import formats, idx
 MNIST = "mnist"
 AUTO = "auto"
 DIGITS = "digits"
+DEMONSTRATION = "scikit-learn digits, 1,797 images upscaled to 28x28: a demonstration"
+"""What stands for the name DIGITS wherever a user reads it, so that no result passes for one on MNIST."""
 MNIST_DIR = "MNIST_DIR"
 """Environment variable: a folder that holds MNIST."""
 
@@ -66,6 +68,11 @@ class Dataset(NamedTuple):
 
     name: str  # "mnist" only when the files are the published ones
     folder: str
+
+
+def title(name: str) -> str:
+    """Return how a user reads the name of a data set."""
+    return DEMONSTRATION if name == DIGITS else name
 
 
 class Published(NamedTuple):

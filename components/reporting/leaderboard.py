@@ -109,6 +109,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     failed: Parameter[str],
     serving: Parameter[str],
     described: Parameter[str],
+    source: Parameter[str],
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
@@ -118,7 +119,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
     `failed` is JSON, variant -> why its artifacts are not among the inputs.
-    `described` is JSON, variant -> its family and summary.
+    `described` is JSON, variant -> its family and summary. `source` is where the data was read from.
     Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
     before = earlier_rows(previous)
@@ -133,7 +134,9 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
         entry = compared(entry, before)
         rows.append(entry)
-        write_cards(artifacts, model_card.card(entry, slices, data, source=artifacts.model.uri), report.uri)
+        about_data = model_card.Data(entry.trained.dataset, source, data)
+        card = model_card.card(entry, slices, about_data, source=artifacts.model.uri)
+        write_cards(artifacts, card, report.uri)
         subjects.append(subject(artifacts, entry, slices, report.uri))
     missing = [
         Row(variant, Status.FAILED, why_not=why, not_compared="it failed")
@@ -142,6 +145,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     about = page.About(
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         splits=data,
+        source=source,
         anomalies=found_anomalies(anomalies),
         drift=drifted if drift else None,
         families={variant: facts["family"] for variant, facts in known.items()},

@@ -2,9 +2,10 @@
 
 import html
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
+from components.ingest import sources
 from components.reporting.display import interval
 from schemas.records import Metric, Row, Training
 
@@ -19,16 +20,25 @@ MEASURED = {
 }
 
 
-def card(
-    row: Row,
-    slices: Mapping[str, Mapping[str, Any]],
-    data: list[dict[str, Any]],
-    source: str,
-) -> dict[str, Any]:
+class Data(NamedTuple):
+    """The data that a model was trained and tested on.
+
+    Attributes:
+      dataset: its name, for programs; see components.ingest.sources.title.
+      source: the file or folder that it was read from.
+      splits: the statistics of each split.
+    """
+
+    dataset: str
+    source: str
+    splits: Sequence[Mapping[str, Any]]
+
+
+def card(row: Row, slices: Mapping[str, Mapping[str, Any]], data: Data, source: str) -> dict[str, Any]:
     """Return the card of one variant.
 
-    row: of the leaderboard, of a variant that did not fail. slices: label -> metrics. data: the splits'
-    statistics. source: the folder of the model artifact.
+    row: of the leaderboard, of a variant that did not fail. slices: label -> metrics. source: the folder of
+    the model artifact.
     """
     keep = ("protocol", "profile", "seed", "steps", "batch_size", "train_seconds")
     training = row.trained
@@ -42,8 +52,11 @@ def card(
             "source": source,
         },
         "data": {
-            "dataset": training.dataset,
-            "splits": {split["split"]: split["examples"] for split in data},
+            "dataset": data.dataset,
+            "title": sources.title(data.dataset),
+            "source": data.source,
+            "splits": {split["split"]: split["examples"] for split in data.splits},
+            **({"span": row.span} if row.span else {}),
         },
         "training": {
             **{name: getattr(training, name) for name in keep},
@@ -59,7 +72,7 @@ def card(
 def limits(training: Training) -> list[str]:
     """Return what the figures do not say, as sentences."""
     found = [
-        f"Measured on the test split of {training.dataset} only; other images were not tried.",
+        f"Measured on the test split of {sources.title(training.dataset)} only; other images were not tried.",
         f"Images are prepared by the protocol {training.protocol!r}; figures of other protocols are not "
         "comparable.",
         "Intervals are over test images (95 %, jackknife); another seed can differ by more than that.",
@@ -81,14 +94,14 @@ def limits(training: Training) -> list[str]:
 
 def markdown(card: Mapping[str, Any]) -> str:
     """Return the card as Markdown."""
-    model, training = card["model"], card["training"]
-    splits = ", ".join(f"{count:,} {split}" for split, count in card["data"]["splits"].items())
+    model, data, training = card["model"], card["data"], card["training"]
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
     lines = [
         f"# {cell(model['variant'])}, version {model['version']}",
         "",
         *([cell(model["summary"]), ""] if model["summary"] else []),
         f"- **What**: {model['family']} model of {model['parameters']:,} parameters, a SavedModel.",
-        f"- **Data**: {cell(card['data']['dataset'])} ({splits} images).",
+        f"- **Data**: {cell(data['title'])} ({splits} images), from `{cell(data['source'])}`.",
         f"- **Protocol**: {training['protocol']}.",
         f"- **Training**: {training['steps']:,} steps of {training['batch_size']} images, profile "
         f"{training['profile']}, seed {training['seed']}, {training['train_seconds']:.1f} s.",

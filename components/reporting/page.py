@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from components.ingest import sources
 from components.reporting import charts, display
 from components.reporting.charts import Scale, Tick
 from components.reporting.curves import curve_panel, term_panel
@@ -11,8 +12,6 @@ from components.reporting.exhibit import SHARED
 from components.reporting.panels import Subject, best_of_both, family_panel, strip_alt
 from components.reporting.words import (
     CLASSIFIER,
-    DEMONSTRATION,
-    DIGITS,
     FAMILIES,
     Family,
     difference,
@@ -41,7 +40,8 @@ class About(NamedTuple):
     """What is known of the run as a whole.
 
     made: when. splits: of the data: name, examples, labels. anomalies: found, empty for none. drift: found;
-    None if nothing was compared. families: of variants that failed, as far as it is known.
+    None if nothing was compared. families: of variants that failed, as far as it is known. source: where the
+    data was read from.
     """
 
     made: str
@@ -49,6 +49,7 @@ class About(NamedTuple):
     anomalies: str
     drift: Sequence[str] | None
     families: Mapping[str, str]
+    source: str = ""
 
 
 def view(subjects: Sequence[Subject], failed: Sequence[Row], about: About) -> dict[str, Any]:
@@ -69,7 +70,8 @@ def view(subjects: Sequence[Subject], failed: Sequence[Row], about: About) -> di
     return {
         "title": title,
         "lede": lede(rows, failed),
-        "dataset": DEMONSTRATION if first and first.dataset == DIGITS else first.dataset if first else "",
+        "dataset": sources.title(first.dataset) if first else "",
+        "source": about.source,
         "counts": [f"{thousands(count)} {NAMES.get(name, name)}" for name, count in counts.items()],
         "first": first,
         "span": next((row.span for row in rows if row.span), None),

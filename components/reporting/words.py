@@ -13,10 +13,6 @@ WORDS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
     "thirteen", "fourteen", "fifteen", "sixteen",
 )  # fmt: skip
-DEMONSTRATION = "scikit-learn digits, 1,797 images upscaled to 28x28: a demonstration"
-"""What a page says in place of the name of the embedded data set."""
-DIGITS = "digits"
-"""Name of the embedded data set."""
 
 
 @dataclasses.dataclass(frozen=True)

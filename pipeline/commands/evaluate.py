@@ -20,7 +20,9 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--samples", type=int, default=5000, help="importance samples per image (default: 5000)"
     )
-    parser.add_argument("--data", default="auto", help="as for run: a folder, mnist or auto (default: auto)")
+    parser.add_argument(
+        "--data", help="as for run: a folder, mnist, digits or auto (default: the data of the model's card)"
+    )
     parser.add_argument("--limit", type=int, help="images, evenly spread over the test split (default: all)")
     parser.add_argument(
         "--classifier",

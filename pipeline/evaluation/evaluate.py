@@ -4,6 +4,8 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -19,7 +21,7 @@ from schemas import TEST_SPLIT
 def evaluate(
     model: str,
     *,
-    data: str,
+    data: str | None,
     samples: int,
     limit: int | None,
     seed: int,
@@ -28,7 +30,8 @@ def evaluate(
 ) -> likelihood.Likelihood:
     """Estimate and print the test likelihood of a SavedModel.
 
-    model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings.
+    model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings;
+    None for the data that the model was tested on, as its card states it.
     samples: importance samples per image. limit: images, spread over the test split; None for all.
     rows: images times samples at a time. classifier: a SavedModel on whose features the distance of samples
     from test images is measured and printed too. Raises LikelihoodError, FrechetError, DataSourceError and
@@ -39,8 +42,7 @@ def evaluate(
     folder = newest_version(model)
     weigh = likelihood.log_weight(folder)
     feature_classifier = frechet.load(newest_version(classifier), "classify") if classifier else None
-    cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
-    dataset = sources.locate(data, environment=os.environ, cache=cache, report=_report)
+    dataset = chosen_data(data, card(folder), folder)
     examples = serialized(dataset.folder, limit)
     total = len(examples) * samples
     # Without a terminal there is nobody to watch a bar.
@@ -48,7 +50,7 @@ def evaluate(
         found = likelihood.estimate(
             weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update
         )
-    print(described(found, dataset.name, protocol(folder)))
+    print(described(found, sources.title(dataset.name), protocol(folder)))
     if feature_classifier is not None:
         from components.ingest.examples import serialize
 
@@ -72,10 +74,50 @@ def serialized(folder: str, limit: int | None) -> list[bytes]:
     return [serialize(pair.images[i].tobytes(), int(pair.labels[i])) for i in chosen]
 
 
+def chosen_data(data: str | None, known: Mapping[str, Any], folder: str) -> sources.Dataset:
+    """Return the data to evaluate a model on: its own, unless `data` names other data.
+
+    known: the model's card; folder: of the model, for messages. Raises LikelihoodError if the card does not
+    say where the model's data lies, if other data lies there now, or if `auto` finds another data set than
+    the model's; and DataSourceError.
+    """
+    own: Mapping[str, Any] = known.get("data", {})
+    name = str(own.get("dataset", ""))
+    if data is None and not own.get("source"):
+        raise likelihood.LikelihoodError(
+            f"{folder} has no model card that says where its test images lie; give them with --data"
+        )
+    cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
+    place = data or (name if name == sources.DIGITS else str(own["source"]))
+    found = sources.locate(place, environment=os.environ, cache=cache, report=_report)
+    if data is None:
+        count = formats.count(formats.find(found.folder)[TEST_SPLIT])
+        tested = own["splits"][TEST_SPLIT]
+        if (found.name, count) != (name, tested):
+            raise likelihood.LikelihoodError(
+                f"{found.folder} holds {count:,} test images of {found.name}, but the model was tested on "
+                f"{tested:,} of {name}; give the data with --data"
+            )
+    elif name and found.name != name:
+        differ = f"the model was trained on {sources.title(name)}, not on {sources.title(found.name)}"
+        if data == sources.AUTO:
+            raise likelihood.LikelihoodError(
+                f"{differ}, which {sources.AUTO} found; leave --data out, or name the data set if you mean it"
+            )
+        _report(f"! {differ}")
+    return found
+
+
+def card(folder: str) -> dict[str, Any]:
+    """Return the card of the model in `folder`; empty if it has none."""
+    path = pathlib.Path(folder, CARD)
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
 def protocol(folder: str) -> str:
     """Return the protocol of the model as its card states it; "unknown" without a card."""
-    card = pathlib.Path(folder, CARD)
-    return str(json.loads(card.read_text())["training"]["protocol"]) if card.exists() else "unknown"
+    return str(card(folder).get("training", {}).get("protocol", "unknown"))
 
 
 def described(found: likelihood.Likelihood, dataset: str, protocol: str) -> str:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from components.ingest import sources
 from components.reporting.display import count, interval, seconds, short_gain
 from components.reporting.leaderboard import FILE
 from components.reporting.report_page import SIGNS
@@ -54,9 +55,10 @@ def table(rows: Sequence[Row]) -> str:
     """
     measured = [row for row in rows if row.training is not None]
     first = measured[0].trained
-    parts = [
-        f"dataset {first.dataset} | protocol {first.protocol} | profile {first.profile} | seed {first.seed}"
-    ]
+    named = f"dataset {sources.title(first.dataset)}"
+    rest = f"protocol {first.protocol} | profile {first.profile} | seed {first.seed}"
+    whole = f"{named} | {rest}"
+    parts = [whole] if len(whole) <= WIDTH else [named, rest]
     for title, shown in FAMILIES.items():
         mine = [row for row in measured if shown[0].metric in row.metrics]
         if mine:

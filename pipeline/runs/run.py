@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import platformdirs
 
-from components.ingest import idx, sources
+from components.ingest import formats, idx, sources, spans
 from components.serving import versions
 from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
@@ -16,6 +16,7 @@ from pipeline.execution.quiet import quiet
 from pipeline.home import journal
 from pipeline.home.layout import Home
 from pipeline.runs.record import recorded
+from schemas import TEST_SPLIT, TRAIN_SPLIT
 
 
 def run(settings: Settings, verbose: bool = False) -> None:
@@ -28,10 +29,12 @@ def run(settings: Settings, verbose: bool = False) -> None:
     with recorded(settings, say) as writer:
         log = writer.record.log
         home.logs.mkdir(exist_ok=True)
-        say(f"latentline: {', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
         try:
+            dataset = locate(settings)
+            say(f"latentline: {described(dataset, settings)}")
+            say(f"{', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
             with quiet(log, verbose):
-                rows = run_components(settings, writer)
+                rows = run_components(settings, dataset, writer)
         except RunFailed as failure:
             if failure.leaderboard:
                 say(f"\n{failure.leaderboard}\n\nreport {home.report}\nlog    {log}")
@@ -45,9 +48,8 @@ def run(settings: Settings, verbose: bool = False) -> None:
         say(f"report {home.report}\nmodels {home.serving}\nlog    {log}")
 
 
-def run_components(settings: Settings, writer: journal.Writer) -> str:
+def run_components(settings: Settings, dataset: sources.Dataset, writer: journal.Writer) -> str:
     """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
-    dataset = locate(settings)
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
     from pipeline.execution.local import LocalRunner
     from pipeline.home import recovery
@@ -104,6 +106,28 @@ def locate(settings: Settings) -> sources.Dataset:
     return sources.locate(
         settings.data, environment=os.environ, cache=cache, report=say, subset=settings.subset
     )
+
+
+def described(dataset: sources.Dataset, settings: Settings) -> str:
+    """Return the name of the data, its numbers of images and its place, in a line.
+
+    The numbers are those of the files' headers. They are left out if a file cannot be read: the component
+    that reads the files has the error.
+    """
+    named = sources.title(dataset.name)
+    try:
+        chosen = (
+            spans.newest_spans(dataset.folder, settings.spans, settings.subset)
+            if settings.spans
+            else [spans.PLAIN]
+        )
+        taken = spans.files_taken(spans.delivered(dataset.folder, chosen, settings.subset))
+        counts = {split: sum(map(formats.count, parts)) for split, parts in taken.items()}
+    except idx.IdxError:
+        return f"{named} from {dataset.folder}"
+    train, test = counts[TRAIN_SPLIT], counts[TEST_SPLIT]
+    places = f" ({', '.join(span.folder for span in chosen)})" if settings.spans else ""
+    return f"{named}, {train:,} training and {test:,} test images from {dataset.folder}{places}"
 
 
 def say(line: str) -> None:

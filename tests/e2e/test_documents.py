@@ -60,8 +60,8 @@ RUN: Mapping[str, str] = {
     "latentline import data/EMNIST data/letters --subset emnist-letters": "",
     "latentline run --variants linear,vae_dense --data /data/digits --spans 1": "latentline run "
     "--variants linear,vae_dense --data /data/digits --spans 1 --check",
-    "latentline evaluate out/serving/iwae --samples 500 --limit 200 --data mnist": "latentline evaluate "
-    "out/serving/cvae --samples 5 --limit 20 --data {data}",
+    "latentline evaluate out/serving/iwae --samples 500 --limit 200": "latentline evaluate "
+    "out/serving/cvae --samples 5 --limit 20",
     "saved_model_cli show --dir out/serving/cvae/VERSION --tag_set serve": "saved_model_cli show "
     "--dir out/serving/cvae/{cvae} --tag_set serve",
     f"latentline {SCHEDULE} nightly.yaml": "",

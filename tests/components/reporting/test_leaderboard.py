@@ -178,7 +178,9 @@ def test_a_report_that_was_deleted_is_no_earlier_run(tmp_path: pathlib.Path) -> 
 
 
 def test_a_card_beside_a_model_is_written_whole_and_again(tmp_path: pathlib.Path) -> None:
-    card = model_card.card(row(), {}, [{"split": "train", "examples": 5}], source="/a")
+    card = model_card.card(
+        row(), {}, model_card.Data("mnist", "/d", [{"split": "train", "examples": 5}]), "/a"
+    )
     for _ in range(2):
         leaderboard.write_card(card, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == [model_card.CARD, model_card.TEXT]

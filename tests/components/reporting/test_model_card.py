@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from components.ingest import sources
 from components.reporting import model_card
 from schemas.records import Row
 
@@ -22,17 +23,28 @@ def row(**changes: Any) -> Row:
 
 
 def card(**changes: Any) -> dict[str, Any]:
-    return model_card.card(row(**changes), {"0": {"elbo": METRIC}}, DATA, source="/a/model/7")
+    data = model_card.Data(changes.get("dataset", "mnist"), "/data/images", DATA)
+    return model_card.card(row(**changes), {"0": {"elbo": METRIC}}, data, source="/a/model/7")
 
 
 def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
     found = card()
     assert found["model"]["version"] == 17
     assert found["model"]["source"] == "/a/model/7"
-    assert found["data"] == {"dataset": "mnist", "splits": {"train": 60_000, "eval": 10_000}}
+    assert found["data"] == {
+        "dataset": "mnist", "title": "mnist", "source": "/data/images",
+        "splits": {"train": 60_000, "eval": 10_000},
+    }  # fmt: skip
     assert found["training"]["protocol"] == "threshold"
     assert found["metrics"]["elbo"] == METRIC
     assert json.loads(json.dumps(found)) == found
+
+
+def test_the_embedded_digits_are_marked_as_a_demonstration_wherever_the_card_names_them() -> None:
+    found = card(dataset="digits")
+    assert found["data"]["title"] == sources.DEMONSTRATION
+    assert model_card.markdown(found).count(sources.DEMONSTRATION) == 2
+    assert sources.DEMONSTRATION not in model_card.markdown(card())
 
 
 def test_the_text_has_figures_with_interval_unit_and_slices() -> None:
@@ -40,7 +52,7 @@ def test_the_text_has_figures_with_interval_unit_and_slices() -> None:
     assert text.startswith("# cvae, version 17\n")
     assert "| elbo | -155.9 | -156.5 to -155.3 | nats per image |" in text
     assert "| 0 | -155.9 ±0.6 |" in text
-    assert "60,000 train, 10,000 eval images" in text
+    assert "mnist (60,000 train, 10,000 eval images), from `/data/images`" in text
     assert '"learning_rate": 0.001' in text
     assert "**Config**" not in text
 
@@ -77,5 +89,5 @@ def test_names_cannot_break_out_of_the_text() -> None:
 
 
 def test_a_model_without_slices_has_no_table_of_them() -> None:
-    text = model_card.markdown(model_card.card(row(), {}, DATA, source="/a"))
+    text = model_card.markdown(model_card.card(row(), {}, model_card.Data("mnist", "/d", DATA), "/a"))
     assert "By label" not in text

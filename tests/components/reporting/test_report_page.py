@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from components.ingest import sources
 from components.reporting import page, report_page, words
 from components.reporting.panels import Subject
 from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
@@ -134,7 +135,7 @@ def test_the_header_names_data_set_counts_protocol_and_seed(subject: Subjects, a
 
 
 def test_the_embedded_digits_are_marked_as_a_demonstration(subject: Subjects, about: page.About) -> None:
-    assert words.DEMONSTRATION in read(about, [subject(row(dataset="digits"))]).words
+    assert sources.DEMONSTRATION in read(about, [subject(row(dataset="digits"))]).words
     assert "demonstration" not in read(about, [subject(row())]).words
 
 

@@ -2,16 +2,19 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import tensorflow as tf
 
-from components.ingest import idx
+from components.ingest import idx, sources
 from components.reporting import model_card
 from pipeline.evaluation import evaluate, frechet, likelihood
 from pipeline.evaluation.saved_model import newest_version
 from schemas import IMAGE, LABEL, PIXELS, TEST_SPLIT
 
+TEST_IMAGES = 120
+"""Of the fixture `digits_folder`."""
 EXAMPLES = tf.TensorSpec([None], tf.string, name="examples")
 
 
@@ -23,12 +26,59 @@ class Coin(tf.Module):
         return {"log_weight": tf.fill(tf.shape(examples), -PIXELS * tf.math.log(2.0))}
 
 
-def pushed(folder: pathlib.Path, version: int) -> pathlib.Path:
+def pushed(folder: pathlib.Path, version: int, **card: Any) -> pathlib.Path:
     coin = Coin()
     place = folder / str(version)
     tf.saved_model.save(coin, str(place), signatures={"log_weight": coin.log_weight})
-    (place / model_card.CARD).write_text(json.dumps({"training": {"protocol": "stochastic"}}))
+    (place / model_card.CARD).write_text(json.dumps({"training": {"protocol": "stochastic"}, **card}))
     return place
+
+
+def about(dataset: str, source: pathlib.Path, test_images: int = TEST_IMAGES) -> dict[str, Any]:
+    return {"data": {"dataset": dataset, "source": str(source), "splits": {TEST_SPLIT: test_images}}}
+
+
+def test_a_model_is_evaluated_on_the_data_of_its_card_unless_other_data_is_given(
+    tmp_path: pathlib.Path, digits_folder: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = about(digits_folder.name, digits_folder)
+    assert evaluate.chosen_data(None, known, "/m").folder == str(digits_folder)
+    assert capsys.readouterr().err == ""
+    other = about("mnist", tmp_path)
+    assert evaluate.chosen_data(str(digits_folder), other, "/m").folder == str(digits_folder)
+    assert capsys.readouterr().err.startswith("! the model was trained on mnist, not on digits")
+
+
+def test_digits_are_refused_for_a_model_of_mnist_unless_they_are_named(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = sources.Dataset(sources.DIGITS, "/cache/digits")
+    monkeypatch.setattr(sources, "locate", lambda *places, **options: found)
+    with pytest.raises(
+        likelihood.LikelihoodError, match="trained on mnist, not on scikit-learn digits.*auto"
+    ):
+        evaluate.chosen_data("auto", about("mnist", tmp_path), "/m")
+    assert evaluate.chosen_data("digits", about("mnist", tmp_path), "/m") == found
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        ({}, "no model card that says where its test images lie; give them with --data"),
+        ({"data": {"dataset": "mnist", "splits": {}}}, "no model card that says where"),
+        ("other count", "holds 120 test images of .*, but the model was tested on 7 of"),
+        ("other name", "but the model was tested on 120 of mnist"),
+    ],
+)
+def test_data_that_is_not_the_model_s_own_is_never_taken_for_it(
+    known: Any, message: str, digits_folder: pathlib.Path
+) -> None:
+    if known == "other count":
+        known = about(digits_folder.name, digits_folder, 7)
+    elif known == "other name":
+        known = about("mnist", digits_folder)
+    with pytest.raises(likelihood.LikelihoodError, match=message):
+        evaluate.chosen_data(None, known, "/m")
 
 
 def test_a_pushed_model_is_evaluated_on_the_test_split(
