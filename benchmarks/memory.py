@@ -80,7 +80,7 @@ def once(path: str, times: int, budget: int, steps: int) -> dict[str, float]:
     variant = variants.load(VARIANT)
     model = variant.build({})
     data.load((path,), budget=budget + 1)  # so that what TensorFlow needs in any case is there
-    data.load.cache_clear()
+    data.clear()
     peak = Peak()
     started = time.perf_counter()
     examples = data.load((path,) * times, budget=budget)

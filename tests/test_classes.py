@@ -20,7 +20,7 @@ from trainer import variants
 from trainer.models.model import Classifier
 for name in variants.names():
     variant = variants.load(name)
-    model = variant.build({"labels": 2 * CLASSES} if name == "m2" else {})
+    model = variant.build({})
     if isinstance(model, Classifier):
         print(name, model.logits(tf.zeros([2, SIDE, SIDE, 1])).shape[-1])
 print("code", trainer_code("linear"))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from components.ingest import sources
 from components.reporting.display import interval
+from schemas import CLASSES
 from schemas.records import Metric, Row, Training
 
 CARD = "model_card.json"
@@ -55,6 +56,7 @@ def card(row: Row, slices: Mapping[str, Mapping[str, Any]], data: Data, source: 
             "dataset": data.dataset,
             "title": sources.title(data.dataset),
             "source": data.source,
+            "classes": CLASSES,
             "splits": {split["split"]: split["examples"] for split in data.splits},
             **({"span": row.span} if row.span else {}),
         },
@@ -101,7 +103,8 @@ def markdown(card: Mapping[str, Any]) -> str:
         "",
         *([cell(model["summary"]), ""] if model["summary"] else []),
         f"- **What**: {model['family']} model of {model['parameters']:,} parameters, a SavedModel.",
-        f"- **Data**: {cell(data['title'])} ({splits} images), from `{cell(data['source'])}`.",
+        f"- **Data**: {cell(data['title'])} ({splits} images; {data['classes']} classes), from "
+        f"`{cell(data['source'])}`.",
         f"- **Protocol**: {training['protocol']}.",
         f"- **Training**: {training['steps']:,} steps of {training['batch_size']} images, profile "
         f"{training['profile']}, seed {training['seed']}, {training['train_seconds']:.1f} s.",

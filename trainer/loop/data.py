@@ -21,7 +21,16 @@ from schemas import LABEL, PIXELS, PIXELS_FEATURE
 
 READ_BATCH = 4096
 READERS = 4
-BUDGET_BYTES = 4 << 30
+BUDGET_BYTES = 5 << 29
+"""Bytes of pixels that are kept in memory, 2.5 GiB, so that a training takes less than 4 GB in all."""
+KEPT, KEPT_BYTES = 4, 1 << 28
+"""How many sets stay in memory for the next training in this process, and the most bytes of one."""
+GROWTH_BYTES = 1 << 28
+"""Most bytes by which the memory of a set that is read grows at a time."""
+STRIPES = 16
+"""Parts of their columns in which rows are sorted where they are; the copy of one part is all it takes."""
+ALIGNMENT = 64
+"""TensorFlow's kernels need this alignment, in bytes, of memory that they do not allocate themselves."""
 MAPPED_ROWS = 32
 """Rows read from a mapped file at a time; the system may map up to 2 MB around each."""
 
@@ -35,18 +44,44 @@ class Examples(NamedTuple):
     labels: npt.NDArray[np.int64]  # [N]
 
 
-@functools.lru_cache(maxsize=4)
+_kept: dict[tuple[tuple[str, ...], int], Examples] = {}
+
+
 def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
     """Return all examples of the TFRecord files that match, in canonical order.
 
     The order follows the examples' own content: Transform's workers name their output files at random, so
     that in the files' order the same data and seed would not give the same weights.
-    budget: bytes of pixels to keep in memory (the loop takes a copy of its own). A larger set is written to a
-    nameless file in the temporary directory (TMPDIR) and read from there; that takes PIXELS bytes of disk per
-    image, twice that while it is sorted. Artifacts never change once written, so the trainers of one process
-    share what was read.
+    budget: bytes of pixels to keep in memory. A larger set is written to a nameless file in the temporary
+    directory (TMPDIR) and read from there; that takes PIXELS bytes of disk per image, twice that while it is
+    sorted. Artifacts never change once written, so the trainers of one process share what was read, up to
+    KEPT_BYTES; a larger set is read again rather than kept while other components run.
     Raises ValueError where no example is found.
     """
+    found = _kept.get((patterns, budget)) or _read(patterns, budget)
+    if found.pixels.nbytes <= KEPT_BYTES:
+        _kept[patterns, budget] = found
+        if len(_kept) > KEPT:
+            del _kept[next(iter(_kept))]
+    return found
+
+
+def clear() -> None:
+    """Forget the sets that were kept for the next training."""
+    _kept.clear()
+
+
+def tensors(examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return pixels and labels for the steps: a copy on the GPU if there is one, else the same memory."""
+    pixels = examples.pixels
+    shared = pixels.flags.c_contiguous and pixels.flags.writeable and pixels.ctypes.data % ALIGNMENT == 0
+    if tf.config.list_logical_devices("GPU") or not shared:
+        return tf.constant(pixels), tf.constant(examples.labels)
+    return tf.experimental.dlpack.from_dlpack(pixels.__dlpack__()), tf.constant(examples.labels)
+
+
+def _read(patterns: tuple[str, ...], budget: int) -> Examples:
+    """Read the files that match; see load."""
     files = sorted(name for pattern in patterns for name in tf.io.gfile.glob(pattern))
     if not files:
         raise ValueError(
@@ -58,9 +93,13 @@ def load(patterns: tuple[str, ...], budget: int = BUDGET_BYTES) -> Examples:
     if not labels:
         raise ValueError(f"no examples in {', '.join(files)}")
     order = np.argsort(np.concatenate(digests), kind="stable")
+    del digests
     unsorted = Examples(images, np.concatenate(labels))
     if not isinstance(images, np.memmap):
-        return rows(unsorted, order)
+        for columns in np.array_split(np.arange(PIXELS), STRIPES):
+            stripe = images[:, columns[0] : columns[-1] + 1]
+            stripe[:] = stripe[order]
+        return Examples(images, unsorted.labels[order])
     blocks = range(0, len(order), READ_BATCH)
     sorted_images = _mapped(rows(unsorted, order[first : first + READ_BATCH]).pixels for first in blocks)
     return Examples(sorted_images, unsorted.labels[order])
@@ -82,20 +121,33 @@ def _noted(
 
 def _gathered(parts: Iterator[npt.NDArray[np.uint8]], budget: int) -> npt.NDArray[np.uint8]:
     """Return the rows of all parts: in memory, or mapped if they take more than `budget` bytes."""
-    kept: list[npt.NDArray[np.uint8]] = []
-    size = 0
+    kept = _Rows()
     for part in parts:
         kept.append(part)
-        size += part.nbytes
-        if size > budget:
+        if kept.size > budget:
             log.info("the images take more than %d bytes; they are read from disk", budget)
-            return _mapped(itertools.chain(_emptying(kept), parts))
-    return np.concatenate(kept) if kept else np.zeros([0, PIXELS], np.uint8)
+            return _mapped(itertools.chain([kept.array()], parts))
+    return kept.array()
 
 
-def _emptying(parts: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.uint8]]:
-    while parts:
-        yield parts.pop(0)
+class _Rows:
+    """Rows of PIXELS bytes in memory that grows in place: nothing is copied, and no page is taken ahead."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.size = 0
+
+    def append(self, part: npt.NDArray[np.uint8]) -> None:
+        """Add rows [n, PIXELS] at the end."""
+        end = self.size + part.nbytes
+        if end > len(self._memory):
+            self._memory.resize(max(end, min(2 * len(self._memory), len(self._memory) + GROWTH_BYTES)))
+        np.frombuffer(self._memory, np.uint8, part.nbytes, self.size)[:] = part.ravel()
+        self.size = end
+
+    def array(self) -> npt.NDArray[np.uint8]:
+        """Return the rows, without a copy; no rows can be added any more."""
+        return np.frombuffer(self._memory, np.uint8, self.size).reshape(-1, PIXELS)
 
 
 def _mapped(parts: Iterable[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
@@ -141,8 +193,8 @@ def rows(examples: Examples, chosen: npt.NDArray[Any]) -> Examples:
 
 
 def _mapping(pixels: npt.NDArray[np.uint8]) -> mmap.mmap | None:
-    """Return the mapped file behind the array, if there is one."""
-    base: Any = pixels
+    """Return the mapped file behind the array, if there is one; memory without a file is no such file."""
+    base: Any = pixels if isinstance(pixels, np.memmap) else None
     while isinstance(base, np.ndarray):
         base = base.base
     return base if isinstance(base, mmap.mmap) else None

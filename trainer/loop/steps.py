@@ -68,7 +68,7 @@ class Steps:
             )
         self._streams = isinstance(examples.pixels, np.memmap)
         if not self._streams:
-            self._window = tf.constant(examples.pixels), tf.constant(examples.labels)
+            self._window = data.tensors(examples)
         with strategy.scope():
             model.initialise(self._draw, examples.labels, seed)
             self._phases = model.phases()

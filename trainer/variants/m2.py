@@ -2,8 +2,8 @@
 
 The model is p(y) uniform, p(z) = N(0, I) and p(x|y,z); the posterior is q(y|x) q(z|x,y). The two networks of
 z have one hidden layer of softplus units, as in the paper; q(y|x) is two convolutions with pooling, where the
-paper has dense layers. Only a few labels are used (100 by default, the same number of each class, drawn with
-the run's seed). All other images are unlabelled, and their bound is summed exactly over the 10 classes:
+paper has dense layers. Only a few labels are used (10 of each class by default, drawn with the run's seed).
+All other images are unlabelled, and their bound is summed exactly over the classes:
 U(x) = sum_y q(y|x) (L(x, y) + log q(y|x)), with L(x, y) = distortion + KL(q(z|x,y) || p(z)) - log p(y).
 The loss of an image is U(x) + labelled_weight mean L(x', y') - alpha mean log q(y'|x'), with means over
 labelled images.
@@ -52,7 +52,7 @@ class Config:
         are learned by heart.
     """
 
-    labels: int = 100
+    labels: int = 10 * CLASSES
     labelled_batch: int = 100
     alpha: float = 100.0
     labelled_weight: float = 0.02

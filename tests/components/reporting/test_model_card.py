@@ -32,7 +32,7 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
     assert found["model"]["version"] == 17
     assert found["model"]["source"] == "/a/model/7"
     assert found["data"] == {
-        "dataset": "mnist", "title": "mnist", "source": "/data/images",
+        "dataset": "mnist", "title": "mnist", "source": "/data/images", "classes": 10,
         "splits": {"train": 60_000, "eval": 10_000},
     }  # fmt: skip
     assert found["training"]["protocol"] == "threshold"
@@ -52,7 +52,7 @@ def test_the_text_has_figures_with_interval_unit_and_slices() -> None:
     assert text.startswith("# cvae, version 17\n")
     assert "| elbo | -155.9 | -156.5 to -155.3 | nats per image |" in text
     assert "| 0 | -155.9 ±0.6 |" in text
-    assert "mnist (60,000 train, 10,000 eval images), from `/data/images`" in text
+    assert "mnist (60,000 train, 10,000 eval images; 10 classes), from `/data/images`" in text
     assert '"learning_rate": 0.001' in text
     assert "**Config**" not in text
 

@@ -59,6 +59,48 @@ def test_the_order_does_not_depend_on_how_files_are_called(tmp_path: pathlib.Pat
     np.testing.assert_array_equal(found[0].labels, found[1].labels)
 
 
+def test_memory_grows_in_place_and_keeps_what_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "GROWTH_BYTES", 3 * PIXELS)
+    parts = [examples(size, seed=size).pixels for size in (1, 4, 40, 2)]
+    rows = data._Rows()
+    for part in parts:
+        rows.append(part)
+    np.testing.assert_array_equal(rows.array(), np.concatenate(parts))
+
+
+def test_the_steps_use_the_memory_that_was_read_and_copy_only_what_is_not_aligned(
+    tmp_path: pathlib.Path,
+) -> None:
+    write(tmp_path, examples(50))
+    found = data.load((str(tmp_path / "*"),))
+    pixels, labels = data.tensors(found)
+    np.testing.assert_array_equal(pixels, found.pixels)
+    np.testing.assert_array_equal(labels, found.labels)
+    memory = np.empty(4 * PIXELS + data.ALIGNMENT, np.uint8)
+    for shift in (0, 1):
+        start = -memory.ctypes.data % data.ALIGNMENT + shift
+        rows = memory[start : start + 3 * PIXELS].reshape(3, PIXELS)
+        rows[:] = 1
+        shared = data.tensors(data.Examples(rows, np.zeros(3, np.int64)))[0]
+        rows[0, 0] = 2
+        assert shared[0, 0].numpy() == (1 if shift else 2)
+
+
+def test_small_sets_stay_for_the_next_training_and_large_ones_do_not(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, examples(20))
+    pattern = (str(tmp_path / "*"),)
+    assert data.load(pattern) is data.load(pattern)
+    for budget in range(1, data.KEPT + 2):
+        data.load(pattern, budget=budget)
+    assert len(data._kept) == data.KEPT
+    data.clear()
+    monkeypatch.setattr(data, "KEPT_BYTES", 19 * PIXELS)
+    assert data.load(pattern) is not data.load(pattern)
+    assert not data._kept
+
+
 def test_above_the_budget_the_same_examples_in_the_same_order_come_from_disk(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
