@@ -11,6 +11,7 @@ from pipeline import commands
 from pipeline.commands import (
     convert,
     evaluate,
+    history,
     lineage,
     listing,
     predict,
@@ -34,6 +35,7 @@ COMMANDS = (
     run,
     schedule,
     status,
+    history,
     lineage,
     rollback,
     promote,
@@ -52,6 +54,7 @@ EXAMPLES = """examples:
   latentline run --settings nightly.yaml
   latentline schedule --cron "0 3 * * *" --settings nightly.yaml
   latentline status
+  latentline history
   latentline lineage out/serving/cvae
   latentline rollback cvae --reason "blurred sevens"
   latentline prune --keep-runs 30

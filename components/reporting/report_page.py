@@ -34,20 +34,25 @@ def render(view: Mapping[str, Any]) -> str:
 
     view: as components.reporting.page.view arranges it. Every text is escaped.
     """
-    environment = jinja2.Environment(
+    return environment().get_template(TEMPLATE).render(view)
+
+
+def environment() -> jinja2.Environment:
+    """Return what renders the templates: it escapes every text, and an unknown name is an error."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         half=half,
         json=script_json,
         thousands=thousands,
         compact=lambda value: json.dumps(value, sort_keys=True),
     )
-    return environment.get_template(TEMPLATE).render(view)
+    return found
 
 
 def plain(table: str, reason: str) -> str:

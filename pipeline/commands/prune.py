@@ -11,8 +11,9 @@ EXAMPLES = """examples:
   latentline prune --keep-runs 30 --dry-run
   latentline prune --keep-runs 30 --home /srv/latentline
 
-The newest runs are kept whole, as are the runs whose models are in production. Metadata, journal, reports and
-pushed versions are kept. `keep_runs: 30` in a settings file does the same after each run.
+The newest runs are kept whole, as are the runs whose models are in production. The archived reports of the
+others go, too; metadata, journal, the newest report and pushed versions are kept. `keep_runs: 30` in a
+settings file does the same after each run.
 """
 EXIT_CODES = {
     "0": "done",

@@ -84,6 +84,11 @@ class Home:
         return self.folder / ".report"
 
     @property
+    def report_archive(self) -> pathlib.Path:
+        """Return the folder that holds the report of each run."""
+        return self.report / ARCHIVE
+
+    @property
     def report_cards(self) -> pathlib.Path:
         """Return the folder of the report that holds a model card for each variant."""
         return self.report / CARDS
@@ -136,6 +141,10 @@ class Home:
         """Return the log of the run that began at `stamp`."""
         return self.logs / f"run-{stamp}.log"
 
+    def report_of(self, stamp: str) -> pathlib.Path:
+        """Return the folder of the archived report of the run that began at `stamp`."""
+        return self.report_archive / stamp
+
     def record(self, stamp: str) -> pathlib.Path:
         """Return the file of the journal for the run, promotion or rollback that began at `stamp`."""
         return self.runs / f"{stamp}.json"
@@ -182,5 +191,11 @@ class Home:
 
 OF_CLUSTER = ".latentline"
 """Name of the folder beside the versions that is the home of a cluster; model servers and we skip it."""
+ARCHIVE = "runs"
+"""Name of the folder of a report that holds those of all runs."""
+PAGE = "index.html"
+"""Name of a report's page."""
+FIGURES = "leaderboard.json"
+"""Name of a report's leaderboard, which the page of a run that failed is without."""
 CARDS = "cards"
 """Name of the folder of a report, in the home or in an artifact, that holds a model card for each variant."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from components.serving import manifests
 from components.serving.versions import by_variant, source
-from pipeline.home import metadata, recovery
+from pipeline.home import archive, metadata, recovery
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store
@@ -25,11 +25,13 @@ class Pruned(NamedTuple):
     """What was removed, or would be."""
 
     artifacts: int
-    size: int  # bytes
+    size: int  # bytes, of the artifacts
+    pages: int = 0  # archived reports
 
     def text(self) -> str:
-        """In words."""
-        return f"{self.artifacts:,} artifacts of old runs, {self.size / 1e6:,.1f} MB"
+        """Return what was removed, in words."""
+        pages = f" and {self.pages:,} reports" if self.pages else ""
+        return f"{self.artifacts:,} artifacts{pages} of old runs, {self.size / 1e6:,.1f} MB"
 
 
 def prune(home: Home, runs: int, dry_run: bool, say: Say) -> Pruned:
@@ -66,7 +68,11 @@ def remove_old(home: Home, runs: int, dry_run: bool = False) -> Pruned:
         if not dry_run:
             for artifact in old:
                 _remove(store, artifact)
-    return Pruned(len(old), size)
+    pages = archive.outdated(home, runs)
+    if not dry_run:
+        for folder in pages:
+            shutil.rmtree(folder)
+    return Pruned(len(old), size, len(pages))
 
 
 def _first_kept(store: Store, runs: int) -> int:

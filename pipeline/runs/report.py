@@ -1,21 +1,27 @@
 """Copy a run's report out of the artifacts, and format its leaderboard for the terminal."""
 
 import json
-import shutil
-from collections.abc import Sequence
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingest import sources
+from components.reporting import failure_page
 from components.reporting.display import count, interval, seconds, short_gain
 from components.reporting.leaderboard import FILE
 from components.reporting.report_page import SIGNS
-from pipeline.home import metadata
-from pipeline.home.layout import Home
+from components.serving import versions
+from pipeline.home import archive, metadata
+from pipeline.home.journal import RunRecord
+from pipeline.home.layout import ARCHIVE, PAGE, Home
 from schemas.records import Row
 
 WIDTH = 80
 """Columns of a terminal that the tables fit."""
 GAP = "  "
+LINES, TAIL_BYTES = 40, 20_000
+"""Most of a log that the page of a failed run shows."""
 
 
 class Column(NamedTuple):
@@ -36,22 +42,58 @@ LEFT = ("variant", "change", "pushed")
 """Columns of text; numbers are aligned to the right."""
 
 
-def publish(home: Home, execution: int) -> str:
-    """Copy the report of the Leaderboard execution to `<home>/report`; return the leaderboard as text."""
+def publish(home: Home, execution: int, stamp: str) -> str:
+    """Copy the report of the Leaderboard execution to `<home>/report`; return the leaderboard as text.
+
+    stamp: of the run, by which the report is archived.
+    """
     with metadata.opened(home) as store:
         [made] = store.outputs(execution)["report"]
-    target, staging = home.report, home.report_staging
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(made.uri, staging)
-    shutil.rmtree(target, ignore_errors=True)
-    staging.rename(target)
-    return table([Row.from_json(values) for values in json.loads((target / FILE).read_text())])
+    archive.publish(home, pathlib.Path(made.uri), stamp)
+    rows = [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]
+    return table(rows, versions.by_variant(str(home.serving)))
 
 
-def table(rows: Sequence[Row]) -> str:
+def publish_failure(home: Home, record: RunRecord, error: str) -> None:
+    """Write the page of a run that failed before it had a report, in place of the newest one. Raises OSError.
+
+    error: what went wrong, in a sentence per line.
+    """
+    last = archive.last_with_figures(home)
+    log = pathlib.Path(record.log) if record.log else None
+    view = failure_page.View(
+        title=f"The run of {record.started[:16].replace('T', ' ')} failed",
+        errors=error.splitlines(),
+        outcomes=[(name, str(outcome.result), outcome.why) for name, outcome in record.variants.items()],
+        drift=record.drift,
+        spans=record.spans,
+        log=record.log,
+        tail=tail(log) if log else [],
+    )
+    archive.publish_failure(
+        home,
+        newest=failure_page.render(view, last and f"{ARCHIVE}/{last}/{PAGE}"),
+        archived=failure_page.render(view, last and f"../{last}/{PAGE}"),
+        stamp=record.stamp,
+    )
+
+
+def tail(log: pathlib.Path) -> list[str]:
+    """Return the last lines of a log, LINES at most; none if it cannot be read."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-LINES:]
+    except OSError:
+        return []
+
+
+def table(rows: Sequence[Row], serving: Mapping[str, Sequence[int]]) -> str:
     """Format the leaderboard for a terminal: one table per family, WIDTH columns at most if names allow it.
 
-    Columns that no row has a value for are left out; then those of least interest, until the table fits.
+    serving: the pushed versions of each variant, ascending. A version that is not the newest was pushed by an
+    earlier run and is not called pushed. Columns that no row has a value for are left out; then those of
+    least interest, until the table fits.
     """
     measured = [row for row in rows if row.training is not None]
     first = measured[0].trained
@@ -62,7 +104,8 @@ def table(rows: Sequence[Row]) -> str:
     for title, shown in FAMILIES.items():
         mine = [row for row in measured if shown[0].metric in row.metrics]
         if mine:
-            parts += ["", f"{title}; ± half the 95 % interval over test images", *grid(mine, shown)]
+            heading = f"{title}; ± half the 95 % interval over test images"
+            parts += ["", heading, *grid(mine, shown, serving)]
     unmeasured = [row for row in measured if not any(s[0].metric in row.metrics for s in FAMILIES.values())]
     refused = [f"{row.variant} is not blessed: {row.why_not}" for row in measured if not row.blessed]
     failed = [
@@ -73,7 +116,14 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join([*parts, *([""] if notes else []), *notes])
 
 
-def grid(rows: Sequence[Row], shown: Sequence[Column]) -> list[str]:
+def pushed(row: Row, versions: Sequence[int]) -> str:
+    """Return the version that a row's model serves as; `replaced` if another one serves, `no` without one."""
+    if not row.pushed_version:
+        return "no"
+    return str(row.pushed_version) if row.pushed_version == max(versions, default=0) else "replaced"
+
+
+def grid(rows: Sequence[Row], shown: Sequence[Column], serving: Mapping[str, Sequence[int]]) -> list[str]:
     """Return the lines of a table of these rows, with the metrics `shown`."""
     columns = {"variant": [row.variant for row in rows]}
     for column in shown:
@@ -90,7 +140,7 @@ def grid(rows: Sequence[Row], shown: Sequence[Column]) -> list[str]:
     ]
     columns["steps"] = [count(row.trained.steps) for row in rows]
     columns["train"] = [seconds(row.trained.train_seconds) for row in rows]
-    columns["pushed"] = [str(row.pushed_version or "no") for row in rows]
+    columns["pushed"] = [pushed(row, serving.get(row.variant, ())) for row in rows]
     columns = {header: cells for header, cells in columns.items() if any(cells)}
     widths = {header: max(map(len, (header, *cells))) for header, cells in columns.items()}
     for header in LEAST_FIRST:

@@ -38,18 +38,27 @@ def run(settings: Settings, verbose: bool = False) -> None:
         except RunFailed as failure:
             if failure.leaderboard:
                 say(f"\n{failure.leaderboard}\n\nreport {home.report}\nlog    {log}")
+            else:
+                publish_failure(home, writer, str(failure))
             raise
         except Exception as error:
+            publish_failure(home, writer, diagnosis.explain(error, settings.home))
             if words := diagnosis.of_the_disk(error, settings.home):
                 raise RunFailed(words) from error
             raise
+        if not rows:
+            say("the pipeline was created; nothing was run")
+            return
         seconds = time.perf_counter() - started
         say(f"\n{rows}\n\ndone in {seconds:.1f} s")
         say(f"report {home.report}\nmodels {home.serving}\nlog    {log}")
 
 
 def run_components(settings: Settings, dataset: sources.Dataset, writer: journal.Writer) -> str:
-    """Run the pipeline and put its report in place; the leaderboard as text. What came of it is entered."""
+    """Run the pipeline, put its report in place, and return the leaderboard as text; note what came of it.
+
+    Nothing is run, and the text is empty, where `tfx pipeline create` asks for the pipeline alone.
+    """
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
     from pipeline.execution.local import LocalRunner
     from pipeline.home import recovery
@@ -71,13 +80,13 @@ def run_components(settings: Settings, dataset: sources.Dataset, writer: journal
         raise
     finally:
         account.settle(writer, settings, runner, before, say)
-    if not runner.executions:  # `tfx pipeline create` asks for the pipeline without running it
+    if not runner.executions:
         writer.discard()
-        return "nothing was run"
+        return ""
     table = publish(settings, runner.executions, writer)
     if settings.keep_runs:
         pruned = prune.remove_old(home, settings.keep_runs)
-        if pruned.artifacts:
+        if pruned.artifacts or pruned.pages:
             say(f"- removed {pruned.text()}")
     recovery.keep_copy(home)
     return table
@@ -88,11 +97,24 @@ def publish(settings: Settings, executions: Mapping[str, int], writer: journal.W
     from pipeline.runs import report, tracking
 
     home = Home.of(settings.home)
-    table = report.publish(home, executions["Leaderboard"])
+    table = report.publish(home, executions["Leaderboard"], writer.record.stamp)
     writer.note(report=str(home.report))
     if settings.mlflow:
         tracking.publish(settings, executions, writer.record.stamp, say)
     return table
+
+
+def publish_failure(home: Home, writer: journal.Writer, error: str) -> None:
+    """Put the page of a failed run in place; what prevents that is reported and hides no other error."""
+    from pipeline.runs import report
+
+    try:
+        report.publish_failure(home, writer.record, error)
+    except Exception as problem:
+        say(f"! the page of this run cannot be written: {diagnosis.explain(problem, str(home))}")
+    else:
+        writer.note(report=str(home.report))
+        say(f"report {home.report}")
 
 
 def locate(settings: Settings) -> sources.Dataset:

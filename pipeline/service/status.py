@@ -21,6 +21,8 @@ OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 SECRET = ("--webhook", *(f"--on-{event}" for event in EVENTS))
 """Options of runs whose values are not shown."""
+MOST_NAMED = 4
+"""Variants that were skipped and are named; of more, the number is given."""
 GRACE = datetime.timedelta(minutes=10)
 """How late a run may begin before it is called overdue."""
 
@@ -178,7 +180,9 @@ def _of_models(last: RunRecord | None) -> list[str]:
         for name, outcome in last.variants.items()
         if outcome.result is Result.REFUSED
     ]
-    return [f"drift: {line}" for line in last.drift] + refused
+    told = " ".join(last.error.split()) if last.failed else ""
+    drifted = [f"drift: {line}" for line in last.drift if line not in told]
+    return drifted + refused
 
 
 def text(found: Status) -> str:
@@ -192,11 +196,7 @@ def text(found: Status) -> str:
         lines.append(f"last run    {_when(found.last.started)}, {_ended(found.last)}")
         if found.last.spans:
             lines.append(f"data        {', '.join(found.last.spans)}")
-        width = max((len(name) for name in found.last.variants), default=0)
-        for name, outcome in found.last.variants.items():
-            lines.append(f"  {name:<{width}}  {_outcome(outcome)}")
-            if outcome.gate:
-                lines.append(f"  {'':<{width}}  {outcome.gate}")
+        lines += _of_variants(found.last)
         lines += [f"hook        {problem}" for problem in found.last.hooks]
     if found.schedule:
         state = (
@@ -215,6 +215,33 @@ def text(found: Status) -> str:
     if found.last and found.last.log:
         lines.append(f"log         {found.last.log}")
     return "\n".join(lines)
+
+
+def _of_variants(last: RunRecord) -> list[str]:
+    """Return the outcome of each variant; those that were skipped for the same reason share a line.
+
+    A reason that the first line of the status has is not repeated.
+    """
+    told = " ".join(last.error.split()) if last.failed else ""
+    skipped: dict[str, list[str]] = {}
+    for name, outcome in last.variants.items():
+        if outcome.result is Result.SKIPPED:
+            skipped.setdefault(" ".join(outcome.why.split()), []).append(name)
+    others = {
+        name: outcome for name, outcome in last.variants.items() if outcome.result is not Result.SKIPPED
+    }
+    width = max(map(len, others), default=0)
+    lines = []
+    for name, outcome in others.items():
+        why = " ".join(outcome.why.split())
+        shown = dataclasses.replace(outcome, why="" if told and why in told else outcome.why)
+        lines.append(f"  {name:<{width}}  {_outcome(shown)}")
+        if outcome.gate:
+            lines.append(f"  {'':<{width}}  {outcome.gate}")
+    for why, names in skipped.items():
+        many = ", ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} variants"
+        lines.append(f"  {many}  skipped" + ("" if not why or why in told else f": {why}"))
+    return lines
 
 
 def _ended(entry: RunRecord) -> str:

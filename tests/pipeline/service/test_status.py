@@ -235,3 +235,31 @@ def test_the_command_answers_without_tensorflow_in_text_and_json(tmp_path: pathl
     assert values["status"] == "WARNING"
     assert values["last"]["variants"]["mlp"]["result"] == "refused"
     assert values["service_alive"] is False
+
+
+def test_a_reason_is_given_once_and_skipped_variants_share_a_line(tmp_path: pathlib.Path) -> None:
+    why = "DriftGate failed: mean_intensity has drifted; look at the data"
+    skipped = {f"variant_{number}": Outcome(Result.SKIPPED, why=why) for number in range(16)}
+    run(tmp_path, RunFailed(why), ("mean_intensity has drifted",), Command.RUN, "", **skipped)
+    found = find(tmp_path)
+    assert found.code == status.CRITICAL
+    text = status.text(found)
+    assert text.count("has drifted") == 1
+    assert "\n  16 variants  skipped\n" in text
+    assert "variant_3" not in text
+
+
+def test_skipped_variants_are_named_where_they_are_few_and_keep_a_reason_of_their_own(
+    tmp_path: pathlib.Path,
+) -> None:
+    run(
+        tmp_path,
+        RunFailed("Trainer.mlp failed: not finite"),
+        mlp=Outcome(Result.FAILED, why="Trainer.mlp failed: not finite"),
+        cvae=Outcome(Result.SKIPPED, why="the run ended before"),
+        iwae=Outcome(Result.SKIPPED, why="the run ended before"),
+    )
+    text = status.text(find(tmp_path))
+    assert text.count("not finite") == 1
+    assert "\n  mlp  failed\n" in text
+    assert "\n  cvae, iwae  skipped: the run ended before\n" in text
