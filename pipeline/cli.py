@@ -63,6 +63,14 @@ EXAMPLES = """examples:
 """
 
 
+EXIT_CODES = {
+    "0": "succeeded",
+    "1": "failed; the error says what, and what to do",
+    "2": "the request is wrong; nothing was done",
+    "130": "interrupted (Ctrl-C)",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits 0 on success, 1 when the run failed, 2 when the request was wrong.
 
@@ -74,7 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes instead of failing
             stream.reconfigure(errors="backslashreplace")
     threads.one_an_operation()
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given:
+        parser().print_help()
+        sys.exit(exit_codes.OK)
+    options = parser().parse_args(given)
     try:
         code = options.execute(options)
         sys.stdout.flush()
@@ -88,14 +100,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
+class _Version(argparse.Action):
+    """Print the version of the installed distribution, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: object) -> None:
+        import importlib.metadata
+
+        print(f"latentline {importlib.metadata.version('latentline')}")
+        parser.exit()
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the latentline command."""
     parser = argparse.ArgumentParser(
         prog="latentline",
         description="Train, evaluate, compare and push latent-variable models in one TFX pipeline.",
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     parsers = parser.add_subparsers(dest="command", required=True)
     for command in COMMANDS:
         command.add(parsers)

@@ -7,21 +7,34 @@ without it the defaults hold.
 import importlib
 import os
 import sys
+import warnings
 
 
 def main() -> None:
-    """Run the pipeline of the settings file."""
+    """Run the pipeline of the settings file; an error is one sentence and exit code 1 or 2."""
+    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     # Whoever runs a file puts its folder first on the path, where pipeline.py would hide this very package.
     folder = sys.path.pop(0)
     try:
         run = importlib.import_module("pipeline.runs.run")
         settings = importlib.import_module("pipeline.config.settings")
         threads = importlib.import_module("trainer.devices.threads")
+        errors = importlib.import_module("pipeline.config.errors")
+        sources = importlib.import_module("components.ingest.sources")
     finally:
         sys.path.insert(0, folder)
     threads.one_an_operation()
     chosen = os.environ.get(settings.VARIABLE)
-    run.run(settings.Settings.from_file(chosen) if chosen else settings.Settings())
+    try:
+        run.run(settings.Settings.from_file(chosen) if chosen else settings.Settings())
+    except errors.SettingsError as error:
+        origin = f" ({settings.VARIABLE} is {chosen!r})" if chosen else ""
+        print(f"latentline: error: {error}{origin}", file=sys.stderr)
+        sys.exit(2)
+    except (sources.DataSourceError, errors.HomeInUse, errors.HomeNotWritable, errors.RunFailed) as error:
+        print(f"latentline: error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

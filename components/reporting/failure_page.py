@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from components.reporting.report_page import environment
+from components.reporting.environment import environment
 
 TEMPLATE = "failure.html.j2"
 

@@ -4,18 +4,16 @@ import base64
 import hashlib
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 from tfx.dsl.io import fileio
 
+from components.reporting.environment import TEMPLATES, environment
 from components.reporting.words import thousands
 from schemas.records import Verdict
 
-TEMPLATES = pathlib.Path(__file__).parent / "templates"
 TEMPLATE = "report.html.j2"
 SIGNS = {Verdict.BETTER: "▲", Verdict.WORSE: "▼", Verdict.SAME: "≈"}
 """Shown beside the word, so that no colour is needed to tell verdicts apart."""
@@ -34,25 +32,14 @@ def render(view: Mapping[str, Any]) -> str:
 
     view: as components.reporting.page.view arranges it. Every text is escaped.
     """
-    return environment().get_template(TEMPLATE).render(view)
-
-
-def environment() -> jinja2.Environment:
-    """Return what renders the templates: it escapes every text, and an unknown name is an error."""
-    found = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.filters.update(
+    rendering = environment()
+    rendering.filters.update(
         half=half,
         json=script_json,
         thousands=thousands,
         compact=lambda value: json.dumps(value, sort_keys=True),
     )
-    return found
+    return rendering.get_template(TEMPLATE).render(view)
 
 
 def plain(table: str, reason: str) -> str:

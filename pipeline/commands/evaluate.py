@@ -6,6 +6,18 @@ from typing import Any
 from pipeline import commands
 from pipeline.config import exit_codes
 
+EXAMPLES = """examples:
+  latentline evaluate out/serving/cvae                                     the newest version, on its own data
+  latentline evaluate out/serving/iwae/1795227466 --samples 500 --limit 200
+  latentline evaluate out/serving/vqvae --data data/kmnist --classifier out/serving/mlp
+"""
+EXIT_CODES = {
+    "0": "the estimate was printed",
+    "1": "the data cannot be obtained or read",
+    "2": "the request is wrong: no such model, a model without a likelihood, or data that is not its own",
+    "130": "interrupted (Ctrl-C)",
+}
+
 
 def add(parsers: Any) -> None:
     """Add the command's arguments."""
@@ -15,6 +27,7 @@ def add(parsers: Any) -> None:
         help="the likelihood of the test split under a pushed model, by importance sampling",
         description="Estimate the negative log-likelihood of the test images, in nats per image, with its\n"
         "standard error. More samples make the estimate tighter; time grows with images times samples.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("model", help="a SavedModel's folder, or a folder of versions (the newest is taken)")
     parser.add_argument(

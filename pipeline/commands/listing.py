@@ -3,13 +3,26 @@
 import argparse
 from typing import Any
 
+from pipeline import commands
 from pipeline.config import exit_codes
 from trainer import variants
+
+EXAMPLES = """examples:
+  latentline list
+  latentline list --markdown
+"""
+EXIT_CODES = {"0": "the variants are listed"}
 
 
 def add(parsers: Any) -> None:
     """Add the command's arguments."""
-    parser = parsers.add_parser("list", help="list all variants, one line per variant")
+    parser = commands.add(
+        parsers,
+        "list",
+        help="list all variants, one line per variant",
+        description="List all variants: what each is, and the figure that it was measured to reach.",
+        epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table of the README")
     parser.set_defaults(execute=execute)
 

@@ -17,6 +17,12 @@ from pipeline.home.journal import summary
 from schemas import PIXEL_VALUES
 from trainer.recipe import PROFILES, PROTOCOLS
 
+EXAMPLES = """examples:
+  latentline run                                             all variants, on MNIST
+  latentline run --variants cvae,mlp --profile smoke
+  latentline run --variants cvae --profile full --data ~/fashion-mnist --home out/fashion
+  latentline run --settings nightly.yaml --check
+"""
 EXIT_CODES = {
     "0": "succeeded, even if a model was not blessed; `status` reports that",
     "1": "failed; the error names what failed, and the same command resumes from there",
@@ -43,6 +49,7 @@ def add(parsers: Any) -> None:
         "has not changed since the last run in the same home is taken from its cache.",
         epilog="\n".join(
             [
+                EXAMPLES,
                 commands.table("profiles", PROFILES),
                 commands.table("protocols", PROTOCOLS),
                 commands.table("exit codes", EXIT_CODES),

@@ -45,7 +45,11 @@ def execute(options: argparse.Namespace) -> int:
     from pipeline.service import status
 
     try:
-        found = status.find(commands.home_of(options), datetime.datetime.now().astimezone())
+        home = commands.home_of(options)
+        if not options.serving and not home.folder.is_dir():
+            print(f"UNKNOWN: there is no home {home}; name one with --home")
+            return status.UNKNOWN
+        found = status.find(home, datetime.datetime.now().astimezone())
     except Exception as error:  # a monitor gets an answer whatever is wrong with the home
         print(f"UNKNOWN: {' '.join(str(error).split()) or type(error).__name__}")
         return status.UNKNOWN

@@ -13,8 +13,9 @@ import os
 import pathlib
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.config.cluster import Cluster
 from pipeline.config.errors import SettingsError
@@ -34,21 +35,40 @@ class Compiled:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits 2, with a line that says why, when the request was wrong."""
+    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     started = time.perf_counter()
     try:
         settings = _settings(options)
         cluster = with_data_of(settings, Cluster.from_file(options.cluster))
+        _check_writable(options.output)
         made = compile_to(options.output, settings, cluster)
         if options.models_config:
             write_models_config(options.models_config, settings.variants, cluster.serving)
     except SettingsError as error:
-        print(f"compile.py: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot write {error.filename or options.output} ({error.strerror}); give another --output")
     if ignored := without_effect(settings):
         print(f"compile.py: without effect on Kubeflow: {ignored} of the settings", file=sys.stderr)
     print("\n".join(described(options.output, made, time.perf_counter() - started)))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"compile.py: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _check_writable(output: str) -> None:
+    """Raise SettingsError if a file cannot be made at `output`, before the seconds that compiling takes."""
+    folder = pathlib.Path(output).absolute().parent
+    if not folder.is_dir():
+        raise SettingsError(
+            f"cannot write {output}: there is no folder {folder}; make it, or give another --output"
+        )
+    if not os.access(folder, os.W_OK):
+        raise SettingsError(f"cannot write {output}: {folder} may not be written to; give another --output")
 
 
 def described(output: str, made: Compiled, seconds: float) -> list[str]:
@@ -153,7 +173,10 @@ def _settings(options: argparse.Namespace) -> Settings:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
+    names = tuple(name for name in text.split(",") if name)
+    if not names:
+        raise argparse.ArgumentTypeError("expected names of variants; leave the option out for all")
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:

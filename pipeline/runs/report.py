@@ -1,27 +1,22 @@
 """Copy a run's report out of the artifacts, and format its leaderboard for the terminal."""
 
 import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from components.ingest import sources
-from components.reporting import failure_page
 from components.reporting.display import count, interval, seconds, short_gain
 from components.reporting.leaderboard import FILE
 from components.reporting.report_page import SIGNS
 from components.serving import versions
 from pipeline.home import archive, metadata
-from pipeline.home.journal import RunRecord
-from pipeline.home.layout import ARCHIVE, PAGE, Home
+from pipeline.home.layout import Home
 from schemas.records import Row
 
 WIDTH = 80
 """Columns of a terminal that the tables fit."""
 GAP = "  "
-LINES, TAIL_BYTES = 40, 20_000
-"""Most of a log that the page of a failed run shows."""
 
 
 class Column(NamedTuple):
@@ -52,40 +47,6 @@ def publish(home: Home, execution: int, stamp: str) -> str:
     archive.publish(home, pathlib.Path(made.uri), stamp)
     rows = [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]
     return table(rows, versions.by_variant(str(home.serving)))
-
-
-def publish_failure(home: Home, record: RunRecord, error: str) -> None:
-    """Write the page of a run that failed before it had a report, in place of the newest one. Raises OSError.
-
-    error: what went wrong, in a sentence per line.
-    """
-    last = archive.last_with_figures(home)
-    log = pathlib.Path(record.log) if record.log else None
-    view = failure_page.View(
-        title=f"The run of {record.started[:16].replace('T', ' ')} failed",
-        errors=error.splitlines(),
-        outcomes=[(name, str(outcome.result), outcome.why) for name, outcome in record.variants.items()],
-        drift=record.drift,
-        spans=record.spans,
-        log=record.log,
-        tail=tail(log) if log else [],
-    )
-    archive.publish_failure(
-        home,
-        newest=failure_page.render(view, last and f"{ARCHIVE}/{last}/{PAGE}"),
-        archived=failure_page.render(view, last and f"../{last}/{PAGE}"),
-        stamp=record.stamp,
-    )
-
-
-def tail(log: pathlib.Path) -> list[str]:
-    """Return the last lines of a log, LINES at most; none if it cannot be read."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return file.read().decode(errors="replace").splitlines()[-LINES:]
-    except OSError:
-        return []
 
 
 def table(rows: Sequence[Row], serving: Mapping[str, Sequence[int]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import platformdirs
 
-from components.ingest import formats, idx, sources, spans
+from components.ingest import formats, idx, sources
 from components.serving import versions
 from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
@@ -15,6 +15,7 @@ from pipeline.execution import diagnosis
 from pipeline.execution.quiet import quiet
 from pipeline.home import journal
 from pipeline.home.layout import Home
+from pipeline.runs import failure
 from pipeline.runs.record import recorded
 from schemas import TEST_SPLIT, TRAIN_SPLIT
 
@@ -35,11 +36,14 @@ def run(settings: Settings, verbose: bool = False) -> None:
             say(f"{', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
             with quiet(log, verbose):
                 rows = run_components(settings, dataset, writer)
-        except RunFailed as failure:
-            if failure.leaderboard:
-                say(f"\n{failure.leaderboard}\n\nreport {home.report}\nlog    {log}")
+        except RunFailed as failed:
+            if failed.leaderboard:
+                say(f"\n{failed.leaderboard}\n\nreport {home.report}\nlog    {log}")
             else:
-                publish_failure(home, writer, str(failure))
+                publish_failure(home, writer, str(failed))
+            raise
+        except sources.DataSourceError as error:
+            publish_failure(home, writer, str(error))
             raise
         except Exception as error:
             publish_failure(home, writer, diagnosis.explain(error, settings.home))
@@ -73,9 +77,9 @@ def run_components(settings: Settings, dataset: sources.Dataset, writer: journal
     before = versions.by_variant(str(home.serving))
     try:
         runner.run(create_pipeline(settings, dataset))
-    except RunFailed as failure:
+    except RunFailed as failed:
         if "Leaderboard" in runner.executions:
-            failure.leaderboard = publish(settings, runner.executions, writer)
+            failed.leaderboard = publish(settings, runner.executions, writer)
             recovery.keep_copy(home)
         raise
     finally:
@@ -106,10 +110,8 @@ def publish(settings: Settings, executions: Mapping[str, int], writer: journal.W
 
 def publish_failure(home: Home, writer: journal.Writer, error: str) -> None:
     """Put the page of a failed run in place; what prevents that is reported and hides no other error."""
-    from pipeline.runs import report
-
     try:
-        report.publish_failure(home, writer.record, error)
+        failure.publish(home, writer.record, error)
     except Exception as problem:
         say(f"! the page of this run cannot be written: {diagnosis.explain(problem, str(home))}")
     else:
@@ -138,18 +140,24 @@ def described(dataset: sources.Dataset, settings: Settings) -> str:
     """
     named = sources.title(dataset.name)
     try:
-        chosen = (
-            spans.newest_spans(dataset.folder, settings.spans, settings.subset)
-            if settings.spans
-            else [spans.PLAIN]
-        )
-        taken = spans.files_taken(spans.delivered(dataset.folder, chosen, settings.subset))
-        counts = {split: sum(map(formats.count, parts)) for split, parts in taken.items()}
+        found, places = _found(dataset, settings)
+        counts = {split: sum(formats.count(parts[split]) for parts in found) for split in found[0]}
+        counts[TEST_SPLIT] = formats.count(found[0][TEST_SPLIT])
     except idx.IdxError:
         return f"{named} from {dataset.folder}"
     train, test = counts[TRAIN_SPLIT], counts[TEST_SPLIT]
-    places = f" ({', '.join(span.folder for span in chosen)})" if settings.spans else ""
     return f"{named}, {train:,} training and {test:,} test images from {dataset.folder}{places}"
+
+
+def _found(dataset: sources.Dataset, settings: Settings) -> tuple[list[dict[str, formats.Part]], str]:
+    """Return the files of each span by split, newest first, and the spans' names. Raises idx.IdxError."""
+    if not settings.spans:
+        return [formats.find(dataset.folder, settings.subset)], ""
+    from components.ingest import spans  # imports TensorFlow
+
+    chosen = spans.newest_spans(dataset.folder, settings.spans, settings.subset)
+    names = ", ".join(span.folder for span in chosen)
+    return spans.delivered(dataset.folder, chosen, settings.subset), f" ({names})"
 
 
 def say(line: str) -> None:

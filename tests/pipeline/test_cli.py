@@ -1,8 +1,11 @@
 """What a user meets at the command line, mistakes first: one line, what was found, and a non-zero exit."""
 
 import argparse
+import importlib.metadata
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +17,11 @@ import yaml
 from warm import Warm
 
 from components.ingest import idx
+from pipeline import cli
 from pipeline.commands import run
 from trainer import variants
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def latentline(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -186,8 +192,81 @@ def test_options_survive_being_handed_on_to_another_command() -> None:
     assert run.settings_of(again).keep == 0
 
 
-def test_every_command_has_examples_or_exit_codes_in_its_help() -> None:
-    for command in ("run", "schedule", "status", "lineage", "rollback", "promote"):
-        text = latentline(command, "--help").stdout
-        assert "exit codes:" in text
-        assert command == "run" or "examples:" in text
+def helps() -> dict[str, str]:
+    [commands] = [action for action in cli.parser()._actions if action.dest == "command"]
+    assert isinstance(commands.choices, dict)
+    return {name: parser.format_help() for name, parser in commands.choices.items()}
+
+
+@pytest.mark.parametrize("command", helps())
+def test_every_command_has_examples_and_exit_codes_in_its_help(command: str) -> None:
+    text = helps()[command]
+    assert "\nexit codes:\n  0 " in text
+    shown = text.split("\nexamples:\n")[1]
+    assert shown.startswith(f"  latentline {command}")
+
+
+@pytest.mark.parametrize("command", helps())
+def test_every_example_in_a_help_text_is_a_request_that_is_understood(command: str) -> None:
+    lines = re.findall(rf"^  (latentline {command}.*)$", helps()[command], re.MULTILINE)
+    assert lines
+    for line in lines:
+        given = re.split(r" {2,}| \| | > ", line)[0]
+        cli.parser().parse_args(shlex.split(given)[1:])
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str, str]:
+    """Exit code, output and errors of a command, within this process."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    return ended.value.code, *capsys.readouterr()
+
+
+def test_the_bare_command_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, errors = told(capsys)
+    assert (code, errors) == (0, "")
+    assert "usage: latentline" in out
+    assert "exit codes:" in out
+
+
+def test_the_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = told(capsys, "--version")
+    assert code == 0
+    assert out == f"latentline {importlib.metadata.version('latentline')}\n"
+
+
+def test_status_names_a_home_that_does_not_exist(
+    tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = told(capsys, "status", "--home", str(tmp_path / "nope"))
+    assert code == 3
+    assert out == f"UNKNOWN: there is no home {tmp_path / 'nope'}; name one with --home\n"
+
+
+@pytest.mark.parametrize("given", ["--variants=", "--variants=,"])
+def test_no_names_of_variants_are_not_all_variants(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, errors = told(capsys, "run", given)
+    assert code == 2
+    assert "expected names of variants; leave the option out to train all" in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["kubeflow/compile.py", "--output", "/nope/p.yaml"], "there is no folder /nope"),
+        (["kubeflow/compile.py", "--output", "p.yaml", "--variants="], "expected names of variants"),
+        (["pipeline/local_runner.py"], "cannot read the settings file nowhere.yaml"),
+    ],
+)
+def test_scripts_end_in_one_sentence_too(arguments: list[str], message: str) -> None:
+    script, *rest = arguments
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *rest],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LATENTLINE_SETTINGS": "nowhere.yaml"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from components.ingest import sources
-from components.reporting import page, report_page, words
+from components.reporting import environment, page, report_page, words
 from components.reporting.panels import Subject
 from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
@@ -242,7 +242,7 @@ def test_pages_of_any_number_of_variants_hold_every_row(
 
 def test_the_version_follows_every_template(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     before = report_page.version()
-    for source in report_page.TEMPLATES.iterdir():
+    for source in environment.TEMPLATES.iterdir():
         (tmp_path / source.name).write_bytes(source.read_bytes())
     monkeypatch.setattr(report_page, "TEMPLATES", tmp_path)
     assert report_page.version() == before

@@ -2,6 +2,8 @@ import dataclasses
 import json
 import pathlib
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from components.reporting import leaderboard
 from pipeline.home import archive
 from pipeline.home.journal import Command, Outcome, Result, RunRecord
 from pipeline.home.layout import Home
-from pipeline.runs import report
+from pipeline.runs import failure, report
 from schemas.records import Change, Gain, Metric, Row, Status, Training, Verdict
 
 BETTER = Change("elbo", -160.0, "smoke", 60, 4.0, 0.8, Verdict.BETTER)
@@ -172,7 +174,7 @@ def test_a_failed_run_leaves_a_page_with_what_failed_the_log_s_end_and_the_last_
     log = home / "run.log"
     log.write_text("".join(f"line {number}\n" for number in range(1000)))
     failed = dataclasses.replace(FAILED, log=str(log))
-    report.publish_failure(Home(home), failed, "DriftGate failed: <b>ink</b> has drifted")
+    failure.publish(Home(home), failed, "DriftGate failed: <b>ink</b> has drifted")
     newest, archived = home / "report", home / "report" / "runs" / failed.stamp
     for folder, link in ((newest, "runs/20261124-030000"), (archived, "../20261124-030000")):
         text = (folder / "index.html").read_text()
@@ -192,7 +194,7 @@ def test_a_failed_run_leaves_a_page_with_what_failed_the_log_s_end_and_the_last_
 
 def test_the_first_run_s_failure_has_a_page_without_a_link(home: pathlib.Path) -> None:
     home.mkdir()
-    report.publish_failure(Home(home), FAILED, "MNIST cannot be downloaded")
+    failure.publish(Home(home), FAILED, "MNIST cannot be downloaded")
     text = (home / "report" / "index.html").read_text()
     assert "MNIST cannot be downloaded" in text
     assert re.findall(r'href="([^"#]+)"', text) == []
@@ -216,3 +218,8 @@ def test_reports_of_failed_runs_are_kept_as_long_as_those_beside_them(
         (folder / ("leaderboard.json" if good else "index.html")).touch()
     gone = archive.outdated(Home(home), keep)
     assert sorted(set("12345") - {path.name for path in gone}) == left
+
+
+def test_the_page_of_a_failure_is_written_without_tensorflow_and_tfx() -> None:
+    code = "import sys, pipeline.runs.run; sys.exit(bool({'tfx', 'tensorflow'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
