@@ -31,7 +31,7 @@ LAYERS = {
         {"pipeline.pipeline", "pipeline.evaluation"},
         {"pipeline.execution", "pipeline.registry"},
         {"pipeline.node", "pipeline.runs"},
-        {"pipeline.service", "pipeline.local_runner", "pipeline.kubeflow"},
+        {"pipeline.service", "pipeline.local_runner", "pipeline.finish", "pipeline.kubeflow"},
         {"pipeline.commands"},
         {"pipeline.cli"},
         {"pipeline.__main__"},

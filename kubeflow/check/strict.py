@@ -39,7 +39,10 @@ def check(path: str) -> tuple[int, int]:
             json_format.ParseDict(settings, kubernetes_executor_config_pb2.KubernetesExecutorConfig())
             executors += 1
     components.load_component_from_file(path)
-    return len(pipeline.root.dag.tasks), executors
+    dags = [pipeline.root.dag, *(each.dag for each in pipeline.components.values() if each.HasField("dag"))]
+    own = {name for name, each in pipeline.components.items() if each.HasField("dag")}
+    tasks = [task for dag in dags for task in dag.tasks.values() if task.component_ref.name not in own]
+    return len(tasks), executors
 
 
 def versions() -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from pipeline.config import files
 from pipeline.config.errors import SettingsError
+from pipeline.config.settings import PATTERN_CHARACTERS
 
 DIGEST = re.compile(r"\S+@sha256:[0-9a-f]{64}")
 QUANTITY = re.compile(r"\d+(\.\d+)?(m|Ki|Mi|Gi|Ti|k|M|G|T)?")
@@ -343,6 +344,12 @@ class Cluster:
         for field in ("root", "data.folder"):
             path = self.root if field == "root" else self.data.folder
             self.check_reach(field, path)
+        for field, path in (("root", self.root), ("serving", self.serving)):
+            if found := sorted(set(path) & set(PATTERN_CHARACTERS)):
+                raise ValueError(
+                    f"{field} must hold none of {' '.join(PATTERN_CHARACTERS)}, since TFX finds files by "
+                    f"patterns, got {' '.join(found)} in {path!r}; rename the folder"
+                )
         if not self._on_volume(self.serving):
             raise ValueError(f"serving must be a folder on {self._mounts()}, got {self.serving!r}")
         for entry in self.placement:

@@ -19,7 +19,7 @@ from pipeline.config.settings import Settings
 from schemas import strict
 
 NOT_PLANNED = ("home", "notify", "mlflow", "keep_runs")
-"""Settings that no node of a cluster heeds; notify may hold what is secret."""
+"""Settings that no node of a cluster heeds."""
 
 DIGEST_BYTES = 16
 """Bytes of SHA-256 before the compressed plan; Adler-32, which zlib checks, misses some exchanged letters."""
@@ -55,12 +55,15 @@ class Plan:
         schema = os.path.join(cluster.code, "schemas", "schema.pbtxt")
         return cls(settings, cluster.data, cluster.root, cluster.serving, schema, dict(cluster.beam))
 
-    def text(self) -> str:
-        """Return the plan as text without braces and dollar signs, which Kubeflow and Kubernetes rewrite."""
+    def text(self, hooks: bool = False) -> str:
+        """Return the plan as text without braces and dollar signs, which Kubeflow and Kubernetes rewrite.
+
+        hooks: whether with those of the settings, which only the task at the end of a run heeds.
+        """
         chosen = {
             field.name: value
             for field in dataclasses.fields(Settings)
-            if field.name not in NOT_PLANNED
+            if (field.name not in NOT_PLANNED or (hooks and field.name == "notify"))
             and (value := getattr(self.settings, field.name)) != _default(field)
         }
         chosen["variants"] = self.settings.variants  # the image's folder of variants may hold others

@@ -95,6 +95,7 @@ class RunRecord:
       hooks: which of them failed, and why.
       log, report: paths; empty if there is none.
       user, reason: of a promotion or rollback.
+      run: id of a run on a cluster; empty on one machine.
     """
 
     stamp: str
@@ -118,6 +119,7 @@ class RunRecord:
     report: str = ""
     user: str = ""
     reason: str = ""
+    run: str = ""
 
     @property
     def state(self) -> Status:

@@ -500,7 +500,12 @@ class Store:
 
 def when(element: Execution | Artifact) -> str:
     """Return when an execution or artifact was recorded, ISO 8601 in the time zone of the machine."""
-    return datetime.datetime.fromtimestamp(element.made / 1000).astimezone().isoformat(timespec="seconds")
+    return moment(element.made)
+
+
+def moment(milliseconds: int) -> str:
+    """Return a time of the store, in milliseconds since 1970, as `when` does."""
+    return datetime.datetime.fromtimestamp(milliseconds / 1000).astimezone().isoformat(timespec="seconds")
 
 
 def connection(home: Home) -> Any:

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = _settings(options)
         cluster = with_data_of(settings, Cluster.from_file(options.cluster))
         _check_writable(options.output)
+        check_hooks(settings, cluster)
         made = compile_to(options.output, settings, cluster)
         if options.models_config:
             write_models_config(options.models_config, settings.variants, cluster.serving)
@@ -104,11 +105,26 @@ def with_data_of(settings: Settings, cluster: Cluster) -> Cluster:
     return cluster.with_data(os.path.basename(folder), folder)
 
 
+def check_hooks(settings: Settings, cluster: Cluster) -> None:
+    """Raise SettingsError for a webhook whose URL whoever reads the pipeline could read."""
+    webhook = settings.notify.webhook
+    if webhook and not webhook.startswith("$"):
+        raise SettingsError(
+            "notify.webhook must be $NAME on a cluster, since whoever sees the pipeline could read its URL; "
+            "put the URL into a Secret, and name that under secrets in the cluster file"
+        )
+    if webhook and webhook[1:] not in cluster.secrets:
+        raise SettingsError(
+            f"notify.webhook names {webhook}, which secrets in the cluster file does not bring; "
+            f"there is {', '.join(cluster.secrets) or 'none'}"
+        )
+
+
 def without_effect(settings: Settings) -> str:
     """Return the names of settings that were given and have an effect on one machine only."""
     plain = type(settings)()
     return " and ".join(
-        name for name in ("notify", "mlflow", "keep_runs") if getattr(settings, name) != getattr(plain, name)
+        name for name in ("mlflow", "keep_runs") if getattr(settings, name) != getattr(plain, name)
     )
 
 
@@ -148,21 +164,21 @@ def compile_to(output: str, settings: Settings, cluster: Cluster) -> Compiled:
 
     plan = Plan.of(settings, cluster)
     intermediate = plan.intermediate()
-    source = emit.Source(ir.digest(intermediate), plan.text())
+    source = emit.Source(ir.digest(intermediate), plan.text(), plan.text(hooks=True))
     return write(intermediate, source, cluster, output)
 
 
 def write(intermediate: Any, source: Any, cluster: Cluster, output: str) -> Compiled:
     """Write the Kubeflow pipeline of a TFX IR. Raises TooLarge."""
     from pipeline.kubeflow import emit
-    from pipeline.kubeflow.tasks import divided, with_verdict
+    from pipeline.kubeflow.tasks import divided, finish, with_verdict
 
     nodes = {wrapped.pipeline_node.node_info.id: wrapped.pipeline_node for wrapped in intermediate.nodes}
     upstream: Mapping[str, Sequence[str]] = {name: list(node.upstream_nodes) for name, node in nodes.items()}
     tasks = with_verdict(divided(upstream, cluster.pool_of))
     parameters = {name: emit.runtime_parameters(node) for name, node in nodes.items()}
     written = emit.write(intermediate.pipeline_info.id, tasks, parameters, source, cluster, output)
-    return Compiled(tasks, written)
+    return Compiled([*tasks, finish(tasks)], written)
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -1,7 +1,9 @@
 """Write the tasks of a pipeline as a Kubeflow pipeline file, through Kubeflow's SDK.
 
 The SDK makes a component and an executor for each task and caps how long a task may be retried at an hour.
-Both are put right here: tasks with the same command share a component, and retries may go on for days.
+Both are put right here: tasks with the same command share a component, and retries may go on for days. The
+tasks of the run are put into a DAG of their own, as the SDK's ExitHandler does, so that the exit task runs
+after them however they have ended.
 """
 
 import contextlib
@@ -19,9 +21,13 @@ from pipeline.config.cluster import Cluster, Pool, RunAs
 from pipeline.config.errors import SettingsError
 from pipeline.execution.shown import METRICS, PAGE, SUMMARY
 from pipeline.kubeflow import size
-from pipeline.kubeflow.tasks import REPORT, VERDICT, Task
+from pipeline.kubeflow.tasks import FINISH, REPORT, VERDICT, Task, finish
 
 COMMAND = ("python", "-m", "pipeline.node")
+LAST_COMMAND = ("python", "-m", "pipeline.finish")
+"""Command of the exit task."""
+RUN = "run"
+"""Task of the root whose DAG holds all tasks but the exit task; its component is `comp-run`."""
 RUN_ID, NODES = "run_id", "nodes"
 """Input parameters of every task: the run's id, and the nodes to run, separated by commas."""
 KINDS = {"STRING": str, "INT": int, "DOUBLE": float}
@@ -46,10 +52,17 @@ class Parameter:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The IR that the tasks run: its digest, and the text of the plan that it is compiled from."""
+    """The IR that the tasks run.
+
+    Attributes:
+      sha256: its digest.
+      plan: text of the plan that it is compiled from.
+      last: text of the plan with the hooks of the settings, for the exit task.
+    """
 
     sha256: str
     plan: str
+    last: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +125,14 @@ def compiled(
     def build(*values: Any) -> None:
         given = dict(zip([parameter.name for parameter in everything], values, strict=True))
         made: dict[str, Any] = {}
-        for task in tasks:
+        for task in (*tasks, finish(tasks)):
             fixed = arguments(task, source, cluster)
             check_arguments(task.name, fixed)
-            component = container(task.kind, cluster.image, fixed, own[task.name])
+            component = container(task.kind, cluster.image, fixed, own.get(task.name, []))
             step = component(
-                **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER, NODES: ",".join(task.nodes)},
-                **{parameter.name: given[parameter.name] for parameter in own[task.name]},
+                **{RUN_ID: dsl.PIPELINE_JOB_ID_PLACEHOLDER},
+                **({NODES: ",".join(task.nodes)} if task.nodes else {}),
+                **{parameter.name: given[parameter.name] for parameter in own.get(task.name, [])},
             )
             step.after(*(made[other] for other in task.upstream))
             step.set_display_name(f"{task.kind} {task.line}".strip())
@@ -134,18 +148,32 @@ def compiled(
     _rename(specification, names)
     if cluster.run_as:
         _run_as(platform, cluster.run_as)
-    _share_components(specification, platform, {task.name: task.kind for task in tasks})
-    days = {task.name: cluster.pools[task.pool].retry.days for task in tasks}
+    everyone = [*tasks, finish(tasks)]
+    _share_components(specification, platform, {task.name: task.kind for task in everyone})
+    days = {task.name: cluster.pools[task.pool].retry.days for task in everyone}
     for key, step in specification["root"]["dag"]["tasks"].items():
         if policy := step.get("retryPolicy"):
             policy["backoffFactor"] = int(policy["backoffFactor"])
             policy["backoffMaxDuration"] = f"{days[key] * 86_400}s"
+    _with_exit_task(specification)
     return specification, platform
+
+
+def steps(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all tasks of a compiled pipeline by name, the exit task last."""
+    root = specification["root"]["dag"]["tasks"]
+    inner = specification["components"][root[RUN]["componentRef"]["name"]]["dag"]["tasks"]
+    return {**inner, FINISH: root[FINISH]}
 
 
 def arguments(task: Task, source: Source, cluster: Cluster) -> list[str]:
     """Return the arguments that a task's container has beside the run's id, its nodes and its parameters."""
     retry = cluster.pools[task.pool].retry
+    if task.kind == FINISH:
+        return [
+            *("--plan", source.last, "--log-format", cluster.log_format),
+            *(["--verbose"] if cluster.verbose else []),
+        ]
     return [
         *("--ir-sha256", source.sha256, "--tfx-root", cluster.root, "--log-format", cluster.log_format),
         *("--attempts", str(retry.times + 1), "--wait", retry.wait),
@@ -160,6 +188,13 @@ def arguments(task: Task, source: Source, cluster: Cluster) -> list[str]:
 def container(kind: str, image: str, fixed: Sequence[str], parameters: Sequence[Parameter]) -> Any:
     """Return the Kubeflow component of a kind of task, with `fixed` and the filled-in arguments."""
     from kfp import dsl
+
+    def last(run_id: Any) -> Any:
+        return dsl.ContainerSpec(image=image, command=list(LAST_COMMAND), args=[*fixed, "--run-id", run_id])
+
+    if kind == FINISH:
+        _signature(last, kind, [Parameter(RUN_ID, "STRING", None)])
+        return dsl.container_component(last)
 
     def node(run_id: Any, nodes: Any, *values: Any) -> Any:
         given = [
@@ -246,6 +281,43 @@ def _rename(specification: dict[str, Any], names: Mapping[str, str]) -> None:
         if "dependentTasks" in step:
             step["dependentTasks"] = sorted(names[other] for other in step["dependentTasks"])
     dag["tasks"] = renamed
+
+
+def _with_exit_task(specification: dict[str, Any]) -> None:
+    """Put all tasks but the exit task into a DAG of their own, after which that one runs in any case."""
+    root = specification["root"]
+    inner = root["dag"]["tasks"]
+    last = inner.pop(FINISH)
+    given = root.get("inputDefinitions", {}).get("parameters", {})
+    component = {
+        "dag": {"tasks": inner},
+        **(
+            {
+                "inputDefinitions": {
+                    "parameters": {
+                        name: {"parameterType": parameter["parameterType"]}
+                        for name, parameter in given.items()
+                    }
+                }
+            }
+            if given
+            else {}
+        ),
+    }
+    specification["components"][f"comp-{RUN}"] = component
+    inputs = {name: {"componentInputParameter": name} for name in given}
+    root["dag"]["tasks"] = {
+        RUN: {
+            "componentRef": {"name": f"comp-{RUN}"},
+            **({"inputs": {"parameters": inputs}} if inputs else {}),
+            "taskInfo": {"name": RUN},
+        },
+        FINISH: {
+            **last,
+            "dependentTasks": [RUN],
+            "triggerPolicy": {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"},
+        },
+    }
 
 
 def _run_as(platform: dict[str, Any], account: RunAs) -> None:

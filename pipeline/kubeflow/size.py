@@ -68,8 +68,10 @@ class Estimate:
 
 def estimate(pipeline: Document, platform: Document) -> Estimate:
     """Return the estimate for the two documents of a compiled pipeline."""
-    tasks = pipeline["root"]["dag"]["tasks"]
+    tasks = _tasks(pipeline)
     states = {state["id"]: state for name in tasks for state in _states(name, pipeline, platform)}
+    for name, component in _dags(pipeline).items():
+        states |= {state["id"]: state for state in _driver_states(name, pipeline, component)}
     ordered = _json({key: states[key] for key in sorted(states)})  # as Argo does; copies end up far apart
     compressed = len(base64.b64encode(gzip.compress(ordered.encode(), mtime=0)))
     status = round(REPEATED * compressed) + (STATE + RESULT) * len(tasks)
@@ -79,8 +81,14 @@ def estimate(pipeline: Document, platform: Document) -> Estimate:
 def _specification(pipeline: Document, platform: Document) -> dict[str, Any]:
     """Return the arguments and the main template of the Workflow."""
     parameters = [{"name": "components-root", "value": _json(pipeline["root"])}]
+    parameters += [
+        {"name": f"components-{name}", "value": _json(component)}
+        for name, component in _dags(pipeline).items()
+    ]
     keys: dict[str, str] = {}
     for name, component in pipeline["components"].items():
+        if "dag" in component:
+            continue
         implementation = _container(pipeline, component)
         key = _hash(_json(component), _json(implementation))
         if key not in keys.values():
@@ -90,10 +98,27 @@ def _specification(pipeline: Document, platform: Document) -> dict[str, Any]:
             ]
         keys[name] = key
         parameters.append({"name": f"kubernetes-{name}", "value": _json(_settings(platform, component))})
-    tasks = pipeline["root"]["dag"]["tasks"]
+    tasks = _tasks(pipeline)
     return {
         "arguments": parameters,
         "dag": [part for name in tasks for part in _parts(name, tasks[name], keys)],
+    }
+
+
+def _dags(pipeline: Document) -> dict[str, Any]:
+    """Return the components that are DAGs of tasks, by name."""
+    return {name: each for name, each in pipeline["components"].items() if "dag" in each}
+
+
+def _tasks(pipeline: Document) -> dict[str, Any]:
+    """Return the tasks that have a container, by name, whichever DAG they belong to."""
+    dags = _dags(pipeline)
+    levels = [pipeline["root"], *dags.values()]
+    return {
+        name: task
+        for level in levels
+        for name, task in level["dag"]["tasks"].items()
+        if task["componentRef"]["name"] not in dags
     }
 
 
@@ -127,9 +152,18 @@ def _parts(name: str, task: Document, keys: Mapping[str, str]) -> Iterator[dict[
     }
 
 
+def _driver_states(name: str, pipeline: Document, component: Document) -> Iterator[dict[str, Any]]:
+    """Yield the states of the driver of a DAG of tasks, which is given the whole of it."""
+    given = _parameters({"component": _json(component), "task": name, "parent-dag-id": "1"})
+    driver = f"{WORKFLOW}.root.{name}-driver"
+    for node, kind in ((driver, "Retry"), (f"{driver}(0)", "Pod")):
+        yield _state(node, kind, "system-dag-driver", given, {"exitCode": "0"})
+    yield _state(f"{WORKFLOW}.root.{name}", "DAG", name, _parameters({"parent-dag-id": "1"}), {})
+
+
 def _states(name: str, pipeline: Document, platform: Document) -> Iterator[dict[str, Any]]:
     """Yield the states of the six nodes that Argo keeps for a task; with retries each template has two."""
-    task = pipeline["root"]["dag"]["tasks"][name]
+    task = _tasks(pipeline)[name]
     component = pipeline["components"][task["componentRef"]["name"]]
     implementation, settings = _container(pipeline, component), _settings(platform, component)
     patch = _pod(name, task, component, implementation, settings)

@@ -14,6 +14,8 @@ from pipeline.dag.partial import variant
 DATA, TRAIN, EVALUATE, REPORT = "data", "train", "evaluate", "report"
 VERDICT = "verdict"
 """The last task, which runs no node: the run fails there if a variant has failed, once the report is made."""
+FINISH = "finish"
+"""The exit task, which runs after all others have ended, however they ended: journal and hooks."""
 KINDS = {
     "IdxExampleGen": DATA,
     "ImportSchemaGen": DATA,
@@ -116,6 +118,11 @@ def with_verdict(tasks: Sequence[Task]) -> list[Task]:
             if task.kind == REPORT
         ),
     ]
+
+
+def finish(tasks: Sequence[Task]) -> Task:
+    """Return the exit task of a run, in the pool of its last task."""
+    return Task(FINISH, FINISH, "", (), tasks[-1].pool, ())
 
 
 def kind_of(node: str) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from components.validation import drift
 from pipeline.config.settings import Settings
 from pipeline.dag.partial import variant
 from pipeline.execution import diagnosis
-from pipeline.execution.local import LocalRunner
 from pipeline.home import metadata
 from pipeline.home.journal import Outcome, Result, Writer
 from pipeline.home.layout import Home
@@ -25,22 +25,40 @@ from pipeline.home.metadata import Artifact, Blessing, Push
 log = logging.getLogger(__name__)
 
 
+class Ran(Protocol):
+    """How the nodes of a run have ended, by the runner of one machine or by the exit task of a cluster."""
+
+    @property
+    def executions(self) -> Mapping[str, int]:
+        """Return the execution of each node that ended well, by node id; 0 for one that was skipped."""
+
+    @property
+    def failures(self) -> Mapping[str, str]:
+        """Return why each node failed that did, by node id; empty for what was left out for it."""
+
+    @property
+    def all_cached(self) -> bool:
+        """Return whether the run has done nothing new."""
+
+
 def settle(
     writer: Writer,
     settings: Settings,
-    runner: LocalRunner,
+    runner: Ran,
     before: Mapping[str, Collection[int]],
     say: Callable[[str], None],
+    home: Home | None = None,
 ) -> None:
     """Note spans, drift and the outcome of each variant, whether the run succeeded or not.
 
-    before: the versions by variant when the run began. If the outcome cannot be read, that is reported in a
-    line, since it must not hide the error that the run may have ended with.
+    before: the versions by variant when the run began. home: that of the settings, or a cluster's. If the
+    outcome cannot be read, that is reported in a line, since it must not hide the error that the run may have
+    ended with.
     """
     if not runner.executions and not runner.failures:
         return
     try:
-        with metadata.opened(Home.of(settings.home)) as store:
+        with metadata.opened(home or Home.of(settings.home)) as store:
             outputs = {
                 name: {key: given[0] for key, given in store.outputs(execution).items()}
                 for name, execution in runner.executions.items()

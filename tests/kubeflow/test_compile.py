@@ -21,6 +21,8 @@ from tfx.dsl.compiler import compiler
 from tfx.orchestration.pipeline import Pipeline
 
 from pipeline.config.cluster import Cluster, RunAs
+from pipeline.config.errors import SettingsError
+from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
 from pipeline.dag import ir
 from pipeline.execution.plan import Plan
@@ -89,8 +91,9 @@ def test_every_task_names_the_ir_that_the_plan_of_the_first_makes(
     found = containers(compiled("two")[0])
     text = after("--plan", found["exec-data"]["args"])
     sha256 = ir.digest(Plan.from_text(text).intermediate())
+    last = found.pop("exec-finish")  # runs no node; its plan has the hooks as well
     assert {after("--ir-sha256", container["args"]) for container in found.values()} == {sha256}
-    assert not set(text) & set("{}$")
+    assert not set(text + after("--plan", last["args"])) & set("{}$")
     assert [label for label, container in found.items() if "--plan" in container["args"]] == ["exec-data"]
 
 
@@ -101,11 +104,11 @@ def test_every_node_runs_in_one_task_and_after_the_nodes_that_it_needs(
     pipeline = Plan.from_text(after("--plan", containers(document)["exec-data"]["args"])).intermediate()
     tasks = {
         name: task["inputs"]["parameters"]["nodes"]["runtimeValue"]["constant"].split(",")
-        for name, task in document["root"]["dag"]["tasks"].items()
-        if name != "verdict"
+        for name, task in emit.steps(document).items()
+        if name not in ("verdict", "finish")
     }
     order: list[str] = []
-    pending = dict(document["root"]["dag"]["tasks"])
+    pending = {name: task for name, task in emit.steps(document).items() if name != "finish"}
     while pending:
         name = next(
             n for n, task in pending.items() if not set(task.get("dependentTasks", ())) & set(pending)
@@ -121,7 +124,7 @@ def test_every_node_runs_in_one_task_and_after_the_nodes_that_it_needs(
 def test_the_run_id_is_the_whole_constant_of_an_input_and_caching_is_left_to_tfx(
     compiled: Callable[[str], list[Any]],
 ) -> None:
-    for task in compiled("two")[0]["root"]["dag"]["tasks"].values():
+    for task in emit.steps(compiled("two")[0]).values():
         assert task["inputs"]["parameters"]["run_id"] == {
             "runtimeValue": {"constant": "{{$.pipeline_job_uuid}}"}
         }
@@ -130,8 +133,7 @@ def test_the_run_id_is_the_whole_constant_of_an_input_and_caching_is_left_to_tfx
 
 def test_trainers_get_the_gpu_pool_and_all_else_the_cpu_pool(compiled: Callable[[str], list[Any]]) -> None:
     document, platform = compiled("two")
-    tasks = document["root"]["dag"]["tasks"]
-    for name, task in tasks.items():
+    for name, task in emit.steps(document).items():
         label = task["componentRef"]["name"].replace("comp-", "exec-")
         container, own = containers(document)[label], platform_of(platform, label)
         if name == "train-cvae":
@@ -182,10 +184,10 @@ def test_beam_arguments_follow_the_component_class(compiled: Callable[[str], lis
 
 def test_tasks_of_one_kind_and_pool_share_a_component(compiled: Callable[[str], list[Any]]) -> None:
     document, platform = compiled("two")
-    used = {name: task["componentRef"]["name"] for name, task in document["root"]["dag"]["tasks"].items()}
+    used = {name: task["componentRef"]["name"] for name, task in emit.steps(document).items()}
     assert used["evaluate-cvae"] == used["evaluate-mlp"] == "comp-evaluate"
     assert used["train-cvae"] != used["train-mlp"]  # the small classifier goes to the pool of CPUs
-    assert set(used.values()) == set(document["components"])
+    assert {*used.values(), "comp-run"} == set(document["components"])
     labels = set(document["deploymentSpec"]["executors"])
     assert labels == set(platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"])
 
@@ -193,13 +195,13 @@ def test_tasks_of_one_kind_and_pool_share_a_component(compiled: Callable[[str], 
 def test_every_retry_has_a_whole_factor_and_days(compiled: Callable[[str], list[Any]]) -> None:
     for shape in SHAPES:
         document = compiled(shape)[0]
-        policies = [
-            task["retryPolicy"] for task in document["root"]["dag"]["tasks"].values() if "retryPolicy" in task
-        ]
+        policies = [task["retryPolicy"] for task in emit.steps(document).values() if "retryPolicy" in task]
         for policy in policies:
             assert type(policy["backoffFactor"]) is int
             assert int(policy["backoffMaxDuration"].removesuffix("s")) >= 24 * 3600
-        for container in containers(document).values():
+        for label, container in containers(document).items():
+            if label == "exec-finish":
+                continue
             attempts = int(after("--attempts", container["args"]))
             assert attempts >= 1
 
@@ -209,11 +211,39 @@ def test_tasks_of_a_variant_let_the_run_go_on_and_the_verdict_ends_it(
 ) -> None:
     document = compiled("two")[0]
     found = containers(document)
-    for name, task in document["root"]["dag"]["tasks"].items():
+    for name, task in emit.steps(document).items():
         arguments = found[task["componentRef"]["name"].replace("comp-", "exec-")]["args"]
         assert ("--go-on" in arguments) == name.startswith(("train-", "evaluate-"))
         assert ("--verdict" in arguments) == (name == "verdict")
-    assert document["root"]["dag"]["tasks"]["verdict"]["dependentTasks"] == ["report"]
+    assert emit.steps(document)["verdict"]["dependentTasks"] == ["report"]
+
+
+def test_the_exit_task_runs_after_all_others_however_they_end_and_brings_the_hooks(
+    compile_script: Any, compiled: Callable[[str], list[Any]], cluster: Cluster, tmp_path: pathlib.Path
+) -> None:
+    root = compiled("two")[0]["root"]["dag"]["tasks"]
+    assert set(root) == {"run", "finish"}
+    assert root["finish"]["dependentTasks"] == ["run"]
+    assert root["finish"]["triggerPolicy"] == {"strategy": "ALL_UPSTREAM_TASKS_COMPLETED"}
+    settings = Settings(variants=("mlp",), notify={"on_push": "true", "webhook": "$TOKEN"})  # type: ignore[arg-type]
+    compile_script.check_hooks(settings, cluster)
+    compile_script.compile_to(str(tmp_path / "pipeline.yaml"), settings, cluster)
+    found = containers(next(yaml.safe_load_all((tmp_path / "pipeline.yaml").read_text())))
+    assert found["exec-finish"]["command"] == ["python", "-m", "pipeline.finish"]
+    assert Plan.from_text(after("--plan", found["exec-finish"]["args"])).settings.notify == settings.notify
+    assert Plan.from_text(after("--plan", found["exec-data"]["args"])).settings.notify == Notify()
+
+
+@pytest.mark.parametrize(
+    ("webhook", "words"),
+    [("https://hooks.example/key", "must be \\$NAME on a cluster"), ("$HOOK", "there is TOKEN")],
+)
+def test_a_webhook_is_named_by_a_secret(
+    compile_script: Any, cluster: Cluster, webhook: str, words: str
+) -> None:
+    settings = Settings(variants=("mlp",), notify={"webhook": webhook})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=words):
+        compile_script.check_hooks(settings, cluster)
 
 
 def test_the_report_is_put_out_as_page_summary_and_metrics(compiled: Callable[[str], list[Any]]) -> None:
@@ -264,7 +294,7 @@ def test_a_pipeline_that_argo_would_not_take_is_refused_and_leaves_no_file(
 ) -> None:
     schemas = [ImportSchemaGen(schema_file="x").with_id(f"Schema.{index}") for index in range(3)]
     small = compiler.Compiler().compile(Pipeline("small", "/root", components=schemas))
-    source = emit.Source("0" * 64, "plan")
+    source = emit.Source("0" * 64, "plan", "plan")
     monkeypatch.setattr(size, "LIMIT", 1000)
     with pytest.raises(emit.TooLarge, match="Argo takes 1,000: split --variants"):
         compile_script.write(small, source, cluster, str(tmp_path / "pipeline.yaml"))
@@ -387,8 +417,8 @@ def test_settings_that_only_one_machine_heeds_are_named(
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    compile_nightly(compile_script, nightly(notify={"on_push": "true"}), tmp_path / "pipeline.yaml")
-    assert "without effect on Kubeflow: notify of the settings" in capsys.readouterr().err
+    compile_nightly(compile_script, nightly(keep_runs=3), tmp_path / "pipeline.yaml")
+    assert "without effect on Kubeflow: keep_runs of the settings" in capsys.readouterr().err
 
 
 def test_the_pod_of_a_trainer_on_a_real_cluster_is_what_is_compiled(

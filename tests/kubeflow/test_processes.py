@@ -12,6 +12,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import pathlib
@@ -26,6 +27,14 @@ from typing import Any
 
 import pytest
 import yaml
+
+from components.serving import versions
+from pipeline.config.cluster import Cluster
+from pipeline.execution import node
+from pipeline.home import journal, metadata
+from pipeline.home.layout import Home
+from pipeline.kubeflow import emit, job
+from pipeline.kubeflow.tasks import FINISH
 
 pytestmark = pytest.mark.cluster
 
@@ -90,10 +99,12 @@ class FakeKubeflow:
 
     @property
     def tasks(self) -> dict[str, Any]:
-        return self.pipeline["root"]["dag"]["tasks"]
+        return emit.steps(self.pipeline)
 
     def before(self, name: str) -> set[str]:
-        """The task and all that it depends on."""
+        """The task and all that it depends on; for the exit task all others."""
+        if name == FINISH:
+            return set(self.tasks)
         return {name}.union(*(self.before(other) for other in self.tasks[name].get("dependentTasks", ())))
 
     def run(self, run_id: str, only: Collection[str] = (), stop_first: str = "") -> dict[str, list[Attempt]]:
@@ -103,11 +114,7 @@ class FakeKubeflow:
         """
         attempts: dict[str, list[Attempt]] = {}
         meet = threading.Barrier(2) if stop_first else None
-        pending = {
-            name: set(task.get("dependentTasks", ()))
-            for name, task in self.tasks.items()
-            if not only or name in only
-        }
+        pending = {name: self.before(name) - {name} for name in self.tasks if not only or name in only}
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             running: dict[concurrent.futures.Future[list[Attempt]], str] = {}
             while pending or running:
@@ -225,11 +232,18 @@ class World:
     volume: pathlib.Path
     settings: dict[str, Any]
     kubeflow: FakeKubeflow
+    cluster: Cluster
+    connection: Any
 
     def artifacts(self, node: str, output: str) -> list[pathlib.Path]:
         """The artifacts that the executions of a node have put out, oldest first."""
         found = (self.volume / "artifacts" / node / output).iterdir()
-        return sorted(found, key=lambda folder: int(folder.name))
+        return sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
+
+    def versions(self, variant: str) -> list[pathlib.Path]:
+        """The pushed versions of a variant, oldest first."""
+        base = self.volume / "serving" / variant
+        return [base / str(number) for number in versions.published(str(base))]
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +277,9 @@ def build(mariadb: dict[str, Any], compile_script: Any) -> Callable[..., World]:
                 env=environment, cwd=REPOSITORY, check=True,
             )  # fmt: skip
         secrets = {(SECRET, "password"): mariadb["password"]}
-        return World(volume, settings, FakeKubeflow.load(output, secrets))
+        made = Cluster.from_file(str(cluster))
+        connection = node.connection_from(environment)
+        return World(volume, settings, FakeKubeflow.load(output, secrets), made, connection)
 
     return compiled
 
@@ -278,6 +294,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World])
     settings = {
         "variants": list(VARIANTS), "profile": "smoke", "data": str(volume / "nights"), "spans": 1,
         "warm_start": True, "overrides": {STOPPED: {"recipe": {"steps": 10_000}}},
+        "notify": {f"on_{event}": f"sh -c 'cat >> {volume}/events; echo >> {volume}/events'"
+                   for event in ("push", "failure")},
     }  # fmt: skip
     return build(volume, settings, ("unused", str(volume / "unused")))
 
@@ -292,10 +310,26 @@ def test_the_first_run_completes_and_pushes_every_blessed_variant(
 ) -> None:
     assert set(first_run) == set(world.kubeflow.tasks)
     assert all(attempts[-1].code == 0 for attempts in first_run.values()), first_run
-    assert all(" complete " in attempts[-1].log for attempts in first_run.values()), first_run
+    assert all(" complete " in attempts[-1].log for name, attempts in first_run.items() if name != FINISH)
     for variant in VARIANTS:
         [version] = (world.volume / "serving" / variant).iterdir()
         assert (version / "saved_model.pb").is_file()
+
+
+def events(world: World) -> list[dict[str, Any]]:
+    """What the hooks were told, oldest first."""
+    return [json.loads(line) for line in (world.volume / "events").read_text().splitlines() if line]
+
+
+def test_the_exit_task_enters_the_run_and_tells_the_hooks(
+    world: World, first_run: dict[str, list[Attempt]]
+) -> None:
+    [record] = journal.read(Home.of_cluster(str(world.volume / "serving"), world.connection))
+    assert (record.status, record.run, set(record.variants)) == ("succeeded", "run-1", set(VARIANTS))
+    assert record.spans == ("span-1",)
+    assert all(outcome.result == "pushed" and outcome.version for outcome in record.variants.values())
+    [event] = events(world)
+    assert (event["event"], event["run"]["run"]) == ("push", "run-1")
 
 
 def test_a_trainer_that_is_stopped_is_retried_and_goes_on_from_its_checkpoint(
@@ -363,15 +397,15 @@ def trained_alone(world: World, variant: str, folder: pathlib.Path) -> pathlib.P
     return folder / "model"
 
 
-def weights(saved_model: pathlib.Path) -> dict[str, bytes]:
-    """The variables of a SavedModel, bit by bit."""
+def weights(saved_model: pathlib.Path) -> dict[str, str]:
+    """A digest of each variable of a SavedModel, bit by bit."""
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(str(saved_model / "variables" / "variables"))
     shapes = reader.get_variable_to_shape_map()
     found = {name: reader.get_tensor(name) for name in shapes if name.endswith("VARIABLE_VALUE")}
     assert found
-    return {name: value.tobytes() for name, value in found.items()}
+    return {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in found.items()}
 
 
 def test_the_report_is_given_to_kubeflow(world: World, first_run: dict[str, list[Attempt]]) -> None:
@@ -451,6 +485,10 @@ def test_a_variant_that_fails_leaves_the_others_and_the_report_and_the_run_fails
     )
     ended = {name: attempts[-1] for name, attempts in failing.kubeflow.run("run-5").items()}
     assert {name: attempt.code for name, attempt in ended.items() if attempt.code} == {"verdict": 5}
+    told = [event for event in events(world) if event["run"]["run"] == "run-5"]
+    assert [event["event"] for event in told] == ["failure", "push"]
+    assert "Trainer.mlp failed: " in told[0]["text"]
+    assert told[0]["run"]["variants"]["mlp"]["result"] == "failed"
     assert ended["train-mlp"].log.count(" ERROR failed node=Trainer.mlp exit=1") == 2
     assert " left out node=Evaluator.mlp" in ended["evaluate-mlp"].log
     assert " complete node=Pusher.vae_dense" in ended["evaluate-vae-dense"].log
@@ -460,6 +498,70 @@ def test_a_variant_that_fails_leaves_the_others_and_the_report_and_the_run_fails
     rows = {row["variant"]: row for row in json.loads((report / "leaderboard.json").read_text())}
     assert "loss" in json.dumps(rows["mlp"])
     assert rows["vae_dense"]["metrics"]["elbo"]
+
+
+@pytest.fixture
+def operate(
+    world: World, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str]]:
+    """Runs a command of an operator in a job of the cluster; its exit code and what it wrote."""
+    (tmp_path / "secrets.json").write_text(
+        json.dumps({SECRET: {"password": world.kubeflow.secrets[SECRET, "password"]}})
+    )
+    monkeypatch.setenv("FAKE_CLUSTER", str(tmp_path))
+    folders = (REPOSITORY / "tests" / "kubeflow" / "scripts", os.path.dirname(sys.executable))
+    monkeypatch.setenv("PATH", ":".join([*map(str, folders), os.environ["PATH"]]))
+    monkeypatch.chdir(REPOSITORY)
+
+    def run(*words: str) -> tuple[int, str]:
+        lines: list[str] = []
+        return job.run(world.cluster, words, job.Kubectl.found(), lines.append), "\n".join(lines)
+
+    return run
+
+
+def test_a_rollback_on_the_store_of_the_cluster(
+    world: World, operate: Callable[..., tuple[int, str]]
+) -> None:
+    """After two pushes of vae_dense, by the first run and by that with the failed variant."""
+    before = world.versions("vae_dense")
+    assert len(before) == 2
+    code, told = operate("rollback", "vae_dense", "--reason=blurred sevens")
+    assert code == 0, told
+    *kept, newest = world.versions("vae_dense")
+    assert kept == before
+    assert f"version {newest.name} is current, instead of {before[-1].name}" in told
+    assert weights(newest) == weights(before[0])
+    code, told = operate("rollback", "vae_dense")
+    assert (code, "nothing to roll back to" in told) == (1, True), told
+    code, told = operate("lineage", "vae_dense", "--json")
+    facts = json.loads(told[told.index("{") :])
+    assert facts["verdicts"][-1]["reason"] == "blurred sevens"
+    assert [version["current"] for version in facts["versions"]] == [False, True]
+    code, told = operate("status")
+    assert (code, f"{newest.name}, pushed" in told) == (2, True), told
+    assert "Trainer.mlp failed" in told
+
+
+def test_a_pipeline_of_another_name_is_compared_with_what_serves(
+    world: World, first_run: object, tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World]
+) -> None:
+    before = world.versions("mlp")
+    settings = {
+        **world.settings, "name": "experiment", "variants": ["mlp"], "warm_start": False,
+        "overrides": {"mlp": {"recipe": {"steps": 1, "floor": 0.0}}},
+    }  # fmt: skip
+    folder = tmp_path_factory.mktemp("experiment")
+    other = build(folder, settings, ("unused", str(world.volume / "unused")), **same_volume(world))
+    ended = other.kubeflow.run("run-6", only=other.kubeflow.before("evaluate-mlp"))
+    assert " complete node=Pusher.mlp" in ended["evaluate-mlp"][-1].log
+    with metadata.opened(world.connection) as store:
+        blessing = store.blessings()[-1]
+        assert store.artifact(blessing.baseline).uri == versions.source(
+            str(before[-1].parent), int(before[-1].name)
+        )
+    assert not blessing.blessed
+    assert world.versions("mlp") == before
 
 
 def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
@@ -479,18 +581,35 @@ def test_the_next_night_trains_on_the_new_span_from_the_weights_in_production(
 def test_mnist_runs_through_and_its_log_is_kept(
     request: pytest.FixtureRequest, tmp_path: pathlib.Path, build: Callable[..., World]
 ) -> None:
+    """Three trainers lose their machine, each at another moment; the trainer of a fourth variant fails."""
     chosen, folder = request.config.getoption("--mnist-log", None), os.environ.get("MNIST_DIR")
     if not chosen or not folder:
         pytest.skip("give --mnist-log FILE, and MNIST_DIR in the environment")
-    settings = {"variants": ["cvae", "mlp"], "profile": "quick"}
+    moments = {"mlp": (0.5, 0.0), "vae_dense": (3.0, 0.1), "cvae": (10.0, 1.0)}
+    settings = {
+        "variants": [*moments, "linear"], "profile": "quick",
+        "overrides": {"linear": {"recipe": {"learning_rate": 1e30}}},
+    }  # fmt: skip
     (tmp_path / "data").symlink_to(folder)
-    kubeflow = build(tmp_path, settings, ("mnist", str(tmp_path / "data"))).kubeflow
-    attempts = kubeflow.run("run-1", stop_first=trainer("cvae"))
-    log = "".join(attempt.log for own in attempts.values() for attempt in own)
+    pool = {"cpu": "1", "memory": "2Gi", "retry": {"times": 1, "wait": "1s"}}
+    placed = {"pools": {"cpu": pool}, "placement": [{"nodes": "*", "pool": "cpu"}]}
+    kubeflow = build(tmp_path, settings, ("mnist", str(tmp_path / "data")), **placed).kubeflow
+    logs = [kubeflow.start("data", "run-1").log]
+    for variant, (after, grace) in moments.items():
+        logs.append(kubeflow.evict(trainer(variant), "run-1", after, grace))
+        logs.append(f"# the machine of {trainer(variant)} is taken away; its pod is replaced\n")
+        logs.append(kubeflow.start(trainer(variant), "run-1").log)
+    rest = [name for name in kubeflow.tasks if name != "data" and name not in map(trainer, moments)]
+    ended = {name: attempts[-1] for name, attempts in kubeflow.run("run-1", only=rest).items()}
+    log = "".join([*logs, *(attempt.log for attempt in ended.values())])
     pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
-    nodes = [
-        task["inputs"]["parameters"]["nodes"]["runtimeValue"]["constant"] for task in kubeflow.tasks.values()
-    ]
-    assert set(re.findall(r" complete node=(\S+)", log)) >= set(",".join(nodes).split(","))
-    assert log.count("cvae: goes on after step ") == 1
-    assert {path.name for path in (tmp_path / "serving").iterdir()} == set(settings["variants"])
+    assert {name: attempt.code for name, attempt in ended.items() if attempt.code} == {"verdict": 5}
+    for variant in moments:
+        assert f"{variant}: goes on after step " in log
+        assert f" complete node=Pusher.{variant} " in log
+    assert " left out node=Evaluator.linear" in log
+    assert " complete node=Leaderboard" in log
+    assert {path.name for path in (tmp_path / "serving").iterdir()} == {
+        *moments,
+        Home.of_cluster("/", None).folder.name,
+    }

@@ -173,6 +173,6 @@ def test_a_run_fits_with_room_to_spare(
     nodes = lines(variants)
     tasks = with_verdict(divided(nodes, cluster.pool_of))
     plan = base64.b64encode(random.Random(0).randbytes(30 * variants)).decode()
-    documents = emit.compiled("latentline", tasks, {}, emit.Source("ab" * 32, plan), cluster)
+    documents = emit.compiled("latentline", tasks, {}, emit.Source("ab" * 32, plan, plan), cluster)
     assert size.estimate(*documents).total < limit
     assert longest_chain(tasks) <= 5

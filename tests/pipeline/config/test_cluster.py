@@ -55,6 +55,16 @@ def test_an_image_by_digest_needs_no_permission(values: dict[str, Any], load: An
     assert load(values).image == DIGEST
 
 
+@pytest.mark.parametrize("character", "*?[]\\")
+@pytest.mark.parametrize("field", ["root", "serving"])
+def test_a_folder_that_tfx_would_read_as_a_pattern_is_refused(
+    values: dict[str, Any], load: Any, field: str, character: str
+) -> None:
+    values[field] = f"/latentline/team{character}a"
+    with pytest.raises(ClusterError, match=f"{field} must hold none of .*rename the folder"):
+        load(values)
+
+
 def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(values: dict[str, Any]) -> None:
         *parents, last = path.split(".")
