@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import signal
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -104,7 +105,7 @@ def test_a_wrong_request_ends_with_its_exit_code(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(finish, "listen", lambda log_format, verbose: None)
-    monkeypatch.setattr(finish.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     with pytest.raises(SystemExit) as ended:
         finish.main(["--run-id", "run-1", "--plan", run.plan.text(hooks=True) if plan else "x"])
     assert ended.value.code == code
