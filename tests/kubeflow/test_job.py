@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from pipeline import cli
 from pipeline.config.cluster import Cluster, RunAs
 from pipeline.kubeflow import job
 
@@ -86,6 +87,50 @@ def test_a_pod_that_is_lost_is_told(cluster: Cluster, fake: pathlib.Path) -> Non
     (fake / "lose").touch()
     with pytest.raises(job.JobFailed, match="was lost before it ended"):
         followed(cluster, "status")
+
+
+def test_the_status_of_a_cluster_is_that_of_its_serving_folder(
+    fake: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["status", "--json", "--cluster", str(GOLDEN / "cluster.yaml")])
+    assert ended.value.code == 3
+    assert json.loads(capsys.readouterr().out)["reasons"] == ["no run yet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "made"),
+    [
+        (["rollback", "cvae"], ["rollback", "cvae", "--reason="]),
+        (["rollback", "cvae", "--to", "5", "--reason=-x"], ["rollback", "cvae", "--to", "5", "--reason=-x"]),
+        (["promote", "cvae", "--model", "7"], ["promote", "cvae", "--model", "7", "--reason="]),
+        (["lineage", "cvae", "--json"], ["lineage", "cvae", "--json"]),
+    ],
+)
+def test_a_command_reaches_the_job_with_its_arguments(
+    cluster: Cluster,
+    fake: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    made: list[str],
+) -> None:
+    (fake / "refuse").touch()
+    monkeypatch.setattr(job, "LASTING", -1.0)
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--cluster", str(GOLDEN / "cluster.yaml")])
+    assert ended.value.code == 1
+    assert "did not start" in capsys.readouterr().err
+    [manifest] = fake.glob("*.job")
+    [container] = json.loads(manifest.read_text())["spec"]["template"]["spec"]["containers"]
+    assert container["args"] == [*made, f"--serving={cluster.serving}"]
+
+
+def test_a_cluster_file_that_is_wrong_is_a_wrong_request(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["status", "--cluster", "missing.yaml"])
+    assert ended.value.code == 2
+    assert "missing.yaml" in capsys.readouterr().err
 
 
 def test_without_kubectl_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
