@@ -125,22 +125,18 @@ class Model:
         The estimate is log (1/S) sum_s p(x, z_s) / q(z_s | x) with S = samples, z_s ~ q(z | x) (Burda et al.
         2016). On average it falls short of log p(x), less so with more samples.
         """
-        from pipeline.evaluation.likelihood import Sums
+        from pipeline.evaluation import likelihood
 
         if samples < 1:
             raise ModelError(f"samples must be at least 1, got {samples}")
-        signature, rows = self._signature("log_weight"), _examples(images)
-        bounds = [np.zeros(0)]
-        for part in _parts(len(rows)):
-            batch = rows[part]
-            sums = Sums(len(batch))
-            while sums.samples < samples:
-                copies = min(max(BATCH // len(batch), 1), samples - sums.samples)
-                weights = signature(examples=_tensor(batch * copies), seed=_tensor(np.int32(seed)))
-                sums.add(weights["log_weight"].numpy().astype(np.float64).reshape(copies, len(batch)))
-                seed += 1
-            bounds.append(sums.bound())
-        return np.concatenate(bounds)
+        rows = _examples(images)
+        if not rows:
+            return np.zeros(0)
+        self._signature(likelihood.SIGNATURE)
+        kept: list[likelihood.Estimates] = []
+        weigh = likelihood.weights_of(self._loaded)
+        likelihood.estimate(weigh, rows, samples=samples, seed=seed, keep=kept.append)
+        return kept[-1].bounds
 
     def _of_images(self, name: str, images: Images) -> dict[str, Any]:
         rows = _examples(images)

@@ -28,9 +28,13 @@ generated_weights    examples                           kernel: float [N, PIXELS
 sample               seed: int32 [], count: int32 []    images: float [count, SIDE, SIDE, 1]       generative
 log_weight           examples, seed: int32 []           log_weight: float [N], nats                generative
 
-All inputs and outputs have the same leading dimension, as servers that batch and REST's row format want it,
-but for the last two, which are the forms of 0.1 and leave with 0.3. With a seed per row, a row's answer does
-not depend on the rows beside it.
+`log_weights` is a function of the SavedModel but no signature, since its inputs differ in their leading
+dimension: (examples [N], seed int32 [], samples int32 []) -> float [samples, N], nats. It encodes an image
+once for all samples. Generative models have it.
+
+All inputs and outputs of signatures have the same leading dimension, as servers that batch and REST's row
+format want it, but for the last two, which are the forms of 0.1 and leave with 0.3. With a seed per row, a
+row's answer does not depend on the rows beside it.
 """
 
 from collections.abc import Callable
@@ -62,6 +66,9 @@ def export(model: Model, transform_graph: str, directory: str, *, protocol: str,
     transform_graph: folder of Transform's output. samples: K of the importance-weighted bound in `evaluate`.
     """
     servable = Servable(model, transform_graph, protocol, samples)
+    if isinstance(model, GenerativeModel):
+        specs = (EXAMPLES, SEED, tf.TensorSpec([], tf.int32, name="samples"))
+        servable.log_weights = tf.function(servable.log_weights_of, input_signature=specs, autograph=False)
     tf.saved_model.save(servable, directory, signatures=servable.signatures())
 
 
@@ -168,6 +175,11 @@ class Servable(tf.Module):
 
     def _sample(self, seed: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"images": self._model.sample(count, tf.stack([seed, 0]))}
+
+    def log_weights_of(self, examples: tf.Tensor, seed: tf.Tensor, samples: tf.Tensor) -> tf.Tensor:
+        """Return log p(x, z) - log q(z|x) of `samples` samples per image, [samples, N], in nats."""
+        raw = tf.io.parse_example(examples, {IMAGE: self._raw_spec[IMAGE]})
+        return self._model.log_weights(unlabelled(self._inputs(raw)), tf.stack([seed, 0]), samples)
 
     def _log_weight(self, images: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"log_weight": self._model.log_weight(unlabelled(images), tf.stack([seed, 0]))}

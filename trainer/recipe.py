@@ -66,6 +66,7 @@ class Recipe:
       learning_rate: of the optimizer.
       warm_up: steps over which the learning rate rises linearly to `learning_rate`; 0 for none.
       decay: of the learning rate after its warm-up, until the last step: `constant` or `cosine` (to zero).
+      kl_warm_up: steps over which the weight of a generative model's rate in its loss rises to 1; 0 for none.
       batch_size: images per step, over all replicas.
       clip_norm: largest global norm of an update's gradients, which are scaled down to it; 0 for no limit.
       ema_decay: decay of the exponential moving average of the weights that the model ends with, warmed up
@@ -85,6 +86,7 @@ class Recipe:
     learning_rate: float = 1e-3
     warm_up: int = 0
     decay: str = "constant"
+    kl_warm_up: int = 0
     batch_size: int = 128
     clip_norm: float = 0.0
     ema_decay: float = 0.0
@@ -101,8 +103,9 @@ class Recipe:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.decay not in DECAYS:
             raise ValueError(f"decay must be one of {', '.join(DECAYS)}, got {self.decay!r}")
-        if self.warm_up < 0:
-            raise ValueError(f"warm_up must be at least 0 steps, got {self.warm_up}")
+        for name in ("warm_up", "kl_warm_up"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0 steps, got {getattr(self, name)}")
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
         if self.cores < 1:

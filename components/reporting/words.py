@@ -11,7 +11,7 @@ from schemas.records import Change, Gain, Metric, Row, Status, Verdict
 MINUS, THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
 WORDS = (
     "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen",
 )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def finite(value: float) -> float:
 
 
 def in_words(count: int, capital: bool = False) -> str:
-    """Return a count in words up to sixteen, then in digits."""
+    """Return a count in words up to seventeen, then in digits."""
     text = WORDS[count] if count < len(WORDS) else str(count)
     return text.capitalize() if capital else text
 

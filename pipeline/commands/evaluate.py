@@ -26,7 +26,8 @@ def add(parsers: Any) -> None:
         "evaluate",
         help="the likelihood of the test split under a pushed model, by importance sampling",
         description="Estimate the negative log-likelihood of the test images, in nats per image, with its\n"
-        "standard error. More samples make the estimate tighter; time grows with images times samples.",
+        "standard error. More samples make the estimate tighter; time grows with images times samples.\n"
+        "An estimate that was interrupted is resumed by the same command.",
         epilog=f"{EXAMPLES}\n{commands.table('exit codes', EXIT_CODES)}",
     )
     parser.add_argument("model", help="a SavedModel's folder, or a folder of versions (the newest is taken)")
@@ -67,5 +68,5 @@ def execute(options: argparse.Namespace) -> int:
     except (DataSourceError, IdxError) as error:
         return commands.fail(error, exit_codes.FAILED)
     except KeyboardInterrupt:
-        return commands.fail("interrupted; nothing was estimated", exit_codes.INTERRUPTED)
+        return commands.fail("interrupted; the same command goes on from here", exit_codes.INTERRUPTED)
     return exit_codes.OK

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from components.ingest import formats, sources
 from components.reporting.model_card import CARD
-from pipeline.evaluation import frechet, likelihood
+from pipeline.evaluation import frechet, likelihood, resume
 from pipeline.evaluation.saved_model import newest_version
 from schemas import TEST_SPLIT
 
@@ -40,16 +40,12 @@ def evaluate(
     if limit is not None and limit < 1:
         raise likelihood.LikelihoodError(f"the limit must be at least 1 image, got {limit}")
     folder = newest_version(model)
-    weigh = likelihood.log_weight(folder)
+    weigh = likelihood.log_weights(folder)
     feature_classifier = frechet.load(newest_version(classifier), "classify") if classifier else None
     dataset = chosen_data(data, card(folder), folder)
     examples = serialized(dataset.folder, limit)
-    total = len(examples) * samples
-    # Without a terminal there is nobody to watch a bar.
-    with tqdm(total=total, unit=" samples", unit_scale=True, disable=None, leave=False) as bar:
-        found = likelihood.estimate(
-            weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update
-        )
+    kept_in = pathlib.Path(platformdirs.user_cache_dir("latentline"), "likelihood")
+    found = _resumed(weigh, folder, examples, samples, seed, rows, kept_in)
     print(described(found, sources.title(dataset.name), protocol(folder)))
     if feature_classifier is not None:
         from components.ingest.examples import serialize
@@ -61,6 +57,38 @@ def evaluate(
             f"Fréchet   {apart.value:.3f} from samples to test images, by log-probabilities of {classifier}\n"
             f"          ({apart.between_halves:.3f} between halves of the test images; not Inception's FID)"
         )
+    return found
+
+
+def _resumed(
+    weigh: likelihood.LogWeights, folder: str, examples: list[bytes], samples: int, seed: int, rows: int,
+    kept_in: pathlib.Path,
+) -> likelihood.Likelihood:  # fmt: skip
+    """Estimate with a progress bar, from where the same estimate was interrupted."""
+    kept = resume.Kept(kept_in, folder, examples, (samples, seed, rows))
+    start = kept.load()
+    if start is not None:
+        _report(f"resuming after {len(start.bounds):,} of {len(examples):,} images")
+    latest = start
+
+    def keep(found: likelihood.Estimates) -> None:
+        nonlocal latest
+        latest = found
+        kept.save(found)
+
+    total = len(examples) * samples
+    try:
+        # Without a terminal there is nobody to watch a bar.
+        with tqdm(total=total, unit=" samples", unit_scale=True, disable=None, leave=False) as bar:
+            found = likelihood.estimate(
+                weigh, examples, samples=samples, seed=seed, rows=rows, advance=bar.update, start=start,
+                keep=keep,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if latest is not None:
+            kept.save(latest, force=True)
+        raise
+    kept.clear()
     return found
 
 
@@ -122,6 +150,7 @@ def protocol(folder: str) -> str:
 
 def described(found: likelihood.Likelihood, dataset: str, protocol: str) -> str:
     """Format the estimate as a few lines, with units."""
+    doubt = "" if found.believable else "; too small to believe the estimate, give more samples"
     sampling = "nan" if found.samples < 2 else f"{found.sampling_error:.3f}"
     return "\n".join(
         [
@@ -130,7 +159,7 @@ def described(found: likelihood.Likelihood, dataset: str, protocol: str) -> str:
             f"          {found.bits_per_dimension:.4f} bits per pixel",
             f"data      {found.images:,} test images of {dataset}, protocol {protocol}",
             f"samples   {found.samples:,} per image; "
-            f"median effective sample size {found.effective_samples:.1f}",
+            f"median effective sample size {found.effective_samples:.1f}{doubt}",
         ]
     )
 

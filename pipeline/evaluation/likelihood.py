@@ -4,6 +4,7 @@ log p(x) is estimated by log (1/S) sum_s w_s with w_s = p(x, z_s) / q(z_s | x), 
 2016. By Jensen's inequality the estimate falls short of log p(x) on average, less so with more samples.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,13 +16,17 @@ import tensorflow as tf
 from pipeline.evaluation import saved_model
 from schemas import PIXELS
 
-SIGNATURE = "log_weight"
+SIGNATURE, FUNCTION = "log_weight", "log_weights"
 ROWS = 500
 """Images times samples in one call of the model, by default."""
+SAMPLES_A_CALL = 100
+"""Most samples of an image in one call, where an image is encoded once per call: enough to hide its cost."""
+FEWEST_EFFECTIVE = 2.0
+"""Median effective sample size below which a single sample carries most images' estimates."""
 
 Values = npt.NDArray[np.float64]
-LogWeight = Callable[[Sequence[bytes], int], Values]
-"""(serialized tf.Examples [B], seed) -> one log p(x, z) - log q(z|x) each, nats, [B]."""
+LogWeights = Callable[[Sequence[bytes], int, int], Values]
+"""(serialized tf.Examples [B], seed, samples) -> log p(x, z) - log q(z|x), nats, [samples, B]."""
 
 
 class LikelihoodError(ValueError):
@@ -44,12 +49,43 @@ class Likelihood(NamedTuple):
     samples: int
 
     @property
+    def believable(self) -> bool:
+        """Whether more than one sample carries the estimates."""
+        return self.effective_samples >= min(FEWEST_EFFECTIVE, self.samples)
+
+    @property
     def bits_per_dimension(self) -> float:
         """Return the negative log-likelihood in bits per pixel."""
         return self.nll / (PIXELS * math.log(2.0))
 
 
-def log_weight(model: str) -> LogWeight:
+@dataclasses.dataclass(frozen=True)
+class Estimates:
+    """Estimates of log p(x) per image, so far.
+
+    Attributes:
+      bounds: log (1/S) sum_s w_s, nats, [N].
+      variances: of the bounds through sampling, nats squared, [N].
+      effective: effective sample sizes, [N].
+    """
+
+    bounds: Values
+    variances: Values
+    effective: Values
+
+    @classmethod
+    def none(cls) -> "Estimates":
+        """Return the estimates of no images."""
+        return cls(np.zeros(0), np.zeros(0), np.zeros(0))
+
+    def extended(self, sums: "Sums") -> "Estimates":
+        """Return these estimates with those of the images of `sums` after them."""
+        new = (sums.bound(), sums.variance(), sums.effective_samples())
+        old = (self.bounds, self.variances, self.effective)
+        return Estimates(*(np.concatenate(pair) for pair in zip(old, new, strict=True)))
+
+
+def log_weights(model: str) -> LogWeights:
     """Return the log-weights of the SavedModel in folder `model`. Raises LikelihoodError."""
     if not tf.saved_model.contains_saved_model(model):
         raise LikelihoodError(
@@ -66,63 +102,94 @@ def log_weight(model: str) -> LogWeight:
             else "export it again with this version of latentline"
         )
         raise LikelihoodError(f"{model} has no signature {SIGNATURE} (it has: {found}); {reason}")
+    return weights_of(loaded)
+
+
+def weights_of(loaded: Any) -> LogWeights:
+    """Return the log-weights of a loaded SavedModel of a generative variant."""
+    function = getattr(loaded, FUNCTION, None)  # models of 0.1 have the signature only
+    if function is None:
+        return repeating(loaded)
+
+    def call(examples: Sequence[bytes], seed: int, samples: int) -> Values:
+        outputs = function(
+            tf.constant(list(examples)), tf.constant(seed, tf.int32), tf.constant(samples, tf.int32)
+        )
+        weights: Values = outputs.numpy().astype(np.float64)
+        return weights
+
+    call.keep_alive = loaded  # type: ignore[attr-defined]  # a function does not hold on to its variables
+    return call
+
+
+def repeating(loaded: Any) -> LogWeights:
+    """Return the log-weights of a loaded SavedModel by its signature, which encodes an image per sample."""
     signature = loaded.signatures[SIGNATURE]
 
-    def call(examples: Sequence[bytes], seed: int) -> Values:
-        outputs = signature(examples=tf.constant(list(examples)), seed=tf.constant(seed, tf.int32))
+    def call(examples: Sequence[bytes], seed: int, samples: int) -> Values:
+        repeated = tf.constant(list(examples) * samples)
+        outputs = signature(examples=repeated, seed=tf.constant(seed, tf.int32))
         weights: Values = outputs[SIGNATURE].numpy().astype(np.float64)
-        return weights
+        return weights.reshape(samples, len(examples))
 
     call.keep_alive = loaded  # type: ignore[attr-defined]  # a signature does not hold on to its variables
     return call
 
 
 def estimate(
-    weigh: LogWeight,
+    weigh: LogWeights,
     examples: Sequence[bytes],
     *,
     samples: int,
     seed: int = 0,
     rows: int = ROWS,
     advance: Callable[[int], Any] = lambda done: None,
+    start: Estimates | None = None,
+    keep: Callable[[Estimates], Any] = lambda estimates: None,
 ) -> Likelihood:
     """Estimate the negative log-likelihood of `examples` with `samples` importance samples per image.
 
-    rows: images times samples in one call of `weigh`, which bounds the memory. seed: the calls take the seeds
-    from `seed` up. advance: called with the images times samples done since the last call.
+    rows: images times samples in one call of `weigh`, which bounds the memory. seed: each batch of images and
+    each call of it has a seed of its own. advance: called with the images times samples done since the last
+    call. start: estimates of the first images from an earlier call with the same arguments; keep: called with
+    all estimates after each batch of images, for such a start.
     Raises LikelihoodError for no images, fewer than one sample or row, and weights that are not numbers.
     """
     if not examples:
         raise LikelihoodError("there are no images to estimate the likelihood of; give at least 1")
     if samples < 1 or rows < 1:
         raise LikelihoodError(f"samples and rows must be at least 1, got {samples} and {rows}")
-    bounds: list[Values] = []
-    variances: list[Values] = []
-    effective: list[Values] = []
-    for start in range(0, len(examples), rows):
-        batch = examples[start : start + rows]
+    size = max(1, min(len(examples), rows // min(samples, SAMPLES_A_CALL)))
+    calls = math.ceil(samples / max(1, rows // size))
+    found = start or Estimates.none()
+    advance(len(found.bounds) * samples)
+    for first in range(len(found.bounds), len(examples), size):
+        batch = examples[first : first + size]
         sums = Sums(len(batch))
-        while sums.samples < samples:
-            copies = min(max(rows // len(batch), 1), samples - sums.samples)
-            weights = weigh(list(batch) * copies, seed).reshape(copies, len(batch))
+        for call in range(calls):
+            count = min(max(1, rows // size), samples - sums.samples)
+            weights = weigh(batch, seed + first // size * calls + call, count)
             if not np.isfinite(weights).all():
                 raise LikelihoodError(
                     "the model gives log-weights that are not finite, so it diverged in training; train it "
                     "again with a smaller learning rate"
                 )
             sums.add(weights)
-            seed += 1
-            advance(copies * len(batch))
-        bounds.append(sums.bound())
-        variances.append(sums.variance())
-        effective.append(sums.effective_samples())
-    values, count = np.concatenate(bounds), len(examples)
-    spread = float(values.std(ddof=1)) if count > 1 else math.nan
+            advance(count * len(batch))
+        found = found.extended(sums)
+        keep(found)
+    return summarised(found, samples)
+
+
+def summarised(found: Estimates, samples: int) -> Likelihood:
+    """Return the mean over images of estimates with `samples` samples, and its errors."""
+    count = len(found.bounds)
+    spread = float(found.bounds.std(ddof=1)) if count > 1 else math.nan
     return Likelihood(
-        nll=-float(values.mean()),
+        nll=-float(found.bounds.mean()),
         standard_error=spread / math.sqrt(count),
-        sampling_error=math.sqrt(float(np.concatenate(variances).sum())) / count,
-        effective_samples=float(np.median(np.concatenate(effective))),
+        sampling_error=math.sqrt(float(found.variances.sum())) / count,
+        effective_samples=float(np.median(found.effective)),
         images=count,
         samples=samples,
     )

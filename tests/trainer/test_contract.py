@@ -214,6 +214,22 @@ def test_images_can_be_encoded_decoded_and_sampled(
     assert (sample(1) != sample(2)).any()
 
 
+def test_all_samples_of_a_call_estimate_the_bound_of_one_sample_per_call(
+    line: tuple[str, Model, pathlib.Path], serialized: tf.Tensor
+) -> None:
+    _, model, folder = line
+    if not isinstance(model, GenerativeModel):
+        pytest.skip("no likelihood")
+    loaded = tf.saved_model.load(str(folder))
+    together = loaded.log_weights(serialized, tf.constant(7), tf.constant(50)).numpy()
+    assert together.shape == (50, 6)
+    again = tf.constant(np.repeat(serialized.numpy(), 50))
+    apart = loaded.signatures["log_weight"](examples=again, seed=tf.constant(11))["log_weight"].numpy()
+    apart = apart.reshape(6, 50).T
+    error = np.sqrt((together.var(axis=0) + apart.var(axis=0)) / 50)
+    assert np.all(np.abs(together.mean(axis=0) - apart.mean(axis=0)) <= 5 * error + 0.02)
+
+
 def test_labels_can_be_asked_for_without_giving_one(
     line: tuple[str, Model, pathlib.Path], digits: dict[str, Images]
 ) -> None:

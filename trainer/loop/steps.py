@@ -15,6 +15,7 @@ from trainer.devices import cores, shares
 from trainer.loop import data
 from trainer.loop.state import TrainState
 from trainer.loop.warm import WarmStart
+from trainer.models import annealing
 from trainer.models.model import Batch, Model
 from trainer.recipe import Recipe
 
@@ -183,7 +184,8 @@ class Steps:
         norms: list[tf.Tensor] = []
         for phase, optimizer in zip(self._phases, self.state.optimizers, strict=True):
             variables = phase.variables()
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
+            warming = annealing.warming(self._kl_progress(step))
+            with warming, tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 objective = phase.objective(batch, seed)
                 loss = tf.reduce_mean(objective.loss) / self._replicas
@@ -196,6 +198,11 @@ class Steps:
             norms.append(self._update(optimizer, moved))
         self.state.update_averages(step)
         return tf.concat([self._summed(tf.stack(terms)), tf.stack(norms)], axis=0)
+
+    def _kl_progress(self, step: tf.Tensor) -> tf.Tensor | None:
+        """Return how far the warm-up of the rate has come, float32 [] in [0, 1]; None without one."""
+        steps = self._recipe.kl_warm_up
+        return tf.minimum(tf.cast(step, tf.float32) / steps, 1.0) if steps else None
 
     def _summed(self, values: Any) -> Any:
         """Return sums over the replicas, of one tensor or of a list of them."""
@@ -220,13 +227,22 @@ class Steps:
             return tf.identity(norm)
 
     def _create_weights(self) -> list[str]:
-        """Call every objective once, so that the layers create their variables; return the terms' names."""
+        """Call every objective once, so that the layers create their variables; return the terms' names.
+
+        Raises ValueError for a warm-up of the rate in a variant whose loss has none.
+        """
         batch, seed = self._draw(np.arange(2)), self._noise(0)
         names: list[str] = []
-        for phase in self._phases:
-            prefix = "" if len(self._phases) == 1 else f"{phase.name}_"
-            terms = phase.objective(batch, seed).terms
-            names += [f"{prefix}{term}" for term in ("loss", *terms)]
+        with annealing.warming(self._kl_progress(tf.constant(0))) as warm_up:
+            for phase in self._phases:
+                prefix = "" if len(self._phases) == 1 else f"{phase.name}_"
+                terms = phase.objective(batch, seed).terms
+                names += [f"{prefix}{term}" for term in ("loss", *terms)]
+        if warm_up and not warm_up.heeded:
+            raise ValueError(
+                "recipe.kl_warm_up: the loss that this configuration trains has no rate to warm up; leave "
+                "kl_warm_up at 0"
+            )
         return names
 
     def _draw(self, chosen: Any) -> Batch:

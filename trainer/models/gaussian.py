@@ -48,7 +48,7 @@ class GaussianVae(GenerativeModel):
         log_q = objectives.log_normal(latents, mean, log_var)
         return Terms(distortion, log_q - objectives.log_normal(latents, 0.0, 0.0))
 
-    def log_weights(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
+    def log_weights(self, batch: Batch, seed: tf.Tensor, samples: int | tf.Tensor) -> tf.Tensor:
         """Return log p(x, z) - log q(z|x) of `samples` samples of q(z|x) per image, [samples, B], in nats.
 
         Each image is encoded once; its posterior is repeated, so that all samples decode as one batch.
@@ -60,9 +60,6 @@ class GaussianVae(GenerativeModel):
 
     def log_weight(self, batch: Batch, seed: tf.Tensor) -> tf.Tensor:
         return self.log_weights(batch, seed, 1)[0]
-
-    def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
-        return objectives.importance_bound(self.log_weights(batch, seed, samples))
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         return self.posterior(images)[0]

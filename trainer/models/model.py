@@ -15,7 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from schemas import PIXELS, SIDE
-from trainer.models import objectives
+from trainer.models import annealing, objectives
 
 
 class Batch(NamedTuple):
@@ -121,14 +121,21 @@ class GenerativeModel(Model):
         return self.decode(self.encode(images))
 
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
-        """Return the negative evidence lower bound."""
+        """Return the negative evidence lower bound; while the rate warms up, part of the rate only."""
         terms = self.terms(batch, seed)
-        return Objective(terms.distortion + terms.rate, terms._asdict())
+        return Objective(terms.distortion + annealing.charged(terms.rate), terms._asdict())
+
+    def log_weights(self, batch: Batch, seed: tf.Tensor, samples: int | tf.Tensor) -> tf.Tensor:
+        """Return log p(x, z) - log q(z|x) of `samples` samples of q(z|x) per image, [samples, B], in nats.
+
+        This encodes an image once per sample; a model that can do with once per image overrides it.
+        """
+        repeated = Batch(*(objectives.repeated(part, samples) for part in batch))
+        return objectives.by_sample(self.log_weight(repeated, seed), samples)
 
     def importance_weighted(self, batch: Batch, seed: tf.Tensor, samples: int) -> tf.Tensor:
-        """Return the K-sample bound on log p(x), [B], in nats; a batch holds each image K times."""
-        repeated = Batch(*(objectives.repeated(part, samples) for part in batch))
-        return objectives.importance_bound(objectives.by_sample(self.log_weight(repeated, seed), samples))
+        """Return the K-sample bound on log p(x), [B], in nats. Burda et al. 2016, eq. 8."""
+        return objectives.importance_bound(self.log_weights(batch, seed, samples))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
         """Return bounds and reconstruction error of each image, and the posterior means."""

@@ -60,7 +60,7 @@ class Config:
 # The model: only a process that builds it runs the file from here on.
 import tensorflow as tf
 
-from trainer.models import nets, objectives
+from trainer.models import annealing, nets, objectives
 from trainer.models.model import Batch, GenerativeModel, Objective, Terms
 
 
@@ -113,12 +113,12 @@ class HierarchicalVae(GenerativeModel):
     def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
         path = self.path(batch.images, seed)
         distortion = self.distortion(batch.images, path.decoded)
-        paid = self.charged(path.bottom_rate) + self.charged(path.top_divergence)
+        paid = annealing.charged(self.least(path.bottom_rate) + self.least(path.top_divergence))
         terms = {"distortion": distortion, "rate_z1": path.bottom_rate, "rate_z2": path.top_divergence}
         return Objective(distortion + paid, terms)
 
-    def charged(self, rate: tf.Tensor) -> tf.Tensor:
-        """Return what training pays for a layer's rate, [B], in nats."""
+    def least(self, rate: tf.Tensor) -> tf.Tensor:
+        """Return a layer's rate, [B], in nats, but in training no less than its free nats."""
         # z1's sampled rate may fall below zero: without free nats it is charged as it is.
         return objectives.free_bits(rate, self.free_nats) if self.free_nats else rate
 

@@ -77,7 +77,7 @@ from keras import Sequential, layers
 
 from schemas import PIXELS, SIDE
 from trainer.devices import shares
-from trainer.models import noise, objectives
+from trainer.models import annealing, noise, objectives
 from trainer.models.dense import Dense
 from trainer.models.layers import Dropout
 from trainer.models.model import Batch, Classifier, GenerativeModel, Objective, Terms, correct, cross_entropy
@@ -131,7 +131,12 @@ class M2(GenerativeModel, Classifier):
         terms = self.summed(batch.images, self.logits(batch.images, seed + tf.constant([0, 4])), seed)
         with shares.whole():
             bound, cost = self.labelled(seed)
-        loss = terms.distortion + terms.rate + config.labelled_weight * bound + config.alpha * cost
+        loss = (
+            terms.distortion
+            + annealing.charged(terms.rate)
+            + config.labelled_weight * bound
+            + config.alpha * cost
+        )
         watched = {"labelled_bound": bound, "labelled_cross_entropy": cost}
         shared = {name: tf.fill(tf.shape(loss), value) for name, value in watched.items()}
         return Objective(loss, {**terms._asdict(), **shared})

@@ -35,7 +35,7 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import PIXELS, SIDE
-from trainer.models import noise, objectives
+from trainer.models import annealing, noise, objectives
 from trainer.models.gaussian import GaussianVae
 from trainer.models.model import Batch, Objective
 from trainer.models.nets import Sampling
@@ -93,7 +93,7 @@ class DenseVae(GaussianVae):
             return Objective(error + divergence, {"squared_error": error})
         distortion = objectives.bernoulli_distortion(batch.images, logits)
         rate = tf.fill(tf.shape(distortion), divergence)
-        return Objective(distortion + rate, {"distortion": distortion, "rate": rate})
+        return Objective(distortion + annealing.charged(rate), {"distortion": distortion, "rate": rate})
 
     def posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, log_var = self.encoder(images)

@@ -32,7 +32,7 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import PIXELS, SIDE
-from trainer.models import noise, objectives
+from trainer.models import annealing, noise, objectives
 from trainer.models.gaussian import GaussianVae
 from trainer.models.model import Batch, Objective, Terms
 from trainer.models.nets import Sampling
@@ -71,7 +71,7 @@ class FunctionalVae(GaussianVae):
             error = objectives.squared_error(batch.images, tf.sigmoid(logits))
             return Objective(error + rate / self.latent, {"squared_error": error})
         terms = Terms(objectives.bernoulli_distortion(batch.images, logits), rate)
-        return Objective(terms.distortion + terms.rate, terms._asdict())
+        return Objective(terms.distortion + annealing.charged(terms.rate), terms._asdict())
 
     def posterior(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         mean, log_var = self.encoder(images)

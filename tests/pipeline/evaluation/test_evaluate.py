@@ -2,14 +2,17 @@ import json
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import platformdirs
 import pytest
 import tensorflow as tf
 
 from components.ingest import idx, sources
 from components.reporting import model_card
-from pipeline.evaluation import evaluate, frechet, likelihood
+from pipeline.evaluation import evaluate, frechet, likelihood, resume
 from pipeline.evaluation.saved_model import newest_version
 from schemas import IMAGE, LABEL, PIXELS, TEST_SPLIT
 
@@ -93,6 +96,52 @@ def test_a_pushed_model_is_evaluated_on_the_test_split(
     assert "20 test images" in out
     assert "protocol stochastic" in out
     assert "median effective sample size 3.0" in out
+
+
+def test_an_interrupted_estimate_goes_on_where_it_stopped(
+    tmp_path: pathlib.Path,
+    digits_folder: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pushed(tmp_path, 7)
+    monkeypatch.setattr(platformdirs, "user_cache_dir", lambda name: str(tmp_path / "cache"))
+    real, calls = likelihood.repeating, []
+
+    def interrupted(loaded: Any) -> likelihood.LogWeights:
+        weigh = real(loaded)
+
+        def call(examples: Sequence[bytes], seed: int, samples: int) -> likelihood.Values:
+            calls.append(seed)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return weigh(examples, seed, samples)
+
+        return call
+
+    monkeypatch.setattr(likelihood, "repeating", interrupted)
+    wanted: dict[str, Any] = {"data": str(digits_folder), "samples": 3, "limit": 20, "seed": 0, "rows": 16}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.evaluate(str(tmp_path), **wanted)
+    found = evaluate.evaluate(str(tmp_path), **wanted)
+    assert "resuming after 10 of 20 images" in capsys.readouterr().err
+    assert found.bits_per_dimension == pytest.approx(1.0)
+    assert calls == [0, 1, 2, 2, 3]
+    assert not list((tmp_path / "cache" / "likelihood").iterdir()), "a complete estimate is not kept"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 cut short", b"not an archive"])
+def test_a_damaged_file_of_estimates_begins_anew(damage: bytes, tmp_path: pathlib.Path) -> None:
+    model = str(pushed(tmp_path, 7))
+    kept = resume.Kept(tmp_path / "kept", model, [b"a", b"b"], (3, 0, 16))
+    some = likelihood.Estimates(np.ones(1), np.ones(1), np.ones(1))
+    kept.save(some, force=True)
+    assert kept.load() is not None
+    assert resume.Kept(tmp_path / "kept", model, [b"a", b"c"], (3, 0, 16)).load() is None
+    assert resume.Kept(tmp_path / "kept", model, [b"a", b"b"], (4, 0, 16)).load() is None
+    [file] = (tmp_path / "kept").iterdir()
+    file.write_bytes(damage)
+    assert kept.load() is None
 
 
 def test_the_newest_version_is_taken_by_number(tmp_path: pathlib.Path) -> None:

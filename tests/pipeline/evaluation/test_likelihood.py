@@ -83,7 +83,7 @@ def test_the_likelihood_of_a_linear_gaussian_model_is_the_known_one(
     examples: list[bytes],
     tmp_path: pathlib.Path,
 ) -> None:
-    weigh = likelihood.log_weight(exported(weights, tmp_path / "model", widen=2.0, move=0.0))
+    weigh = likelihood.log_weights(exported(weights, tmp_path / "model", widen=2.0, move=0.0))
     found = likelihood.estimate(weigh, examples, samples=2000, rows=512)
     assert found.sampling_error > 0
     assert abs(found.nll - true_nll(weights, images)) < 3 * found.sampling_error + 2e-3  # float32 sums
@@ -97,7 +97,7 @@ def test_the_exact_posterior_needs_one_sample(
     examples: list[bytes],
     tmp_path: pathlib.Path,
 ) -> None:
-    weigh = likelihood.log_weight(exported(weights, tmp_path / "model", widen=1.0, move=0.0))
+    weigh = likelihood.log_weights(exported(weights, tmp_path / "model", widen=1.0, move=0.0))
     found = likelihood.estimate(weigh, examples, samples=2)
     assert found.nll == pytest.approx(true_nll(weights, images), rel=1e-6)
     assert found.effective_samples == pytest.approx(2.0, abs=1e-3)
@@ -106,14 +106,14 @@ def test_the_exact_posterior_needs_one_sample(
 def test_fewer_samples_make_the_bound_looser(
     weights: npt.NDArray[np.float64], examples: list[bytes], tmp_path: pathlib.Path
 ) -> None:
-    weigh = likelihood.log_weight(exported(weights, tmp_path / "model", widen=2.0, move=0.1))
+    weigh = likelihood.log_weights(exported(weights, tmp_path / "model", widen=2.0, move=0.1))
     few, many = (likelihood.estimate(weigh, examples, samples=n).nll for n in (2, 500))
     assert few > many
 
 
-def normal_weights(examples: Sequence[bytes], seed: int) -> npt.NDArray[np.float64]:
+def normal_weights(examples: Sequence[bytes], seed: int, samples: int) -> npt.NDArray[np.float64]:
     """Log-normal weights of mean one, whose log-likelihood therefore is zero."""
-    return np.random.default_rng(seed).normal(-0.125, 0.5, len(examples))
+    return np.random.default_rng(seed).normal(-0.125, 0.5, [samples, len(examples)])
 
 
 @pytest.mark.parametrize("rows", [1, 7, 20, 64, 1000])
@@ -121,12 +121,12 @@ def test_no_call_has_more_rows_than_allowed_and_every_image_gets_its_samples(row
     counts: dict[bytes, int] = {}
     seeds: list[int] = []
 
-    def weigh(examples: Sequence[bytes], seed: int) -> npt.NDArray[np.float64]:
-        assert len(examples) <= rows
+    def weigh(examples: Sequence[bytes], seed: int, samples: int) -> npt.NDArray[np.float64]:
+        assert len(examples) * samples <= rows
         seeds.append(seed)
         for example in examples:
-            counts[example] = counts.get(example, 0) + 1
-        return normal_weights(examples, seed)
+            counts[example] = counts.get(example, 0) + samples
+        return normal_weights(examples, seed, samples)
 
     done: list[int] = []
     images = [bytes([i]) for i in range(20)]
@@ -159,8 +159,8 @@ def test_the_sampling_error_is_the_spread_over_seeds() -> None:
 
 
 def test_the_standard_error_is_that_of_the_mean_over_images() -> None:
-    def weigh(examples: Sequence[bytes], seed: int) -> npt.NDArray[np.float64]:
-        return np.array([float(example[0]) for example in examples])
+    def weigh(examples: Sequence[bytes], seed: int, samples: int) -> npt.NDArray[np.float64]:
+        return np.tile([float(example[0]) for example in examples], [samples, 1])
 
     found = likelihood.estimate(weigh, [bytes([i]) for i in (1, 2, 3, 6)], samples=3)
     assert found.nll == pytest.approx(-3.0)
@@ -171,14 +171,14 @@ def test_the_standard_error_is_that_of_the_mean_over_images() -> None:
 
 def test_what_cannot_be_estimated_is_said(tmp_path: pathlib.Path) -> None:
     with pytest.raises(likelihood.LikelihoodError, match="is not a SavedModel"):
-        likelihood.log_weight(str(tmp_path))
+        likelihood.log_weights(str(tmp_path))
     with pytest.raises(likelihood.LikelihoodError, match="no images"):
         likelihood.estimate(normal_weights, [], samples=1)
     with pytest.raises(likelihood.LikelihoodError, match="samples and rows must be at least 1"):
         likelihood.estimate(normal_weights, [b""], samples=0)
 
-    def diverged(examples: Sequence[bytes], seed: int) -> npt.NDArray[np.float64]:
-        return np.full(len(examples), np.nan)
+    def diverged(examples: Sequence[bytes], seed: int, samples: int) -> npt.NDArray[np.float64]:
+        return np.full([samples, len(examples)], np.nan)
 
     with pytest.raises(likelihood.LikelihoodError, match="not finite"):
         likelihood.estimate(diverged, [b""], samples=1)
@@ -194,4 +194,36 @@ def test_a_model_without_log_weights_is_refused_by_name(
     function = tf.function(lambda examples: {"label": examples}, input_signature=[EXAMPLES])
     tf.saved_model.save(module, str(tmp_path), signatures={signature: function})
     with pytest.raises(likelihood.LikelihoodError, match=f"no signature log_weight.*{words}"):
-        likelihood.log_weight(str(tmp_path))
+        likelihood.log_weights(str(tmp_path))
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2, 3])
+def test_an_estimate_that_was_interrupted_goes_on_to_the_same_answer(stopped_after: int) -> None:
+    images = [bytes([i]) for i in range(20)]
+    whole = likelihood.estimate(normal_weights, images, samples=11, seed=5, rows=60)
+    kept: list[likelihood.Estimates] = []
+
+    def keep(found: likelihood.Estimates) -> None:
+        kept.append(found)
+        if len(kept) == stopped_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        likelihood.estimate(normal_weights, images, samples=11, seed=5, rows=60, keep=keep)
+    assert 0 < len(kept[-1].bounds) < 20
+    done: list[int] = []
+    rest = likelihood.estimate(
+        normal_weights, images, samples=11, seed=5, rows=60, start=kept[-1], advance=done.append
+    )
+    assert rest == whole
+    assert sum(done) == 20 * 11
+
+
+def test_an_estimate_that_one_sample_carries_is_not_believed() -> None:
+    def heavy(examples: Sequence[bytes], seed: int, samples: int) -> npt.NDArray[np.float64]:
+        return np.random.default_rng(seed).normal(0.0, 30.0, [samples, len(examples)])
+
+    images = [b""] * 20
+    assert not likelihood.estimate(heavy, images, samples=50).believable
+    assert likelihood.estimate(normal_weights, images, samples=50).believable
+    assert likelihood.estimate(heavy, images, samples=1).believable, "one sample promises nothing"

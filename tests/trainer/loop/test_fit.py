@@ -17,6 +17,7 @@ from trainer.loop import fit as fitting
 from trainer.loop.checkpoints import Checkpoints
 from trainer.loop.eviction import Evicted
 from trainer.loop.fit import NonFiniteLoss, fit
+from trainer.models import annealing
 from trainer.models.model import Batch, Model, Objective
 from trainer.recipe import REMOVED, Budget, Recipe
 
@@ -222,6 +223,23 @@ def test_the_learning_rate_follows_its_schedule_also_across_a_stop(
     assert_same(weights(whole), weights(resumed))
 
 
+class Charged(Slope):
+    """A weight that goes down by the share of a rate of 1 nat that is charged."""
+
+    def objective(self, batch: Batch, seed: tf.Tensor) -> Objective:
+        slope = super().objective(batch, seed)
+        return Objective(annealing.charged(slope.loss, 0.2), slope.terms)
+
+
+def test_the_rate_warms_up_linearly_and_a_loss_without_one_is_refused() -> None:
+    recipe = RECIPE.with_overrides({"kl_warm_up": 10})
+    shares = np.minimum(0.2 + 0.8 * np.arange(25) / 10, 1.0)
+    train(model := Charged(), 25, recipe)
+    assert model.w.numpy() == pytest.approx(-RECIPE.learning_rate * shares.sum(), rel=1e-5)
+    with pytest.raises(ValueError, match="kl_warm_up: the loss .* has no rate"):
+        train(Slope(), 1, recipe)
+
+
 class Interrupting(Checkpoints):
     """Sends this process a SIGTERM after so many chunks."""
 
@@ -291,6 +309,7 @@ def test_mixed_precision_is_off_again_afterwards_and_stays_near() -> None:
         {"optimizer": "adma"},
         {"steps": 0},
         {"warm_up": -1},
+        {"kl_warm_up": -1},
         {"decay": "linear"},
     ],
 )
