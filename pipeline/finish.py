@@ -91,7 +91,8 @@ def finish(run_id: str, plan: Plan, connection: Any, environment: Mapping[str, s
         now = round(time.time() * 1000)
         writer.note(started=metadata.moment(ended.began or now), log="")
         writer.end((now - (ended.began or now)) / 1000, ended.error)
-    problems = hooks.fire(plan.settings.notify, hooks.events(writer.record), environment)
+    theirs = {name: value for name, value in environment.items() if not name.startswith(node.PREFIX)}
+    problems = hooks.fire(plan.settings.notify, hooks.events(writer.record), theirs)
     for problem in problems:
         log.warning("%s", problem)
     if problems:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import signal
+from typing import ClassVar
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -25,7 +26,8 @@ class Run:
     def __init__(self, folder: pathlib.Path) -> None:
         self.told = folder / "told"
         self.connection = metadata.connection(Home(folder))
-        hook = f"sh -c 'cat >> {self.told}; echo >> {self.told}'"
+        self.seen = folder / "environment"
+        hook = f"sh -c 'cat >> {self.told}; echo >> {self.told}; env > {self.seen}'"
         settings = Settings(variants=("mlp",), notify={"on_failure": hook, "webhook": "$HOOK"})  # type: ignore[arg-type]
         self.plan = Plan(
             settings, Data("d", "/d"), "/root", str(folder / "serving"), "/schema", {EVERY: LOCAL_BEAM}
@@ -48,7 +50,9 @@ class Run:
             execution_publish_utils.publish_succeeded_execution(handle, made.id, contexts, {})
 
     def finish(self, run: str = "run-1") -> journal.RunRecord:
-        return finish.finish(run, self.plan, self.connection, {"PATH": "/usr/bin:/bin"})
+        return finish.finish(run, self.plan, self.connection, self.environment)
+
+    environment: ClassVar = {"PATH": "/usr/bin:/bin", "LATENTLINE_METADATA_PASSWORD": "secret", "TOKEN": "t"}
 
     def events(self) -> list[dict]:
         return [json.loads(line) for line in self.told.read_text().splitlines() if line]
@@ -71,6 +75,13 @@ def test_a_run_whose_data_task_failed_is_told_with_the_reason(run: Run) -> None:
     assert record.hooks == ("webhook on failure: the environment variable HOOK is not set",)
     [kept] = journal.read(run.home)
     assert (kept.stamp, kept.error, kept.hooks) == (record.stamp, record.error, record.hooks)
+
+
+def test_a_hook_gets_the_variables_of_the_secrets_but_not_those_of_the_metadata_store(run: Run) -> None:
+    run.node("Trainer.mlp", "ValueError: no")
+    run.finish()
+    assert "TOKEN=t" in run.seen.read_text().split()
+    assert "secret" not in run.seen.read_text()
 
 
 def test_a_run_that_just_stops_has_failed(run: Run) -> None:
