@@ -38,7 +38,7 @@ SEEDS = 10
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """What is simulated.
+    """Describe a simulated world.
 
     noise: standard deviation of one training. images: of each night's test split. variants: of a home; homes:
     of the simulation. nights: of each. correlation: of successive trainings. assumed: correlation that the
@@ -69,7 +69,7 @@ class World:
 
 @dataclasses.dataclass(frozen=True)
 class Night:
-    """One simulated night of all variants of all homes, [homes * variants].
+    """Hold one simulated night of all variants of all homes, [homes * variants].
 
     judgement: of the gate. worse: what the gate would make of candidates with this much lower quality on the
     same night. production: quality of the model in production after the night.
@@ -129,7 +129,7 @@ def simulate(world: World, seed: int, visit: Callable[[Night], None]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Year:
-    """What became of equally good candidates over a year in one world.
+    """Hold what became of equally good candidates over a year in one world.
 
     Shares lie between 0 and 1. first_month: accepted in nights 2 to 31; last_month: in the last 30. alarms:
     false ones per home and year. six_sigma, five: losses of 6 sigma and of 5 units refused on their night,
@@ -180,7 +180,7 @@ def year(world: World, seed: int = 0) -> Year:
 
 
 class Loss(NamedTuple):
-    """What a decline costs until its alarm: the median and the 90th percentile; inf where there is none."""
+    """Hold what a decline costs until its alarm: the median and the 90th percentile; inf without an alarm."""
 
     median: float
     ninetieth: float
@@ -199,7 +199,7 @@ def decline(world: World, fall: float, onset: int = 60, seed: int = 0) -> Loss:
 
 
 class Nonsense(NamedTuple):
-    """What one night of nonsense does. refused: on its night; alarmed: in the 60 nights that follow."""
+    """Hold what one night of nonsense does. refused: on its night; alarmed: in the 60 nights that follow."""
 
     refused: float
     alarmed: float
@@ -236,7 +236,7 @@ def first_alarms(world: World, seed: int, visit: Callable[[Night], None] = lambd
 
 
 class Promise(NamedTuple):
-    """One criterion and what was found. what: it says; found: in words; kept: whether it holds."""
+    """Hold one criterion: `what` it says, what was `found`, in words, and whether it is `kept`."""
 
     what: str
     found: str
@@ -244,7 +244,7 @@ class Promise(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Everything simulated for one noise, size of the test split and number of variants."""
+    """Hold everything simulated for one noise, size of the test split and number of variants."""
 
     world: World
     year: Year
@@ -280,7 +280,7 @@ def cell(world: World, seed: int = 0) -> Cell:
 
 
 def promises(cells: list[Cell]) -> list[Promise]:
-    """What the gate promises, and what the simulation found of it."""
+    """Return what the gate promises, and what the simulation found of it."""
 
     def least(what: str, values: list[float], bound: float) -> Promise:
         return Promise(what, f"{min(values):.2%}", min(values) >= bound)
@@ -368,7 +368,7 @@ def promises(cells: list[Cell]) -> list[Promise]:
 
 
 def tables(cells: list[Cell]) -> str:
-    """The simulation's findings as Markdown."""
+    """Return the findings of the simulation as Markdown."""
 
     def loss(found: Loss | None) -> str:
         return f"{found.median:.1f} / {found.ninetieth:.1f}" if found else "-"
@@ -408,14 +408,14 @@ def tables(cells: list[Cell]) -> str:
 
 
 def checked(found: list[Promise]) -> str:
-    """The promises as a Markdown table."""
+    """Return the promises as a Markdown table."""
     lines = ["| promise | worst found | kept |", "|---|---|---|"]
     lines += [f"| {each.what} | {each.found} | {'yes' if each.kept else '**no**'} |" for each in found]
     return "\n".join(lines)
 
 
 def power(world: World, losses: Array, night: int, seed: int = 0) -> Array:
-    """The share of candidates refused on a night, by how much they lose at once; [L] -> [L]."""
+    """Return the share of candidates refused on a night, by how much they lose at once; [L] -> [L]."""
     shares: list[float] = []
 
     def visit(each: Night) -> None:
@@ -475,7 +475,7 @@ COLORS = dict(zip(SPLITS, ("C0", "C1", "C2"), strict=True))
 
 
 def save(figure: Any, path: pathlib.Path) -> None:
-    """Write a figure and forget it."""
+    """Write a figure to a file and close it."""
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -70,7 +70,7 @@ class Contender(Protocol):
 
 
 class Ours:
-    """The loop of this project."""
+    """Train a variant with the loop of this project."""
 
     def __init__(self, variant: variants.Variant, examples: data.Examples) -> None:
         keras.utils.set_random_seed(0)
@@ -87,7 +87,7 @@ class Ours:
 
 
 class Process:
-    """A contender in a process of its own, which answers each line with a number."""
+    """Run a contender in a process of its own, which answers each line with a number."""
 
     def __init__(self, *command: pathlib.Path | str) -> None:
         own = {name: value for name, value in os.environ.items() if name != threads.VARIABLE}
@@ -113,7 +113,7 @@ class Process:
 
 
 def peers_python() -> pathlib.Path:
-    """The Python of the peers' environment, which is made if it is not there."""
+    """Return the Python of the peers' environment, which is made if it does not exist."""
     wanted = PEERS / "requirements.txt"
     python, installed = PEERS_HOME / "bin" / "python", PEERS_HOME / wanted.name
     if not installed.exists() or installed.read_text() != wanted.read_text():
@@ -128,7 +128,7 @@ def peers_python() -> pathlib.Path:
 
 @contextlib.contextmanager
 def peers_of(variant: str, batch: int, python: pathlib.Path | None) -> Iterator[dict[str, Process]]:
-    """The twins of the variant, by framework; none without the peers' Python."""
+    """Yield the twins of a variant by framework; none without the peers' Python."""
     scripts = sorted(PEERS.glob("in_*.py")) if python else []
     found = {
         script.stem.removeprefix("in_"): Process(python, script, variant, str(batch))
@@ -143,7 +143,7 @@ def peers_of(variant: str, batch: int, python: pathlib.Path | None) -> Iterator[
 
 
 def twins(script: pathlib.Path) -> set[str]:
-    """The variants that a peer's script has: the keys of its TWINS, read without importing its framework."""
+    """Return the variants of a peer's script: the keys of its TWINS, read without importing its framework."""
     for node in ast.parse(script.read_text()).body:
         if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "TWINS":
             assert isinstance(node.value, ast.Dict)
@@ -159,7 +159,7 @@ def measure(
     steps: int,
     runs: int,
 ) -> Row:
-    """Alternate the contenders on the variant; steps: of a run, 0 for RUN_SECONDS' worth."""
+    """Time the contenders on a variant in turn; steps: of a run, 0 for as many as take RUN_SECONDS."""
     name, batch = variant.name, variant.recipe.batch_size
     flop = naive.ask(name)
     with peers_of(name, batch, python) as peers:
@@ -178,7 +178,7 @@ def measure(
 
 
 def table(rows: list[Row], peak: float) -> str:
-    """The rows as text: rates in steps per second, ratios of ours over the others'."""
+    """Return the rows as text: rates in steps per second, and ratios of this project's over the others'."""
     contenders = list(dict.fromkeys(who for row in rows for who in row.rates))
     peers = [who for who in contenders if who not in ("ours", "naive")]
     heads = ["variant", "batch", *contenders, "over naive", *(["over peers"] if peers else [])]
@@ -193,12 +193,12 @@ def table(rows: list[Row], peak: float) -> str:
 
 
 def text(number: float | None, digits: int) -> str:
-    """The number, or a dash where there is none."""
+    """Return a number as text, or a dash if there is none."""
     return "-" if number is None else f"{number:.{digits}f}"
 
 
 def main(arguments: list[str]) -> None:
-    """The command line."""
+    """Measure what the command line asks for, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--variants", default="", help="names, separated by commas (default: all)")
     parser.add_argument("--cores", type=int, default=0, help="that ours uses (default: the recipe's)")

@@ -29,7 +29,7 @@ EVERY_SECONDS = 0.01
 
 
 def write(path: pathlib.Path, images: int) -> None:
-    """Transformed examples of random images, as Transform would leave them."""
+    """Write transformed examples of random images, as Transform would."""
     import numpy as np
     import tensorflow as tf
 
@@ -46,7 +46,7 @@ def write(path: pathlib.Path, images: int) -> None:
 
 
 class Peak:
-    """Watches how much memory this process has allocated, from a thread of its own."""
+    """Watch how much memory this process has allocated, from a thread of its own."""
 
     def __init__(self) -> None:
         self.most = self.before = allocated()
@@ -66,14 +66,14 @@ class Peak:
 
 
 def allocated() -> float:
-    """Resident memory of this process that no file stands behind, MB."""
+    """Return the resident memory of this process that is not backed by a file, in MB."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     fields = dict(line.split(":", 1) for line in lines)
     return sum(int(fields[name].split()[0]) for name in ("RssAnon", "RssShmem")) * 1024 / MEGABYTE
 
 
 def once(path: str, times: int, budget: int, steps: int) -> dict[str, float]:
-    """Read the file `times` times over, train, and tell what that took. Runs in a process of its own."""
+    """Read the file `times` times, train, and return seconds and MB by name. Runs in a process of its own."""
     from trainer import variants
     from trainer.loop import data, fit
 
@@ -97,7 +97,7 @@ def once(path: str, times: int, budget: int, steps: int) -> dict[str, float]:
 
 
 def plot(rows: list[dict[str, object]], path: pathlib.Path) -> None:
-    """Memory and reading time against the number of images."""
+    """Plot memory and reading time against the number of images."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -116,7 +116,7 @@ def plot(rows: list[dict[str, object]], path: pathlib.Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """The command line."""
+    """Measure every size, print the table and draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=60_000, help="in the file (default: 60000)")
     parser.add_argument("--steps", type=int, default=2_000, help="of training (default: 2000)")

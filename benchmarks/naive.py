@@ -1,4 +1,4 @@
-"""The loop of the models' sources: one tf.function call a step, fed by tf.data, TensorFlow's threads.
+"""Train as the models' sources do: one tf.function call a step, fed by tf.data, TensorFlow's threads.
 
 Run by benchmarks/loop.py as a process, since threads are a process's. A line of standard input is `peak`,
 answered by the rate of a large matrix product, GFLOP/s; or a variant's name, answered by the floating-point
@@ -38,7 +38,7 @@ KERAS_OPTIMIZERS = {
 
 
 class Naive:
-    """A variant trained that way."""
+    """Train a variant with the loop of its source."""
 
     def __init__(self, variant: Variant, examples: data.Examples) -> None:
         keras.utils.set_random_seed(0)
@@ -97,7 +97,7 @@ class Naive:
 
 
 def as_the_sources() -> contextlib.ExitStack:
-    """While it lasts, models are traced with the operations that their sources call."""
+    """Return a context in which models are traced with the operations that their sources call."""
     stack = contextlib.ExitStack()
     stack.enter_context(mock.patch.object(objectives, "bernoulli_distortion", plain_distortion))
     stack.enter_context(mock.patch.object(priors, "log_probabilities", plain_log_probabilities))
@@ -107,7 +107,7 @@ def as_the_sources() -> contextlib.ExitStack:
 
 
 def plain_distortion(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """objectives.bernoulli_distortion by TensorFlow's own operation."""
+    """Return objectives.bernoulli_distortion, [B] in nats, by TensorFlow's own operation."""
     entropies = tf.nn.sigmoid_cross_entropy_with_logits(
         labels=tf.broadcast_to(images, logits.shape), logits=logits
     )
@@ -115,12 +115,12 @@ def plain_distortion(images: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def plain_log_probabilities(codes: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """priors.log_probabilities by TensorFlow's own operation."""
+    """Return priors.log_probabilities by TensorFlow's own operation."""
     return -tf.nn.sparse_softmax_cross_entropy_with_logits(labels=codes, logits=logits)
 
 
 def plain_nearest(codebook: Codebook, vectors: tf.Tensor) -> tf.Tensor:
-    """Codebook.nearest by whole squared distances, as published code of VQ-VAEs has it."""
+    """Return Codebook.nearest by whole squared distances, as published code of VQ-VAEs does."""
     codes = tf.convert_to_tensor(codebook.vectors)
     overlap = tf.matmul(vectors, codes, transpose_b=True)
     squares = tf.reduce_sum(tf.square(vectors), axis=-1, keepdims=True)
@@ -129,14 +129,14 @@ def plain_nearest(codebook: Codebook, vectors: tf.Tensor) -> tf.Tensor:
 
 
 def synthetic(count: int) -> data.Examples:
-    """Images of random bits: a step's time does not depend on what they show."""
+    """Return images of random bits: the time of a step does not depend on what they show."""
     draw = np.random.default_rng(0)
     pixels = (draw.random([count, PIXELS]) < 0.15).astype(np.uint8)
     return data.Examples(pixels, draw.integers(0, CLASSES, count))
 
 
 def matmul_peak() -> float:
-    """GFLOP/s of one large float32 matrix product, the best of several."""
+    """Return the GFLOP/s of one large float32 matrix product, the best of several."""
     matrix = tf.random.stateless_uniform([PEAK_SIDE, PEAK_SIDE], [0, 0])
     multiply: Any = tf.function(tf.matmul)
 
@@ -150,7 +150,11 @@ def matmul_peak() -> float:
 
 
 def main() -> None:
-    """Answer standard input's lines."""
+    """Answer the lines of standard input with a number each.
+
+    `peak` is answered with the machine's GFLOP/s; the name of a variant, which is then trained, with the FLOP of
+    a step; a number of steps with the seconds that they took.
+    """
     examples = synthetic(IMAGES)
     naive: Naive | None = None
     for line in map(str.strip, sys.stdin):

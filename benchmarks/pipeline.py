@@ -1,4 +1,4 @@
-"""What a run costs besides its training steps, against TFX's own MNIST example, on the same data.
+"""Measure what a run costs besides its training steps, against TFX's own MNIST example, on the same data.
 
 Run: python benchmarks/pipeline.py [--data DIR] [--runs 3]
 
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def arguments() -> argparse.Namespace:
 
 
 def show(overheads: dict[str, list[float]], dataset: str) -> None:
-    """Medians and the ratio of the pairs."""
+    """Print the medians, and the ratio of the pairs."""
     print(f"\neverything but the training steps, {dataset}, median of {len(overheads['latentline'])} runs:")
     for name, seconds in overheads.items():
         print(f"  {name:<12} {statistics.median(seconds):6.1f} s")
@@ -69,7 +69,7 @@ def show(overheads: dict[str, list[float]], dataset: str) -> None:
 
 
 def latentline(dataset: sources.Dataset, folder: pathlib.Path, place: pathlib.Path) -> tuple[float, float]:
-    """Seconds of one whole run, and of its training steps."""
+    """Return the seconds of one whole run, and of its training steps."""
     recipe = {"steps": STEPS, "batch_size": BATCH_SIZE}
     settings = place / "settings.yaml"
     settings.write_text(yaml.safe_dump({"variants": ["mlp"], "overrides": {"mlp": {"recipe": recipe}}}))
@@ -82,13 +82,13 @@ def latentline(dataset: sources.Dataset, folder: pathlib.Path, place: pathlib.Pa
 
 
 def tfx_example(dataset: sources.Dataset, folder: pathlib.Path, place: pathlib.Path) -> tuple[float, float]:
-    """Seconds of one whole run of TFX's example, and of its fit."""
+    """Return the seconds of one whole run of TFX's example, and of its fit."""
     whole = timed([HERE / "tfx_example.py", folder / "example-data", place], place)
     return whole, float((place / "fit_seconds").read_text())
 
 
 def timed(command: list[object], place: pathlib.Path) -> float:
-    """Wall seconds of a Python process; its output goes to `place`/output."""
+    """Run a Python process and return its wall seconds; its output goes to `place`/output."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     with open(place / "output", "w") as output:
         started = time.perf_counter()
@@ -102,7 +102,7 @@ def timed(command: list[object], place: pathlib.Path) -> float:
 
 
 def write_example_data(source: str, target: pathlib.Path) -> None:
-    """All images as the example wants them: PIXELS floats in [-0.5, 0.5] and a class, gzipped TFRecords."""
+    """Write all images as gzipped TFRecords for the example: PIXELS floats in [-0.5, 0.5] and a class."""
     import tensorflow as tf
 
     target.mkdir()

@@ -1,4 +1,4 @@
-"""Runs the MNIST example inside the tfx package once: python benchmarks/tfx_example.py DATA FOLDER.
+"""Run the MNIST example inside the tfx package once: python benchmarks/tfx_example.py DATA FOLDER.
 
 It is the example's own pipeline and module, in this process under LocalDagRunner; FOLDER gets its artifacts
 and `fit_seconds`, the time that Keras's fit took.
@@ -31,12 +31,12 @@ def main(data: str, folder: str) -> None:
 
 
 def preprocessing_fn(inputs: Any) -> Any:
-    """The example's."""
+    """Preprocess as the example does."""
     return module.preprocessing_fn(inputs)
 
 
 def run_fn(fn_args: Any) -> None:
-    """The example's, with its fit timed."""
+    """Train as the example does, and print the seconds of its fit."""
     model_class = module.tf.keras.Sequential
     fit = model_class.fit
 

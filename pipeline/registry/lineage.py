@@ -1,4 +1,4 @@
-"""Where a model comes from and where it went: from ML Metadata, by walking from execution to execution."""
+"""Trace a model in ML Metadata, from execution to execution: what it was made of, and where it was pushed."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from schemas import TRAINING_RECORD
 GATE = "gate"
 
 Facts = dict[str, Any]
-"""What is known of a model, as values of JSON; the keys are those of `find`."""
+"""What is known of a model, as values of JSON; `find` states the keys."""
 
 
 class LineageError(ValueError):
@@ -29,8 +29,9 @@ class LineageError(ValueError):
 
 
 def find(model: str, home: str | Home | None) -> Facts:
-    """What is known of `model`: a folder of a version, of versions (the newest) or of an artifact; a variant.
+    """Return what is known of a model.
 
+    model: the folder of a version, of versions (the newest is taken) or of an artifact; or a variant.
     home: of the runs, or its path; None for the folder above the model that has metadata. The facts are
     model, data, training, metrics, compared_with, verdicts and versions. Raises LineageError.
     """
@@ -59,7 +60,7 @@ def find(model: str, home: str | Home | None) -> Facts:
 
 
 def data(found: Store, trainer: Execution) -> Facts:
-    """The images that the trainer's examples were made of."""
+    """Return the facts of the images that a trainer's examples were made of."""
     [transformed] = found.inputs(trainer.id)["examples"]
     [raw] = found.inputs(found.maker(transformed).id)["examples"]
     example_gen = found.maker(raw)
@@ -85,7 +86,7 @@ def data(found: Store, trainer: Execution) -> Facts:
 
 
 def training(found: Store, trainer: Execution) -> Facts:
-    """How the model was made."""
+    """Return the facts of a training: its time, code, config, recipe, seed and steps."""
     asked = json.loads(trainer.properties["custom_config"])
     facts = {**asked["job"], "code": asked["code"], "trained": when(trainer)}
     for run in found.outputs(trainer.id).get("model_run", []):
@@ -98,7 +99,7 @@ def training(found: Store, trainer: Execution) -> Facts:
 
 
 def metrics(found: Store, evaluation: Execution | None) -> Facts:
-    """The metrics over the whole test split, {value, lower, upper, unit} by name."""
+    """Return the metrics over the whole test split by name, each as {value, lower, upper, unit}."""
     for artifact in found.outputs(evaluation.id).get("evaluation", []) if evaluation else []:
         if os.path.isdir(artifact.uri):
             return dict(overall_metrics(artifact.uri))
@@ -106,7 +107,7 @@ def metrics(found: Store, evaluation: Execution | None) -> Facts:
 
 
 def compared_with(found: Store, evaluation: Execution | None) -> Facts | None:
-    """The model in production then, which this one had to beat; None where there was none."""
+    """Return the baseline that a model was compared with; None if there was none."""
     baselines = found.inputs(evaluation.id).get("baseline_model", []) if evaluation else []
     return (
         {"id": baselines[0].id, "path": baselines[0].uri, "versions": _numbers(found, baselines[0])}
@@ -116,7 +117,7 @@ def compared_with(found: Store, evaluation: Execution | None) -> Facts | None:
 
 
 def verdicts(found: Store, model: Artifact) -> list[Facts]:
-    """Who blessed the model or refused it, oldest first: the gate, or somebody with a reason."""
+    """Return the verdicts on a model, oldest first: of the gate, or of somebody with a reason."""
     entries, variant = [], found.node(found.maker(model).id).variant
     for execution, kind in _about(found, model):
         for blessing in found.outputs(execution.id).get("blessing", []):
@@ -130,7 +131,7 @@ def verdicts(found: Store, model: Artifact) -> list[Facts]:
 
 
 def versions(found: Store, model: Artifact) -> list[Facts]:
-    """The versions that are copies of the model, oldest first."""
+    """Return the versions that are copies of a model, oldest first."""
     entries: dict[int, Facts] = {}
     for execution, kind in _about(found, model):
         for push in found.outputs(execution.id).get("pushed_model", []):
@@ -146,7 +147,7 @@ def versions(found: Store, model: Artifact) -> list[Facts]:
 
 
 def text(facts: Facts) -> str:
-    """The facts in lines."""
+    """Return the facts as text, one line per fact."""
     about, images, job = facts["model"], facts["data"], facts["training"]
     counts = ", ".join(f"{count:,} {split}" for split, count in images["images"].items()) or "unknown"
     lines = [
@@ -173,7 +174,7 @@ def text(facts: Facts) -> str:
 
 
 def _about(found: Store, model: Artifact) -> list[tuple[Execution, str]]:
-    """The executions that decided on the model or pushed it, with the kind of each, oldest first."""
+    """Return the executions that decided on a model or pushed it, each with its kind, oldest first."""
     kinds = {name: kind for kind, name in TYPES.items()}
     entries = []
     for execution in found.users(model):
@@ -184,7 +185,7 @@ def _about(found: Store, model: Artifact) -> list[tuple[Execution, str]]:
 
 
 def _without_repeats(found: Store, entries: list[tuple[Execution, str]]) -> list[tuple[Execution, str]]:
-    """Without executions whose outputs came from the cache, that is from one before them."""
+    """Return the entries without executions whose outputs are those of an earlier one, from the cache."""
     kept, seen = [], set()
     for execution, kind in entries:
         given = frozenset(a.id for artifacts in found.outputs(execution.id).values() for a in artifacts)
@@ -195,7 +196,7 @@ def _without_repeats(found: Store, entries: list[tuple[Execution, str]]) -> list
 
 
 def _evaluation(found: Store, model: Artifact) -> Execution | None:
-    """The newest execution that evaluated the model; None where there is none."""
+    """Return the newest execution that evaluated a model; None if there is none."""
     entries = [
         execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution.id)
     ]
@@ -207,7 +208,7 @@ def _numbers(found: Store, model: Artifact) -> list[int]:
 
 
 def _decision(execution: Execution) -> Facts:
-    """Who decided, and why, where that was somebody."""
+    """Return who decided and why; empty if the gate did."""
     user = execution.properties.get("user")
     return {"user": user, "reason": execution.properties.get("reason") or ""} if user else {}
 
@@ -229,7 +230,7 @@ def _home(model: str, home: str | Home | None) -> Home:
 
 
 def _artifact_uri(model: str, home: Home) -> str:
-    """Where the model artifact lies that is meant."""
+    """Return the folder of the model artifact that is meant. Raises LineageError."""
     folder = pathlib.Path(model).expanduser()
     if not folder.exists():
         folder = home.versions(model)

@@ -1,9 +1,8 @@
-"""Logs what a run found to MLflow: one MLflow run for each variant, from the published report.
+"""Log what a run found to MLflow: one MLflow run per variant, from the published report.
 
 MLflow is imported only where it is asked for: its import takes seconds, and no run needs it.
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -22,8 +21,6 @@ from pipeline.home import metadata
 from pipeline.home.layout import Home
 from schemas import TRAINING_RECORD
 from schemas.records import Metric, Row
-from trainer import variants
-from trainer.recipe import Budget
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +33,7 @@ METRICS, PARAMS = 1000, 100
 
 
 class Result(NamedTuple):
-    """What is logged of one variant; times in milliseconds since 1970."""
+    """Hold what is logged of one variant; times are milliseconds since 1970."""
 
     row: Row
     record: Mapping[str, Any]  # of the training
@@ -73,7 +70,7 @@ def publish(settings: Settings, executions: Mapping[str, int], run: str, say: Ca
 
 
 def words(error: BaseException) -> str:
-    """What the error says; where the system refused something beneath it, what that was."""
+    """Return what an error says in one line: the system's own words, if it refused something beneath."""
     inner = error
     while inner.__context__ is not None:
         inner = inner.__context__
@@ -82,12 +79,12 @@ def words(error: BaseException) -> str:
 
 
 def address(place: str) -> str:
-    """`place` as MLflow takes it: a folder becomes a file URI."""
+    """Return a place as MLflow takes it: a folder becomes a file URI."""
     return place if "://" in place else pathlib.Path(place).expanduser().resolve().as_uri()
 
 
 def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Result]:
-    """The variants of the published report that did not fail."""
+    """Yield what is logged of each variant of the published report that did not fail."""
     home = Home.of(settings.home)
     for row in [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]:
         if row.training is None:
@@ -112,7 +109,7 @@ def _experiment(client: Any, name: str) -> str:
 
 
 def _publish_one(client: Any, experiment: str, result: Result, settings: Settings, run: str) -> bool:
-    """Log one variant; False where it is there already."""
+    """Log one variant and return True; return False if it is there already."""
     from mlflow.entities import Metric, Param
 
     # Only what was logged to its end counts: the status is the last thing that is set.
@@ -134,7 +131,7 @@ def _publish_one(client: Any, experiment: str, result: Result, settings: Setting
 
 
 def tags(result: Result, run: str) -> dict[str, str]:
-    """What became of the model; and its description, which MLflow shows above everything else."""
+    """Return the tags of a run: what became of the model, and its description, which MLflow shows first."""
     row = result.row
     return {
         ID: result.id,
@@ -148,27 +145,27 @@ def tags(result: Result, run: str) -> dict[str, str]:
 
 
 def params(row: Row) -> dict[str, Any]:
-    """What the model was trained with: every field of its Config and its recipe, and the code's version."""
-    variant, training = variants.load(row.variant), row.trained
-    config = dataclasses.asdict(variant.config(training.config))
-    recipe = vars(variant.recipe.with_overrides(training.recipe))
+    """Return the parameters of a run: every field of Config and recipe as they were used, and the code.
+
+    A training record of 0.1 has only what was overridden, and so has its run.
+    """
+    training = row.trained
+    used = {name: training.resolved.get(name, getattr(training, name)) for name in ("config", "recipe")}
     kept = ("family", "dataset", "protocol", "profile", "seed", "batch_size", "examples", "parameters")
     return {
         "variant": row.variant,
         **{name: getattr(training, name) for name in kept},
         **({"span": row.span} if row.span else {}),
         **({"warm_start": training.warm_start} if training.warm_start else {}),
-        **{f"config.{name}": value for name, value in config.items()},
-        **{
-            f"recipe.{name}": value.of(training.profile) if isinstance(value, Budget) else value
-            for name, value in recipe.items()
-        },
+        **{f"{part}.{name}": value for part, fields in used.items() for name, value in fields.items()},
         "code": trainer_code(row.variant),
     }
 
 
 def metrics(result: Result) -> list[tuple[str, float, int]]:
-    """Name, value and step: test metrics with the ends of their 95 % interval, the curves of training, speed.
+    """Return name, value and step of every metric of a run.
+
+    They are the test metrics with the ends of their 95 % interval, the curves of training, and its speed.
 
     Values that are not finite are left out: not every MLflow server takes them.
     """

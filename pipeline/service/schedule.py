@@ -1,4 +1,4 @@
-"""The service that retrains on a schedule: it stays in the foreground and starts `latentline run` when due.
+"""Retrain on a schedule: a service in the foreground that starts `latentline run` when a run is due.
 
 Each run is a process of its own, so that what it leaks or dies of does not matter here. This process only
 waits, and passes lines and signals on; it imports neither TensorFlow nor TFX.
@@ -40,7 +40,7 @@ POLL = 5.0
 
 @dataclasses.dataclass
 class State:
-    """What the service writes down about itself.
+    """Hold what the service writes to the home about itself.
 
     Attributes:
       cron: when it is due.
@@ -75,7 +75,7 @@ class State:
 
 
 def read(home: Home) -> State | None:
-    """What the service of this home has written down; None where there is no schedule. Raises ValueError."""
+    """Return the state of a home's service; None without a schedule. Raises ValueError if it is damaged."""
     try:
         return State(**json.loads((home.schedule).read_text()))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def read(home: Home) -> State | None:
 
 
 class Service:
-    """Starts runs in a home when a crontab expression says so, one at a time, until it is stopped.
+    """Start runs in a home when a crontab expression says so, one at a time, until stopped.
 
     trigger: when they are due, if that is not what `expression` says.
     """
@@ -205,7 +205,7 @@ class Service:
         return not self._signals
 
     def _run_once(self) -> None:
-        """One run, to its end."""
+        """Start one run and wait for its end."""
         known = len(journal.read(self._home))
         self._state.started, self._state.ended, self._state.exit_code = _now().isoformat(), "", None
         self._state.error = ""
@@ -248,7 +248,7 @@ class Service:
             self._say(f"! {problem}")
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        """Handles SIGTERM and SIGINT: the first lets the run leave in good order, the second does not."""
+        """Handle SIGTERM and SIGINT: the first lets the run leave in good order, the second does not."""
         self._signals += 1
         self._wake.set()
         child = self._child
@@ -261,7 +261,7 @@ class Service:
                 os.killpg(child.pid, signal.SIGKILL)
 
     def _save(self) -> None:
-        """Write the state down."""
+        """Write the state to the home."""
         with self._saving:
             due = cron.due(self._trigger, _now())
             self._state.next = due.isoformat(timespec="seconds") if due else ""
@@ -275,7 +275,7 @@ class Service:
                 )
 
     def _say(self, line: str, plain: bool = False) -> None:
-        """A line for the terminal and the log; plain: of a run, as it came."""
+        """Print a line and add it to the log; plain: a line of a run, as it came."""
         text = line if plain else f"{_now().strftime('%Y-%m-%d %H:%M:%S')} schedule: {line}"
         print(text, flush=True)
         with contextlib.suppress(OSError), open(self._home.schedule_log, "a") as file:
@@ -283,7 +283,7 @@ class Service:
 
     @contextlib.contextmanager
     def _only_one(self) -> Iterator[None]:
-        """Holds the home's schedule."""
+        """Hold the home's schedule while the body runs."""
         try:
             self._home.logs.mkdir(parents=True, exist_ok=True)
             held = filelock.FileLock(self._home.schedule_lock)

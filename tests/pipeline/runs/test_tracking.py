@@ -1,3 +1,4 @@
+import dataclasses
 import importlib.util
 import json
 import pathlib
@@ -26,6 +27,10 @@ ROW = Row(
         profile="smoke", steps=60, batch_size=64, parameters=26_506, examples=1433, importance_samples=5,
         train_seconds=2.5, step_seconds=2.0, images_per_second=900.0, config={"hidden": [16]},
         recipe={"learning_rate": 0.01},
+        resolved={
+            "config": {"hidden": [16], "activation": "as it was then"},
+            "recipe": {"learning_rate": 0.01, "optimizer": "adam", "floor": 0.5},
+        },
     ),
     metrics={"accuracy": Metric(0.93, 0.9, 0.96, "fraction")},
     pushed_version=17,
@@ -95,8 +100,9 @@ def test_what_was_logged_is_read_back_by_mlflow_s_own_client(home: Home) -> None
     assert run.info.end_time - run.info.start_time >= 2_500
     params = run.data.params
     assert (params["variant"], params["dataset"], params["seed"]) == ("mlp", "digits", "3")
-    assert (params["config.hidden"], params["recipe.learning_rate"]) == ("(16,)", "0.01")
+    assert (params["config.hidden"], params["recipe.learning_rate"]) == ("[16]", "0.01")
     assert params["recipe.optimizer"] == "adam"  # also what nobody changed
+    assert params["config.activation"] == "as it was then"  # not as the code has it now
     assert params["span"] == "4"
     assert params["code"] == trainer_code("mlp")
     assert run.data.metrics["test/accuracy"] == 0.93
@@ -122,6 +128,13 @@ def test_what_was_logged_is_read_back_by_mlflow_s_own_client(home: Home) -> None
     assert home.said == [
         f"MLflow {home.settings.mlflow and tracking.address(home.settings.mlflow)}: 1 logged, 0 there already"
     ]
+
+
+def test_of_a_record_of_0_1_what_was_overridden_is_logged() -> None:
+    old = dataclasses.replace(ROW, training=dataclasses.replace(ROW.trained, resolved={}))
+    found = tracking.params(old)
+    assert found["config.hidden"] == [16]
+    assert "recipe.optimizer" not in found
 
 
 def test_a_model_is_logged_once_and_a_newly_evaluated_one_again(home: Home) -> None:
