@@ -152,8 +152,8 @@ def matmul_peak() -> float:
 def main() -> None:
     """Answer the lines of standard input with a number each.
 
-    `peak` is answered with the machine's GFLOP/s; the name of a variant, which is then trained, with the FLOP of
-    a step; a number of steps with the seconds that they took.
+    `peak` is answered with the machine's GFLOP/s; the name of a variant, which is then trained, with the FLOP
+    of a step; a number of steps with the seconds that they took.
     """
     examples = synthetic(IMAGES)
     naive: Naive | None = None
