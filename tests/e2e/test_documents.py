@@ -248,7 +248,7 @@ def test_tensorboard_shows_the_scalars_of_a_training(reader: Reader) -> None:
 def with_the_newest(code: str) -> str:
     """An example with the number of an artifact in place of `<number>`."""
     for before, after in re.findall(r'"([^"]*)<number>([^"]*)"', code):
-        newest = max(map(int, os.listdir(before)))
+        newest = max(int(name) for name in os.listdir(before) if name.isdecimal())
         code = code.replace(f"{before}<number>{after}", f"{before}{newest}{after}")
     return code
 
