@@ -4,6 +4,7 @@ The environment variable LATENTLINE_SETTINGS names a YAML file of settings (pipe
 without it the defaults hold.
 """
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -27,7 +28,9 @@ def main() -> None:
     threads.one_an_operation()
     chosen = os.environ.get(settings.VARIABLE)
     try:
-        run.run(settings.Settings.from_file(chosen) if chosen else settings.Settings())
+        found = settings.Settings.from_file(chosen) if chosen else settings.Settings()
+        # One component after another, as TFX's own runner has it, unless the file asks for jobs.
+        run.run(dataclasses.replace(found, jobs=found.jobs or 1))
     except errors.SettingsError as error:
         origin = f" ({settings.VARIABLE} is {chosen!r})" if chosen else ""
         print(f"latentline: error: {error}{origin}", file=sys.stderr)

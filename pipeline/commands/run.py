@@ -32,7 +32,7 @@ EXIT_CODES = {
 }
 FIELDS = (
     "variants", "profile", "data", PIXEL_VALUES, "subset", "resize", "scale", "protocol", "home", "seed",
-    "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs",
+    "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs", "jobs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -115,6 +115,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mlflow", metavar="URI", help="log results there too: a folder, file:///..., or http://server"
     )
     parser.add_argument("--seed", type=int, help="of weights, batches and noise (default: 0)")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="cores that components may use at the same time; 1: one component after another "
+        "(default: what cores and memory allow)",
+    )
     parser.add_argument(
         "--settings", metavar="FILE", help="a YAML file of settings; options given here win over it"
     )

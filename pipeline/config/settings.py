@@ -49,6 +49,8 @@ class Settings:
       protocol: binarization, threshold, stochastic, dynamic or grey.
       home: folder for everything a run makes.
       seed: of weights, batches and noise.
+      jobs: cores that components may use at the same time, each in a process of its own; 1: one component
+        after another; 0: what cores and memory allow.
       overrides: by variant, {"config": {...}, "recipe": {...}}: fields of its Config and of its RECIPE.
       spans: 0 where `data` holds the images itself; else `data` holds folders span-1, span-2, ..., of which
         so many of the newest are trained on; the newest one's test split is what models are compared on.
@@ -76,6 +78,7 @@ class Settings:
     protocol: str = "threshold"
     home: str = "out"
     seed: int = 0
+    jobs: int = 0
     overrides: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
     spans: int = 0
     serving_data: str = ""
@@ -145,6 +148,10 @@ class Settings:
                 raise ValueError(f"max_gain.{name} must be a number above 0, got {limit!r}")
 
     def _check_operation(self) -> None:
+        if self.jobs < 0:
+            raise ValueError(
+                f"jobs must be a number of cores, or 0 for what the machine allows, got {self.jobs!r}"
+            )
         if self.keep < 0:
             raise ValueError(f"keep must be a number of versions, or 0 for all, got {self.keep!r}")
         if self.keep_runs < 0:

@@ -3,13 +3,13 @@
 import os
 from typing import Any
 
-from tfx.orchestration import metadata
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.serving import manifests
 from pipeline.execution import cache_key
+from pipeline.home import metadata
 
 
 class DurableLauncher(launcher.Launcher):
@@ -30,7 +30,7 @@ class DurableLauncher(launcher.Launcher):
 
 
 def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
-    """Run `node` against the metadata store at `connection`; the execution's id, 0 if a condition was false.
+    """Run `node` against the metadata store of a connection or handle; the execution's id, 0 if skipped.
 
     Raises whatever the component raises. What became of the execution, pipeline.execution.outcome tells.
     """
@@ -38,7 +38,7 @@ def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, con
     name = node.node_info.id
     ready = DurableLauncher(
         pipeline_node=node,
-        mlmd_connection=metadata.Metadata(connection),
+        mlmd_connection=metadata.handle(connection),
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),

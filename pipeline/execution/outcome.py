@@ -24,7 +24,7 @@ class NodeOutcome(enum.Enum):
 
 
 def read(connection: Any, execution_id: int | None) -> NodeOutcome:
-    """Return what the store at `connection` says of the execution that the launcher returned."""
+    """Return what the store of a connection or handle says of the execution that the launcher returned."""
     if not execution_id:
         return NodeOutcome.SKIPPED
     with metadata.opened(connection) as store:

@@ -11,6 +11,8 @@ import sys
 import warnings
 from collections.abc import Iterator
 
+LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
 
 @contextlib.contextmanager
 def quiet(log_path: str, verbose: bool) -> Iterator[None]:
@@ -40,6 +42,12 @@ def quiet(log_path: str, verbose: bool) -> Iterator[None]:
             sys.stdout, sys.stderr = stdout, stderr
 
 
+def tag(name: str) -> None:
+    """Begin every line that this process logs from now on with a name, since others write to the same log."""
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(f"[{name}] {LINE}"))
+
+
 @contextlib.contextmanager
 def _logging_to(log_path: str, echo: bool) -> Iterator[int]:
     """Route logging and warnings to the file, and to the terminal too with `echo`; the file's descriptor."""
@@ -48,7 +56,7 @@ def _logging_to(log_path: str, echo: bool) -> Iterator[int]:
         if echo:
             handlers.append(logging.StreamHandler(sys.stderr))
         for handler in handlers:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            handler.setFormatter(logging.Formatter(LINE))
         root = logging.getLogger()
         before, level = root.handlers[:], root.level
         root.handlers[:] = handlers

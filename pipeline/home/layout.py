@@ -64,6 +64,11 @@ class Home:
         return self.folder / "metadata.db.bak"
 
     @property
+    def metadata_lock(self) -> pathlib.Path:
+        """Return the file that a process of a run holds locked while it uses ML Metadata."""
+        return self.folder / ".metadata.lock"
+
+    @property
     def artifacts(self) -> pathlib.Path:
         """Return TFX's pipeline root."""
         return self.folder / "artifacts"

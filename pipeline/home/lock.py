@@ -3,6 +3,9 @@
 On one machine a file is locked for both. On a cluster locks in the metadata store take its place
 (pipeline.home.lease): one for the commands of operators and the end of a run, and one for each variant, held
 by whoever changes what serves: a command, or the Pusher of a run.
+
+The processes that a run starts hold the home as well: when the run is killed, they end, and only then
+is the home free.
 """
 
 import contextlib
@@ -13,10 +16,14 @@ from typing import Any
 import filelock
 
 from pipeline.config.errors import HomeInUse, HomeNotWritable
+from pipeline.home import journal
+from pipeline.home.journal import Status
 from pipeline.home.layout import Home
 
 COMMANDS = "commands"
 """Name of the lock of a cluster's home."""
+ENDING = 20.0
+"""Seconds that the processes of a run that was killed have to end."""
 
 
 @contextlib.contextmanager
@@ -28,7 +35,10 @@ def exclusive(home: Home) -> Iterator[None]:
             pass
         lock = filelock.FileLock(home.lock)
         if not home.shared:
-            lock.acquire(timeout=0)
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                lock.acquire(timeout=ENDING if _killed(home) else 0, poll_interval=0.01)
     except filelock.Timeout as error:
         raise HomeInUse(
             f"another run is using {home}; wait for it to end, or give this one its own --home"
@@ -66,6 +76,11 @@ def production_at(connection: Any, variant: str) -> Iterator[None]:
 
     with lease.held(connection, f"production of {variant}"):
         yield
+
+
+def _killed(home: Home) -> bool:
+    """Return whether the process of a run is gone that has not written down how it ended."""
+    return any(record.state is Status.CRASHED is not record.status for record in journal.read(home))
 
 
 def free(home: Home) -> bool:

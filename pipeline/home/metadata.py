@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import filelock
 import ml_metadata
 from ml_metadata import errors
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -41,6 +42,8 @@ PLACES = (
 """Custom properties of artifacts that hold paths under the home."""
 ERRORS = (RuntimeError, errors.StatusError)
 """What a store that cannot be opened, read or written raises, whichever library notices it."""
+PATIENCE = 600.0
+"""Seconds that a process of a run waits at most for its turn; each takes a fraction of a second."""
 
 
 class State(enum.Enum):
@@ -334,10 +337,14 @@ class Store:
 
     def mark_unfinished_failed(self, node: Any) -> None:
         """Record the execution of `node`, a node of a pipeline's IR, that was left unfinished as failed."""
+        for execution in self.active_executions_of(node):
+            self.mark_failed(execution.id)
+
+    def active_executions_of(self, node: Any) -> list[Execution]:
+        """Return the executions of `node`, a bound node of a pipeline's IR, that have not ended."""
         contexts = context_lib.prepare_contexts(self._handle, node.contexts)
-        for execution in execution_lib.get_executions_associated_with_all_contexts(self._handle, contexts):
-            if execution_lib.is_execution_active(execution):
-                self.mark_failed(execution.id)
+        found = execution_lib.get_executions_associated_with_all_contexts(self._handle, contexts)
+        return [_execution(each) for each in found if execution_lib.is_execution_active(each)]
 
     def record_failure(self, node: Any, why: str) -> None:
         """Record that `node`, a bound node of a pipeline's IR, has failed in its run, and why.
@@ -508,6 +515,40 @@ def moment(milliseconds: int) -> str:
     return datetime.datetime.fromtimestamp(milliseconds / 1000).astimezone().isoformat(timespec="seconds")
 
 
+class InTurn(metadata.Metadata):
+    """TFX's handle of a store that processes of one run share: it is open in one of them at a time.
+
+    SQLite would refuse one of two transactions that meet, after it has done part of the work. The lock is
+    the kernel's, so that it is free again when its holder is killed.
+    """
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(connection(home))
+        self.home = home
+        self._lock = filelock.FileLock(home.metadata_lock)
+
+    def __enter__(self) -> "InTurn":
+        try:
+            self._lock.acquire(timeout=PATIENCE, poll_interval=0.005)
+        except filelock.Timeout as error:
+            raise RuntimeError(
+                f"{self.home.database} was in use by other components for {PATIENCE:.0f} s; "
+                "if none of them is running any more, the same command goes on from here"
+            ) from error
+        try:
+            super().__enter__()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            super().__exit__(*raised)
+        finally:
+            self._lock.release()
+
+
 def connection(home: Home) -> Any:
     """Return TFX's connection of the metadata store of a home."""
     if home.shared:
@@ -517,9 +558,23 @@ def connection(home: Home) -> Any:
 
 @contextlib.contextmanager
 def opened(where: Home | Any) -> Iterator[Store]:
-    """Open the metadata store of a home, or that of a connection. Raises what ERRORS lists."""
-    with metadata.Metadata(connection(where) if isinstance(where, Home) else where) as handle:
-        yield Store(handle, where if isinstance(where, Home) else None)
+    """Open the metadata store of a home, of a connection or of TFX's handle. Raises what ERRORS lists."""
+    with handle(where) as ready:
+        yield Store(ready, _home(where))
+
+
+def handle(where: Home | Any) -> metadata.Metadata:
+    """Return TFX's handle of the metadata store of a home or of a connection; a handle stays what it is."""
+    if isinstance(where, metadata.Metadata):
+        return where
+    return metadata.Metadata(connection(where) if isinstance(where, Home) else where)
+
+
+def _home(where: Home | Any) -> Home | None:
+    """Return the home that the store belongs to, where that is known."""
+    if isinstance(where, InTurn):
+        return where.home
+    return where if isinstance(where, Home) else None
 
 
 def _move(raw: Any, home: Home) -> bool:

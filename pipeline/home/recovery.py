@@ -22,7 +22,7 @@ from components.serving.versions import by_variant, published, same_artifact, so
 from pipeline.config.errors import MetadataDamaged
 from pipeline.home import metadata
 from pipeline.home.layout import Home
-from pipeline.home.metadata import State, Store
+from pipeline.home.metadata import Execution, State, Store
 
 DECISIONS = "latentline."
 """How the names of nodes begin that stand for what a person decided."""
@@ -112,12 +112,17 @@ def end_executions(store: Store, home: Home) -> list[str]:
     """Mark every execution that is recorded as under way as failed and remove its files; the nodes' names."""
     ended = []
     for execution in store.active_executions():
-        for folder in home.outputs_of(execution.id):
-            shutil.rmtree(folder)
-            manifests.path_of(str(folder)).unlink(missing_ok=True)
-        store.mark_failed(execution.id)
+        end_execution(store, home, execution)
         ended.append(store.node(execution.id).name or f"execution {execution.id}")
     return ended
+
+
+def end_execution(store: Store, home: Home, execution: Execution) -> None:
+    """Mark an execution whose process is gone as failed, and remove its files. Raises OSError."""
+    for folder in home.outputs_of(execution.id):
+        shutil.rmtree(folder)
+        manifests.path_of(str(folder)).unlink(missing_ok=True)
+    store.mark_failed(execution.id)
 
 
 def set_unknown_aside(store: Store, home: Home) -> list[pathlib.Path]:

@@ -35,7 +35,7 @@ def run(settings: Settings, verbose: bool = False) -> None:
             say(f"latentline: {described(dataset, settings)}")
             say(f"{', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
             with quiet(log, verbose):
-                rows = run_components(settings, dataset, writer)
+                rows = run_components(settings, dataset, writer, verbose)
         except RunFailed as failed:
             if failed.leaderboard:
                 say(f"\n{failed.leaderboard}\n\nreport {home.report}\nlog    {log}")
@@ -58,12 +58,15 @@ def run(settings: Settings, verbose: bool = False) -> None:
         say(f"report {home.report}\nmodels {home.serving}\nlog    {log}")
 
 
-def run_components(settings: Settings, dataset: sources.Dataset, writer: journal.Writer) -> str:
+def run_components(
+    settings: Settings, dataset: sources.Dataset, writer: journal.Writer, verbose: bool = False
+) -> str:
     """Run the pipeline, put its report in place, and return the leaderboard as text; note what came of it.
 
     Nothing is run, and the text is empty, where `tfx pipeline create` asks for the pipeline alone.
     """
     # Imported only now: they take seconds, in which a mistake in the data would go untold.
+    from pipeline.execution import capacity
     from pipeline.execution.local import LocalRunner
     from pipeline.home import recovery
     from pipeline.pipeline import create_pipeline
@@ -73,7 +76,7 @@ def run_components(settings: Settings, dataset: sources.Dataset, writer: journal
     home = Home.of(settings.home)
     production.settle(home, say)
     recovery.put_in_order(home, say)
-    runner = LocalRunner(say)
+    runner = LocalRunner(say, settings.jobs or capacity.jobs(), moving=not verbose)
     before = versions.by_variant(str(home.serving))
     try:
         runner.run(create_pipeline(settings, dataset))

@@ -39,7 +39,7 @@ class Home:
         return ["run", "--profile=smoke", f"--data={self.data}", f"--home={self.folder}", *more]
 
     def run(self, *more: str) -> Child:
-        return self.warm.start(self.arguments(*more)).wait()
+        return self.warm.start(self.arguments("--jobs=1", *more)).wait()
 
     def command(self, *more: str) -> subprocess.CompletedProcess[str]:
         """The command itself, imports and all."""
@@ -79,9 +79,9 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path, warm: Warm) -> Home:
-    """After a first run of two variants."""
+    """After a first run of two variants, with components side by side; later runs have one after another."""
     home = Home(tmp_path_factory.mktemp("home"), digits_folder, warm)
-    result = home.command("--variants", ",".join(VARIANTS))
+    result = home.command("--variants", ",".join(VARIANTS), "--jobs", "2")
     assert result.returncode == 0, result.stdout + result.stderr
     assert cached(result.stdout)
     assert not any(cached(result.stdout).values())
@@ -207,6 +207,30 @@ def test_a_second_run_is_all_cached_and_pushes_nothing(home: Home) -> None:
     assert all(cached(result.out).values()), result.out
     assert "nothing to do: nothing has changed since the run of" in result.out
     assert home.versions() == before
+
+
+def weights(home: Home, variant: str) -> dict[str, np.ndarray]:
+    """The variables of the pushed model of a variant, by name."""
+    import tensorflow as tf
+
+    [version] = home.versions()[variant]
+    kept = tf.train.load_checkpoint(
+        str(home.folder / "serving" / variant / version / "variables" / "variables")
+    )
+    names = [name for name in kept.get_variable_to_shape_map() if name.endswith("VARIABLE_VALUE")]
+    return {name: kept.get_tensor(name) for name in names}
+
+
+def test_components_side_by_side_train_the_same_weights_bit_for_bit(
+    home: Home, tmp_path: pathlib.Path
+) -> None:
+    alone = Home(tmp_path / "home", home.data, home.warm)
+    alone.run("--variants", "mlp").fine()
+    one, other = weights(home, "mlp"), weights(alone, "mlp")
+    assert len(one) > 2
+    assert {name: value.tobytes() for name, value in one.items()} == {
+        name: value.tobytes() for name, value in other.items()
+    }
 
 
 def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(

@@ -47,6 +47,7 @@ class Home:
         hook = f"sh -c 'echo $LATENTLINE_EVENT >> {self.told}'"
         chosen = {
             "variants": ["linear"], "profile": "smoke", "data": str(self.data), "home": str(self.folder),
+            "jobs": 1,
             "overrides": {"linear": {"recipe": {"steps": steps, "floor": 0.0}}},
             "notify": {"on_push": hook, "on_failure": hook},
         }  # fmt: skip

@@ -130,6 +130,7 @@ class Home:
     def __init__(self, folder: pathlib.Path, data: pathlib.Path, warm: Warm) -> None:
         self.folder, self.data, self.warm = folder, data, warm
         self.nights = 0
+        self.jobs = 1
 
     @property
     def artifacts(self) -> pathlib.Path:
@@ -145,6 +146,7 @@ class Home:
 
     def arguments(self, *more: str) -> list[str]:
         given = {"variants": VARIANT, "profile": "smoke", "data": self.data, "home": self.folder}
+        given["jobs"] = self.jobs
         return ["run", *(f"--{key}={value}" for key, value in given.items()), *self._longer(), *more]
 
     def _longer(self) -> list[str]:

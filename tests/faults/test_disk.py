@@ -63,21 +63,24 @@ def test_a_full_disk_is_told_in_a_line_and_the_rerun_completes(
         fill_and_rerun(home, disk, mounting, home.folder / place, make_reader, counted)
 
 
-@pytest.mark.parametrize("kilobytes", [40, 600, 1500])
+@pytest.mark.parametrize(("kilobytes", "jobs"), [(40, 1), (600, 1), (1500, 1), (40, 2), (1200, 2)])
 def test_a_home_that_is_full_at_any_moment_is_told_in_a_line(
-    new_home: Any, mounting: Any, tally: Any, make_reader: Any, kilobytes: int
+    new_home: Any, mounting: Any, tally: Any, make_reader: Any, kilobytes: int, jobs: int
 ) -> None:
     home = new_home(mounting)
+    home.jobs = jobs
     with tally(FULL.format("the whole home")) as counted:
         disk = Disk(mounting, home.folder, kilobytes)
         fill_and_rerun(home, disk, mounting, home.folder, make_reader, counted)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_full_disk_under_the_checkpoints_is_told_in_a_line(
-    new_home: Any, mounting: Any, tally: Any, tmp_path: pathlib.Path
+    new_home: Any, mounting: Any, tally: Any, tmp_path: pathlib.Path, jobs: int
 ) -> None:
     """SIGTERM makes training leave a checkpoint."""
     home = new_home(mounting)
+    home.jobs = jobs
     settings = tmp_path / "settings.yaml"
     settings.write_text("variants: [linear]\noverrides: {linear: {recipe: {steps: 60000}}}\n")
     with tally(FULL.format("training (checkpoint)")):

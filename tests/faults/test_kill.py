@@ -1,12 +1,21 @@
-"""SIGKILL at 20 moments, of first runs and of retraining, each followed by a plain rerun."""
+"""SIGKILL at 20 moments, of first runs and of retraining, each followed by a plain rerun.
 
+Then the same, at fewer moments, of runs with components side by side: of the whole run, of the run's own
+process, and of the process of a component.
+"""
+
+import contextlib
 import dataclasses
+import os
 import pathlib
 import random
+import signal
 import time
 from typing import Any
 
 import pytest
+
+from pipeline.home import journal, layout
 
 pytestmark = pytest.mark.faults
 SEED = 7
@@ -66,8 +75,10 @@ def test_a_run_killed_at_any_of_20_moments_completes_when_it_is_run_again(
     whole.run()
     seconds = time.monotonic() - began
     failures = []
-    for number, pair in enumerate(moments()):
+    side_by_side = [(Moment(0.0, "artifacts/Evaluator.linear/evaluation/*"), Moment(0.3)), (Moment(0.6),) * 2]
+    for number, pair in enumerate([*moments(), *side_by_side]):
         home = make_home(scratch / f"killed-{number}", digits_folder, warm)
+        home.jobs = 1 if number < HOMES else 2
         for nights, moment in enumerate(pair):
             home.nights = nights
             try:
@@ -75,11 +86,88 @@ def test_a_run_killed_at_any_of_20_moments_completes_when_it_is_run_again(
             except Exception as error:
                 failures.append(f"{moment}, night {nights}, {home.folder}: {type(error).__name__} {error}")
     assert not failures, "\n".join(failures)
-    every_version_loads(scratch)
+    every_version_loads(scratch, 2 * (HOMES + len(side_by_side)))
+
+
+def processes(parent: int) -> list[int]:
+    """The children of a process."""
+    children = pathlib.Path(f"/proc/{parent}/task/{parent}/children")
+    with contextlib.suppress(OSError):
+        return [int(number) for number in children.read_text().split()]
+    return []
+
+
+def test_components_end_with_the_process_of_their_run_and_the_rerun_completes(
+    new_home: Any, warm: Any, tally: Any
+) -> None:
+    home = new_home(warm)
+    home.jobs = 2
+    with tally("SIGKILL of a run's own process, with components beside it"):
+        child = home.start()
+        while not child.gone.is_set() and not list(home.artifacts.glob("Trainer.linear/model_run/*")):
+            time.sleep(0.001)
+        components = processes(child.pid)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait().code == -signal.SIGKILL
+        assert components
+        home.run()  # which waits for what is left of the run before
+        assert not any(pathlib.Path(f"/proc/{number}/exe").exists() for number in components)
+        assert len(home.versions()) == 1
+        home.check()
+
+
+def test_a_component_whose_process_is_killed_fails_alone_and_the_rerun_completes(
+    new_home: Any, warm: Any, tally: Any
+) -> None:
+    home = new_home(warm)
+    home.jobs = 2
+    with tally("SIGKILL of a component's process"):
+        child = home.start()
+        while not child.gone.is_set() and not list(home.artifacts.glob("Gallery.linear/gallery/*")):
+            time.sleep(0.001)
+        os.kill(max(processes(child.pid)), signal.SIGKILL)
+        line = child.error()
+        assert "failed: its process was killed by SIGKILL" in line
+        home.check()
+        home.run()
+        assert len(home.versions()) == 1
+        home.check()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_ends_its_components_and_resumes_from_a_checkpoint(
+    new_home: Any, warm: Any, tally: Any, tmp_path: pathlib.Path, number: signal.Signals, code: int
+) -> None:
+    """SIGTERM goes to the run's process, as a service manager sends it; Ctrl-C goes to all of them."""
+    home = new_home(warm)
+    home.jobs = 2
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("variants: [linear]\noverrides: {linear: {recipe: {steps: 20000}}}\n")
+    with tally(f"{number.name} with components side by side"):
+        child = home.start(f"--settings={settings}")
+        while not child.gone.is_set() and not list(home.artifacts.glob("Trainer.linear/model_run/*/train/*")):
+            time.sleep(0.001)
+        components = processes(child.pid)
+        assert components
+        if number is signal.SIGINT:
+            child.kill(number)
+        else:
+            os.kill(child.pid, number)
+        assert child.wait().code == code, child.out + child.err
+        assert len(child.err.splitlines()) == 1, child.err
+        assert not any(pathlib.Path(f"/proc/{each}").exists() for each in components)
+        stopped = journal.read(layout.Home.of(home.folder))[-1]
+        assert stopped.status is journal.Status.STOPPED
+        home.run(f"--settings={settings}")
+        resumed = pathlib.Path(journal.read(layout.Home.of(home.folder))[-1].log).read_text()
+        assert "linear: goes on after step" in resumed
+        assert len(home.versions()) == 1
+        home.check()
 
 
 def kill_and_rerun(home: Any, moment: Moment, seconds: float, tally: Any, make_reader: Any) -> None:
     fault = "SIGKILL when something is seen on disk" if moment.sight else "SIGKILL at a random moment"
+    fault += " (--jobs 2)" if home.jobs > 1 else ""
     with tally(fault) as counted:
         before = home.versions()
         reader = make_reader(home.serving)
@@ -101,11 +189,11 @@ def kill_and_rerun(home: Any, moment: Moment, seconds: float, tally: Any, make_r
         home.check()
 
 
-def every_version_loads(scratch: pathlib.Path) -> None:
+def every_version_loads(scratch: pathlib.Path, number: int) -> None:
     import tensorflow as tf
 
     versions = list(scratch.glob("killed-*/serving/linear/*"))
-    assert len(versions) == 2 * HOMES
+    assert len(versions) == number
     for version in versions:
         model = tf.saved_model.load(str(version))
         assert model.signatures["classify"](tf.constant([], tf.string))["label"].shape == (0,)

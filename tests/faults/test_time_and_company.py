@@ -47,10 +47,12 @@ def test_versions_ascend_and_nothing_runs_twice_when_the_clock_goes_back_a_day(
         home.check()
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_a_second_run_in_the_same_home_is_refused_and_the_first_is_unharmed(
-    new_home: Any, warm: Any, tally: Any
+    new_home: Any, warm: Any, tally: Any, jobs: int
 ) -> None:
     home = new_home(warm)
+    home.jobs = jobs
     with tally("two runs at once in one home"):
         first = home.start()
         while "+ IdxExampleGen" not in first.out and not first.gone.is_set():

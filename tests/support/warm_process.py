@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -53,6 +54,7 @@ def serve(request: dict[str, Any]) -> None:
         answer({"pid": child})
         return
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     for descriptor, path in ((1, request["out"]), (2, request["err"])):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

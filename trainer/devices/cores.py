@@ -53,5 +53,11 @@ def side_by_side(network: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -
     return tf.concat([network(part) for part in tf.split(inputs, number)], axis=0)
 
 
+def in_use() -> bool:
+    """Return whether this process has run an operation, whose threads a fork of it would lack."""
+    found = context.context_safe()
+    return found is not None and bool(found._initialized)
+
+
 def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))

@@ -1,8 +1,10 @@
 """The progress of training: a moving line on a terminal, a plain line now and then in a log."""
 
+import contextvars
 import logging
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
@@ -10,6 +12,14 @@ from tqdm import tqdm
 LOG_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
+
+Relay = Callable[[str], None]
+_RELAY: contextvars.ContextVar[Relay | None] = contextvars.ContextVar("relay", default=None)
+
+
+def relay(to: Relay) -> None:
+    """Give the progress of trainings in this process to `to`, as text, in place of a line on the terminal."""
+    _RELAY.set(to)
 
 
 class Progress:
@@ -21,6 +31,7 @@ class Progress:
     def __init__(self, name: str, steps: int, batch_size: int, resumed: int = 0) -> None:
         self._name, self._steps, self._batch_size, self._resumed = name, steps, batch_size, resumed
         self._started = self._logged = time.perf_counter()
+        self._relay = _RELAY.get()
         self._bar = tqdm(
             total=steps,
             initial=resumed,
@@ -28,7 +39,7 @@ class Progress:
             unit="step",
             file=sys.stdout,
             leave=False,
-            disable=not sys.stdout.isatty(),
+            disable=self._relay is not None or not sys.stdout.isatty(),
             dynamic_ncols=True,
         )
 
@@ -49,6 +60,8 @@ class Progress:
         shown = ", ".join(f"{term} {value:.4g}" for term, value in values.items())
         self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(done - self._bar.n)
+        if self._relay:
+            self._relay(f"{done / self._steps:4.0%} of {self._steps} steps, {shown}")
         now = time.perf_counter()
         if now - self._logged >= LOG_SECONDS or done == self._steps:
             rate = (done - self._resumed) / (now - self._started)
