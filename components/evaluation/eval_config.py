@@ -50,8 +50,9 @@ def families(family: str) -> list[str]:
 
 
 def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalConfig:
-    """Return metrics of the family, overall and by label, with confidence intervals, demands and comparison.
+    """Return metrics of the family, overall and by label, with demands and comparison.
 
+    The metrics bring their confidence intervals themselves; TFMA computes none.
     TFMA's blessing says that a model meets the demands and that the test split supports a verdict; whether it
     is worse than production is left to the gate (components.evaluation.gated). A split supports a verdict if
     it has enough images and, for models that classify, enough of each class and an accuracy above that of a
@@ -92,12 +93,6 @@ def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalCo
                 },
             )
         ],
-        options=tfma.Options(
-            compute_confidence_intervals=wrappers_pb2.BoolValue(value=True),
-            confidence_intervals=tfma.ConfidenceIntervalOptions(
-                method=tfma.ConfidenceIntervalOptions.JACKKNIFE
-            ),
-        ),
     )
 
 

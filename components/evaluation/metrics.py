@@ -1,7 +1,8 @@
 """The metrics of latent-variable models for TensorFlow Model Analysis.
 
-A model's `evaluate` signature returns one value an example for each metric; here they are averaged, sliced
-and given confidence intervals by TFMA. One combiner carries all of them, since TFMA's cost is per combiner.
+A model's `evaluate` signature returns one value per example for each metric; here they are averaged and given
+95 % confidence intervals, and TFMA slices them. One combiner carries all of them, since TFMA's cost is per
+combiner; it gives the intervals as well, since TFMA's jackknife needs twenty copies of it.
 """
 
 import dataclasses
@@ -55,6 +56,10 @@ LATENTS = "latent_mean"
 CODES = "codes"
 GAIN, GAIN_LOWER, GAIN_UPPER = "gain", "gain_lower", "gain_upper"
 """Endings of the names of the mean paired difference and of the ends of its 95 % interval."""
+LOWER, UPPER = "lower", "upper"
+"""Endings of the names of the ends of a metric's 95 % interval, in evaluations since version 0.2."""
+GROUPS = 20
+"""Groups of images by which the spread of what is no mean of images is estimated."""
 IMAGES, SMALLEST_CLASS, SKILL = "images", "smallest_class", "accuracy_above_constant"
 """What the slice can say: its images, those of its rarest class, and the skill of a model that classifies.
 
@@ -68,11 +73,10 @@ class Sums:
     """What one slice has accumulated."""
 
     count: int = 0
-    means: npt.NDArray[np.float64] | float = 0.0  # [M], sums of the metrics that are means
-    extras: npt.NDArray[np.float64] | float = 0.0  # [len(EXTRAS)], nan where the model has none
-    latents: npt.NDArray[np.float64] | float = 0.0  # [D]
-    latents_squared: npt.NDArray[np.float64] | float = 0.0  # [D]
-    codes: npt.NDArray[np.float64] | float = 0.0  # [K], how often each code was used
+    means: npt.NDArray[np.float64] | float = 0.0  # [2, M], sums of the metrics that are means, and squares
+    extras: npt.NDArray[np.float64] | float = 0.0  # [2, len(EXTRAS)], nan where the model has none
+    latents: npt.NDArray[np.float64] | float = 0.0  # [4, D], sums of the first four powers
+    codes: npt.NDArray[np.float64] | float = 0.0  # [GROUPS, K], how often each group of images used each code
     labels: npt.NDArray[np.float64] | float = 0.0  # [CLASSES], how often each class occurs
     gain: npt.NDArray[np.float64] | float = 0.0  # [H], of the headline metrics over the baseline, by example
     gain_squared: npt.NDArray[np.float64] | float = 0.0  # [H]
@@ -141,14 +145,19 @@ class SumsFn(beam.CombineFn):
     def add_input(self, sums: Sums, element: Any) -> Sums:
         outputs = element.get_by_key("predictions", self.model)
         sums.count += 1
-        sums.means = sums.means + np.array([float(np.squeeze(outputs[m])) for m in self.means])
-        sums.extras = sums.extras + np.array([float(np.squeeze(outputs.get(m, np.nan))) for m in EXTRAS])
+        means = np.array([float(np.squeeze(outputs[m])) for m in self.means])
+        sums.means = sums.means + np.stack([means, means**2])
+        extras = np.array([float(np.squeeze(outputs.get(m, np.nan))) for m in EXTRAS])
+        sums.extras = sums.extras + np.stack([extras, extras**2])
         if LATENTS in outputs:
             latents = np.asarray(outputs[LATENTS], np.float64)
-            sums.latents = sums.latents + latents
-            sums.latents_squared = sums.latents_squared + latents**2
+            squares = latents**2
+            sums.latents = sums.latents + np.stack([latents, squares, latents * squares, squares**2])
         if CODES in outputs:
-            sums.codes = sums.codes + np.asarray(outputs[CODES], np.float64)
+            codes = np.asarray(outputs[CODES], np.float64)
+            if not np.ndim(sums.codes):
+                sums.codes = np.zeros([GROUPS, len(codes)])
+            np.asarray(sums.codes)[sums.count % GROUPS] += codes
         if ACCURACY in self.means:
             [label] = np.ravel(element.get_by_key("labels", self.model)).astype(int)
             sums.labels = sums.labels + np.eye(CLASSES)[label]
@@ -175,16 +184,26 @@ class SumsFn(beam.CombineFn):
                 name=name, model_name=self.model, is_diff=is_diff, example_weighted=None
             )
 
-        count = max(sums.count, 1)
-        averages = np.broadcast_to(np.asarray(sums.means) / count, [len(self.means)])
-        found = {key(name): float(value) for name, value in zip(self.means, averages, strict=True)}
+        def add(name: str, value: float, ends: evidence.Interval | None) -> None:
+            found[key(name)] = value
+            if ends and sums.count > 1:  # a single image says nothing of the spread
+                found[key(f"{name}_{LOWER}")], found[key(f"{name}_{UPPER}")] = ends
+
+        found: dict[Any, float] = {}
+        for name, total, squared in zip(
+            self.means, *np.broadcast_to(np.asarray(sums.means), [2, len(self.means)]), strict=True
+        ):
+            value = float(total) / max(sums.count, 1)
+            add(name, value, mean_interval(name, float(total), float(squared), sums.count))
         if np.ndim(sums.extras):
-            extras = zip(EXTRAS, np.asarray(sums.extras) / count, strict=True)
-            found |= {key(name): float(value) for name, value in extras if not np.isnan(value)}
+            for name, total, squared in zip(EXTRAS, *np.asarray(sums.extras), strict=True):
+                if not np.isnan(total):
+                    ends = mean_interval(name, float(total), float(squared), sums.count)
+                    add(name, float(total) / sums.count, ends)
         if np.ndim(sums.latents):
-            found[key("active_units")] = active_units(sums.latents, sums.latents_squared, count)
+            add("active_units", *active_units(np.asarray(sums.latents), sums.count))
         if np.ndim(sums.codes):
-            found[key("codebook_perplexity")] = perplexity(np.asarray(sums.codes))
+            add("codebook_perplexity", *perplexity(np.asarray(sums.codes)))
         found[key(IMAGES)] = float(sums.count)
         if ACCURACY in self.means:
             labels = np.broadcast_to(np.asarray(sums.labels), [CLASSES])
@@ -207,16 +226,56 @@ class SumsFn(beam.CombineFn):
         ]
 
 
-def active_units(total: Any, total_squared: Any, count: int) -> float:
-    """Latent dimensions whose variance over the data exceeds ACTIVE_VARIANCE; sums [D] -> a count."""
-    variance = np.asarray(total_squared) / count - (np.asarray(total) / count) ** 2
-    return float(np.sum(variance > ACTIVE_VARIANCE))
+def mean_interval(name: str, total: float, total_squared: float, images: int) -> evidence.Interval:
+    """Return the 95 % interval of a mean over images, from sums of the values and their squares.
+
+    Student's; Wilson's for accuracy, as the gate asks how far it lies above a constant answer.
+    """
+    if name == ACCURACY and math.isfinite(total):
+        return evidence.wilson(total, images)
+    _, lower, upper = interval(evidence.of_means(total, total_squared, images))
+    return evidence.Interval(lower, upper)
 
 
-def perplexity(counts: npt.NDArray[np.float64]) -> float:
-    """exp of the entropy of the codes' use, 1 to K; counts [K]."""
-    used = counts[counts > 0] / counts.sum()
-    return float(np.exp(-np.sum(used * np.log(used))))
+def active_units(powers: npt.NDArray[np.float64], count: int) -> tuple[float, evidence.Interval]:
+    """Return the latent units whose variance over the data exceeds ACTIVE_VARIANCE, and a 95 % interval.
+
+    powers: sums over the images of the first four powers of the posterior means, [4, D]. The ends count the
+    units of which each one's own 95 % interval for its variance lies above the threshold, and of which it
+    reaches above. The interval is the delta method's: a variance s^2 of n values with the fourth central
+    moment m4 has the variance (m4 - s^4) / n.
+    """
+    first, second, third, fourth = powers / count
+    variance = second - first**2
+    moment = fourth - 4 * first * third + 6 * first**2 * second - 3 * first**4
+    half = evidence.Z_95 * np.sqrt(np.maximum(moment - variance**2, 0.0) / count)
+    value, lower, upper = (
+        float(np.sum(each > ACTIVE_VARIANCE)) for each in (variance, variance - half, variance + half)
+    )
+    return value, evidence.Interval(lower, upper)
+
+
+def perplexity(counts: npt.NDArray[np.float64]) -> tuple[float, evidence.Interval]:
+    """Return exp of the entropy of the codes' use, 1 to K, and its 95 % interval.
+
+    counts: how often each group of images used each code, [G, K]; codes of one image depend on each other,
+    so that images and not codes have to vary. The interval is the delta method's, with Student's quantile of
+    one degree of freedom less than there are groups.
+    """
+    groups = counts[counts.sum(axis=1) > 0]
+    groups = groups[:, groups.sum(axis=0) > 0]
+    total = groups.sum()
+    used = groups.sum(axis=0) / total
+    value = float(np.exp(-np.sum(used * np.log(used))))
+    if len(groups) < 2:
+        return value, evidence.Interval(1.0, float(counts.shape[1]))
+    # The derivative of the perplexity P in the share p of a code is -P (log p + 1).
+    moved = (groups - groups.sum(axis=1, keepdims=True) * used) / total
+    effects = -value * moved @ np.log(used)
+    freedom = len(groups) - 1
+    variance = float(np.sum(effects**2)) * len(groups) / freedom
+    half = float(special.stdtrit(freedom, 0.975)) * math.sqrt(variance)
+    return value, evidence.Interval(max(value - half, 1.0), value + half)
 
 
 def skill(accuracy: float, labels: npt.NDArray[np.float64]) -> float:

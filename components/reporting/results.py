@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow_model_analysis as tfma
@@ -14,7 +15,7 @@ from tfx.utils import io_utils
 
 from components.evaluation.eval_config import HEADLINE, shortfall
 from components.evaluation.gated import read_gains, refused_because
-from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, UNITS
+from components.evaluation.metrics import GAIN, GAIN_LOWER, GAIN_UPPER, LOWER, UNITS, UPPER
 from components.reporting import display
 from schemas import LABEL
 from schemas.records import Gain
@@ -44,23 +45,33 @@ def sliced_metrics(evaluation: str, model: str = CANDIDATE) -> dict[str, dict[st
     for slice_metrics in tfma.load_metrics(evaluation):
         keys = slice_metrics.slice_key.single_slice_keys
         name_of_slice = str(keys[0].int64_value) if keys else OVERALL
-        for item in slice_metrics.metric_keys_and_values:
-            name = item.key.name
-            if (
-                name in UNITS
-                and (item.key.model_name == BASELINE) == (model == BASELINE)
-                and not item.key.is_diff
-            ):
-                value = item.value.double_value.value
-                interval = item.confidence_interval
-                lower, upper = (
-                    bound.double_value.value if interval.HasField("standard_error") else value
-                    for bound in (interval.lower_bound, interval.upper_bound)
-                )
+        mine = {
+            item.key.name: item
+            for item in slice_metrics.metric_keys_and_values
+            if (item.key.model_name == BASELINE) == (model == BASELINE) and not item.key.is_diff
+        }
+        for name, item in mine.items():
+            if name in UNITS:
+                lower, upper = _ends(name, mine)
                 found.setdefault(name_of_slice, {})[name] = {
-                    "value": value, "lower": lower, "upper": upper, "unit": UNITS[name],
+                    "value": item.value.double_value.value, "lower": lower, "upper": upper,
+                    "unit": UNITS[name],
                 }  # fmt: skip
     return dict(sorted(found.items(), key=lambda entry: (len(entry[0]), entry[0])))
+
+
+def _ends(name: str, items: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the ends of a metric's 95 % interval; items: of the same slice and model, by name.
+
+    They are metrics of their own; evaluations of version 0.1 have TFMA's interval instead. In a slice that is
+    too small for an interval, it has no width.
+    """
+    ends = [items[full].value for end in (LOWER, UPPER) if (full := f"{name}_{end}") in items]
+    interval = items[name].confidence_interval
+    if not ends and interval.HasField("standard_error"):
+        ends = [interval.lower_bound, interval.upper_bound]
+    lower, upper = ends or [items[name].value] * 2
+    return lower.double_value.value, upper.double_value.value
 
 
 def production_gain(evaluation: str) -> Metric | None:

@@ -42,6 +42,57 @@ def test_means_are_numpy_s(outputs: list[Output]) -> None:
     assert values["rate"] == pytest.approx(np.mean([o["rate"] for o in outputs]))
 
 
+def test_the_interval_of_a_mean_is_students(outputs: list[Output]) -> None:
+    found = measure([{**output, "rate_uniform": np.float32(i)} for i, output in enumerate(outputs)])
+    values = {"elbo": [o["elbo"] for o in outputs], "rate_uniform": np.arange(200.0)}
+    for name, each in values.items():
+        expected = stats.ttest_1samp(each, 0.0).confidence_interval(0.95)
+        assert (found[f"{name}_lower"], found[f"{name}_upper"]) == pytest.approx(tuple(expected))
+
+
+def test_the_interval_of_an_accuracy_is_wilsons() -> None:
+    found = classify([index % 10 for index in range(100)], [index >= 8 for index in range(100)])
+    expected = stats.binomtest(92, 100).proportion_ci(method="wilson")
+    assert (found["accuracy_lower"], found["accuracy_upper"]) == pytest.approx(tuple(expected))
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_a_slice_of_fewer_than_two_images_has_no_intervals(outputs: list[Output], images: int) -> None:
+    assert not {name for name in measure(outputs[:images]) if name.endswith(("_lower", "_upper"))}
+
+
+def test_the_interval_of_a_perplexity_covers_it_as_often_as_it_says() -> None:
+    """Images of two kinds, whose codes depend on each other, so that images and not codes have to vary."""
+    generator = np.random.default_rng(2)
+    shares = np.array([generator.dirichlet(np.full(16, 0.5)) for _ in range(2)])
+    used = shares.mean(axis=0)
+    truth = np.exp(-np.sum(used * np.log(used)))
+    covered = []
+    for _ in range(400):
+        codes = generator.multinomial(49, shares[generator.integers(2, size=500)])
+        groups = np.array([codes[start :: metrics.GROUPS].sum(axis=0) for start in range(metrics.GROUPS)])
+        _, (lower, upper) = metrics.perplexity(groups.astype(float))
+        covered.append(lower <= truth <= upper)
+    assert stats.binomtest(sum(covered), len(covered), 0.95).pvalue > 1e-3, np.mean(covered)
+
+
+def test_the_interval_of_a_variance_that_decides_on_a_unit_covers_it_as_often_as_it_says() -> None:
+    """A unit at the threshold is surely active, or surely not, in 5 % of the samples."""
+    generator = np.random.default_rng(3)
+    decided = []
+    for _ in range(400):
+        values = generator.laplace(1.0, np.sqrt(metrics.ACTIVE_VARIANCE / 2), [2000, 1])
+        powers = np.stack([np.sum(values**power, axis=0) for power in range(1, 5)])
+        _, (lower, upper) = metrics.active_units(powers, 2000)
+        decided.append(lower == upper)
+    assert stats.binomtest(sum(decided), len(decided), 0.05).pvalue > 1e-3, np.mean(decided)
+
+
+def test_units_that_vary_much_or_not_at_all_are_counted_with_certainty(outputs: list[Output]) -> None:
+    found = measure(outputs)
+    assert found["active_units_lower"] == found["active_units"] == found["active_units_upper"] == 2
+
+
 def test_active_units_are_those_whose_mean_varies(outputs: list[Output]) -> None:
     variances = np.var([o["latent_mean"] for o in outputs], axis=0)
     assert list(variances > metrics.ACTIVE_VARIANCE) == [True, False, True]
@@ -49,10 +100,11 @@ def test_active_units_are_those_whose_mean_varies(outputs: list[Output]) -> None
 
 
 def test_perplexity_is_the_number_of_codes_used_equally() -> None:
-    assert metrics.perplexity(np.array([5.0, 5.0, 5.0, 0.0])) == pytest.approx(3)
-    assert metrics.perplexity(np.array([9.0, 0.0])) == pytest.approx(1)
+    assert metrics.perplexity(np.array([[5.0, 5.0, 0.0, 0.0], [0.0, 0.0, 5.0, 0.0]]))[0] == pytest.approx(3)
+    assert metrics.perplexity(np.array([[9.0, 0.0]]))[0] == pytest.approx(1)
     counts = np.array([1.0, 2.0, 7.0])
-    assert metrics.perplexity(counts) == pytest.approx(2 ** (-np.sum(counts / 10 * np.log2(counts / 10))))
+    expected = 2 ** (-np.sum(counts / 10 * np.log2(counts / 10)))
+    assert metrics.perplexity(counts[None])[0] == pytest.approx(expected)
 
 
 def test_a_metric_that_only_some_models_have_is_reported_where_it_is(

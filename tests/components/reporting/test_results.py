@@ -39,13 +39,25 @@ def measured(label: int | None, **values: float) -> metrics_for_slice_pb2.Metric
     return found
 
 
-def test_metrics_are_the_candidates_overall_and_by_label_in_order(tmp_path: pathlib.Path) -> None:
+def test_metrics_are_the_candidates_overall_and_by_label_in_order(
+    tmp_path: pathlib.Path,
+) -> None:
     slices = [measured(7, elbo=-7.0), measured(None, elbo=-5.0, unknown=3.0), measured(1, elbo=-1.0)]
     folder = stored(tmp_path / tfma.METRICS_KEY, *slices)
     found = results.sliced_metrics(folder)
     assert list(found) == [results.OVERALL, "1", "7"]
     assert found["7"] == {"elbo": {"value": -7.0, "lower": -8.0, "upper": -6.0, "unit": "nats per image"}}
     assert results.overall_metrics(folder) == found[results.OVERALL]
+
+
+def test_the_ends_of_an_interval_are_metrics_of_the_same_slice_and_model(tmp_path: pathlib.Path) -> None:
+    found = measured(None, elbo=-5.0, elbo_lower=-5.5, elbo_upper=-4.75)
+    for item in found.metric_keys_and_values:
+        item.ClearField("confidence_interval")
+    folder = stored(tmp_path / tfma.METRICS_KEY, found)
+    for model, shift in ((results.CANDIDATE, 0.0), (results.BASELINE, 100.0)):
+        [elbo] = results.sliced_metrics(folder, model)[results.OVERALL].values()
+        assert (elbo["lower"], elbo["value"], elbo["upper"]) == (-5.5 + shift, -5.0 + shift, -4.75 + shift)
 
 
 def test_a_metric_without_an_interval_has_one_of_no_width(tmp_path: pathlib.Path) -> None:
