@@ -36,14 +36,15 @@ def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, con
     """
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     name = node.node_info.id
+    handle = metadata.handle(connection)
     ready = DurableLauncher(
         pipeline_node=node,
-        mlmd_connection=metadata.handle(connection),
+        mlmd_connection=handle,
         pipeline_info=pipeline.pipeline_info,
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
     )
-    with cache_key.independent_of(os.path.dirname(connection.sqlite.filename_uri)):
+    with cache_key.independent_of(os.path.dirname(handle.connection_config.sqlite.filename_uri)):
         execution = ready.launch()
     return int(execution.execution_id or 0)
