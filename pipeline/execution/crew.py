@@ -226,7 +226,9 @@ class Crew:
                 worker.process.terminate()
             until = time.monotonic() + GRACE
             while self._workers and (left := until - time.monotonic()) > 0:
-                self._look(min(left, LOOK))
+                for ended in self._look(min(left, LOOK)):
+                    if ended.result.error and not ended.result.lost:  # such as a checkpoint that has no room
+                        self._display.say(f"! {ended.name} failed: {ended.result.error}")
         finally:  # also if somebody asks a second time
             for worker in self._workers:
                 worker.process.kill()

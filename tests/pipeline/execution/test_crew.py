@@ -109,6 +109,22 @@ def test_whatever_ends_the_run_ends_the_nodes_and_lets_them_leave_in_good_order(
     assert not identity(int((tmp_path / "pid").read_text()))
 
 
+def test_what_fails_while_the_run_is_stopped_is_reported(tmp_path: pathlib.Path) -> None:
+    def work(say: Say) -> Result:
+        try:
+            (tmp_path / "begun").touch()
+            time.sleep(SECONDS)
+        except SystemExit:
+            return Result(error="the disk is full")
+        return Result()
+
+    said: list[str] = []
+    with Crew(1, Display(said.append, moving=False)) as workers:
+        workers.start("a", 1, work)
+        until((tmp_path / "begun").exists)
+    assert said == ["! a failed: the disk is full"]
+
+
 def test_a_node_that_does_not_stop_is_killed_after_a_while(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
