@@ -8,7 +8,7 @@ from typing import Any
 
 from tfx.utils import path_utils
 
-from components.ingest.example_gen import WINDOW
+from components.ingest.example_gen import RESIZE, SCALE, SUBSET, WINDOW
 from components.ingest.spans import SEPARATOR
 from components.reporting.results import data_statistics, overall_metrics, why_not
 from components.serving.versions import SOURCE, published, source
@@ -16,7 +16,7 @@ from pipeline.home import metadata
 from pipeline.home.layout import Home
 from pipeline.home.metadata import Artifact, Blessing, Execution, Push, Store, when
 from pipeline.registry.production import TYPES
-from schemas import TRAINING_RECORD
+from schemas import PIXEL_VALUES, TRAINING_RECORD
 
 GATE = "gate"
 
@@ -74,6 +74,8 @@ def data(found: Store, trainer: Execution) -> Facts:
     facts = {
         "folder": example_gen.properties.get("input_base"),
         "spans": window.split(SEPARATOR) if window else [],
+        **{name: example_gen.properties.get(name) or None for name in (PIXEL_VALUES, SUBSET, RESIZE)},
+        SCALE: bool(example_gen.properties.get(SCALE)),
         "fingerprint": hashlib.sha256(str(files).encode()).hexdigest()[:16],
         "files": files,
         "images": counts,

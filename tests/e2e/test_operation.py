@@ -2,6 +2,7 @@
 
 import contextlib
 import getpass
+import hashlib
 import io
 import json
 import pathlib
@@ -113,6 +114,9 @@ def test_the_lineage_of_a_version_says_what_it_is_made_of(home: Home) -> None:
     assert facts == home.lineage(facts["model"]["path"])
     assert facts["data"]["folder"] == str(home.data)
     assert facts["data"]["images"] == {"train": 400, "eval": 120}
+    assert sorted(facts["data"]["files"].splitlines()) == sorted(
+        f"{path.name} sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in home.data.iterdir()
+    )
     training = facts["training"]
     assert (training["steps"], training["seed"], training["profile"]) == (400, 0, "smoke")
     assert training["recipe"] == {"steps": 400, "floor": 0.0}
