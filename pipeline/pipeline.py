@@ -22,7 +22,7 @@ from components.evaluation.gated import EarlierNight, GatedEvaluator, GateSettin
 from components.gate.alarm import CORRELATION
 from components.gate.noise import Declared
 from components.ingest.example_gen import IdxExampleGen
-from components.ingest.formats import Choices
+from components.ingest.formats import Reading
 from components.ingest.sources import Dataset
 from components.reporting.gallery import Gallery
 from components.reporting.leaderboard import LatestOtherReport, Leaderboard, Report
@@ -52,7 +52,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             dataset.folder,
             settings.spans,
             settings.pixels,
-            Choices(settings.subset, settings.resize, settings.scale),
+            settings_reading(settings).choices,
         ),
         fingerprint("components.ingest.example_gen"),
     )
@@ -101,6 +101,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             serving=target.serving,
             described=described(jobs),
             source=dataset.folder,
+            reading=json.dumps(settings_reading(settings)._asdict(), sort_keys=True),
         ),
         fingerprint("components.reporting.leaderboard"),
     )
@@ -113,6 +114,11 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         enable_cache=True,
         metadata_connection_config=target.metadata,
     )
+
+
+def settings_reading(settings: Settings) -> Reading:
+    """Return how the files of the data are read."""
+    return Reading(settings.pixels, settings.subset, settings.resize, settings.scale)
 
 
 def described(jobs: Sequence[Job]) -> str:

@@ -27,7 +27,7 @@ from tfx.types import artifact_utils
 from components.ingest import formats, idx, spans
 from components.ingest.examples import serialize_all
 from components.ingest.spans import SEPARATOR
-from schemas import BINARY, GREY, PIXEL_VALUES
+from schemas import GREY, PIXEL_VALUES
 
 SHARD_BYTES = 64_000_000
 """Most bytes of records in one TFRecord file, before they are compressed."""
@@ -119,7 +119,7 @@ class Executor(BaseBeamExecutor):
         taken = spans.files_taken(spans.delivered(base, chosen, choices.subset))
         for split, parts in taken.items():
             blocks = itertools.chain.from_iterable(formats.blocks(part, choices, digests) for part in parts)
-            grey = to_grey(blocks, exec_properties[PIXEL_VALUES], split)
+            grey = formats.to_grey(blocks, exec_properties[PIXEL_VALUES], split)
             write_split(
                 varied(grey, split),
                 sum(map(formats.count, parts)),
@@ -162,26 +162,6 @@ class IdxExampleGen(FileBasedExampleGen):
         self.exec_properties[PIXEL_VALUES] = pixels
         chosen = {SUBSET: choices.subset, RESIZE: choices.resize, SCALE: int(choices.scale)}
         self.exec_properties.update({name: value for name, value in chosen.items() if value})
-
-
-def to_grey(blocks: Iterable[idx.Images], pixels: str, split: str) -> Iterator[idx.Images]:
-    """Yield the blocks with grey values 0 to 255; BINARY ones hold 0 and 1, or 0 and 255.
-
-    Raises idx.IdxError, at the block that shows that the split is not binary.
-    """
-    found: set[int] = set()
-    for block in blocks:
-        if pixels == GREY:
-            yield block
-            continue
-        found |= set(np.flatnonzero(np.bincount(block.images.ravel(), minlength=256)).tolist())
-        if not (found <= {0, 1} or found <= {0, 255}):
-            shown = ", ".join(map(str, sorted(found)[:5])) + (", ..." if len(found) > 5 else "")
-            raise idx.IdxError(
-                f"{split} split: its pixels have the values {shown}, expected 0 and 1, or 0 and 255, "
-                f"since `pixels` is {BINARY}; set `pixels: {GREY}` or binarize the images"
-            )
-        yield block._replace(images=block.images * np.uint8(255) if found <= {0, 1} else block.images)
 
 
 def varied(blocks: Iterable[idx.Images], split: str) -> Iterator[idx.Images]:

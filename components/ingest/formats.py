@@ -14,14 +14,14 @@ import os
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from components.ingest import idx
-from schemas import AREA, PAD, SIDE, TEST_SPLIT, TRAIN_SPLIT
+from schemas import AREA, BINARY, GREY, PAD, SIDE, TEST_SPLIT, TRAIN_SPLIT
 
 Array = npt.NDArray[Any]
 Report = Callable[[str], None]
@@ -51,8 +51,24 @@ class Choices(NamedTuple):
     scale: bool = False  # whether values from 0 to 1 become 0 to 255
 
 
+class Reading(NamedTuple):
+    """How the files of a data set are read: what the settings of the same names say."""
+
+    pixels: str = GREY
+    subset: str = ""
+    resize: str = ""
+    scale: bool = False
+
+    @property
+    def choices(self) -> Choices:
+        """What of it concerns the form of the files."""
+        return Choices(self.subset, self.resize, self.scale)
+
+
 AS_THEY_ARE = Choices()
 """Whatever a folder holds, as grey values of SIDE x SIDE."""
+GREY_VALUES = Reading()
+"""The same, where pixels may be something else."""
 
 
 class Values(NamedTuple):
@@ -178,6 +194,26 @@ def joined(parts: Iterator[idx.Images]) -> idx.Images:
     """Return the images and labels of all parts together, in their order."""
     images, labels = zip(*parts, strict=True)
     return idx.Images(np.concatenate(images), np.concatenate(labels))
+
+
+def to_grey(blocks: Iterable[idx.Images], pixels: str, split: str) -> Iterator[idx.Images]:
+    """Yield the blocks with grey values 0 to 255; BINARY ones hold 0 and 1, or 0 and 255.
+
+    Raises idx.IdxError, at the block that shows that the split is not binary.
+    """
+    found: set[int] = set()
+    for block in blocks:
+        if pixels == GREY:
+            yield block
+            continue
+        found |= set(np.flatnonzero(np.bincount(block.images.ravel(), minlength=256)).tolist())
+        if not (found <= {0, 1} or found <= {0, 255}):
+            shown = ", ".join(map(str, sorted(found)[:5])) + (", ..." if len(found) > 5 else "")
+            raise idx.IdxError(
+                f"{split} split: its pixels have the values {shown}, expected 0 and 1, or 0 and 255, "
+                f"since `pixels` is {BINARY}; set `pixels: {GREY}` or binarize the images"
+            )
+        yield block._replace(images=block.images * np.uint8(255) if found <= {0, 1} else block.images)
 
 
 def to_images(array: Array, choices: Choices, what: str) -> idx.Bytes:

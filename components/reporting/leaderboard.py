@@ -110,6 +110,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     serving: Parameter[str],
     described: Parameter[str],
     source: Parameter[str],
+    reading: Parameter[str],
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
 ):
@@ -119,7 +120,8 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
     `failed` is JSON, variant -> why its artifacts are not among the inputs.
-    `described` is JSON, variant -> its family and summary. `source` is where the data was read from.
+    `described` is JSON, variant -> its family and summary. `source` is where the data was read from,
+    `reading` JSON of how: formats.Reading.
     Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
     before = earlier_rows(previous)
@@ -134,7 +136,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
         entry = compared(entry, before)
         rows.append(entry)
-        about_data = model_card.Data(entry.trained.dataset, source, data)
+        about_data = model_card.Data(entry.trained.dataset, source, data, json.loads(reading))
         card = model_card.card(entry, slices, about_data, source=artifacts.model.uri)
         write_cards(artifacts, card, report.uri)
         subjects.append(subject(artifacts, entry, slices, report.uri))

@@ -28,11 +28,13 @@ class Data(NamedTuple):
       dataset: its name, for programs; see components.ingest.sources.title.
       source: the file or folder that it was read from.
       splits: the statistics of each split.
+      reading: how it was read, the fields of formats.Reading.
     """
 
     dataset: str
     source: str
     splits: Sequence[Mapping[str, Any]]
+    reading: Mapping[str, Any]
 
 
 def card(row: Row, slices: Mapping[str, Mapping[str, Any]], data: Data, source: str) -> dict[str, Any]:
@@ -56,6 +58,7 @@ def card(row: Row, slices: Mapping[str, Mapping[str, Any]], data: Data, source: 
             "dataset": data.dataset,
             "title": sources.title(data.dataset),
             "source": data.source,
+            "reading": dict(data.reading),
             "classes": CLASSES,
             "splits": {split["split"]: split["examples"] for split in data.splits},
             **({"span": row.span} if row.span else {}),

@@ -5,6 +5,7 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
+from schemas import GREY, PIXEL_KINDS, RESIZE
 
 EXAMPLES = """examples:
   latentline evaluate out/serving/cvae                                     the newest version, on its own data
@@ -37,6 +38,10 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--data", help="as for run: a folder, mnist, digits or auto (default: the data of the model's card)"
     )
+    parser.add_argument("--pixels", default=GREY, choices=PIXEL_KINDS, help="of --data, as for run")
+    parser.add_argument("--subset", default="", metavar="NAME", help="of --data, as for run")
+    parser.add_argument("--resize", default="", choices=RESIZE, help="of --data, as for run")
+    parser.add_argument("--scale", action="store_true", help="of --data, as for run")
     parser.add_argument("--limit", type=int, help="images, evenly spread over the test split (default: all)")
     parser.add_argument(
         "--classifier",
@@ -52,16 +57,25 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """Estimate and print."""
+    from components.ingest.formats import Reading
     from components.ingest.idx import IdxError
     from components.ingest.sources import DataSourceError
     from pipeline.evaluation.evaluate import evaluate
     from pipeline.evaluation.frechet import FrechetError
     from pipeline.evaluation.likelihood import LikelihoodError
 
+    given = Reading(options.pixels, options.subset, options.resize, options.scale)
+    if given != Reading() and options.data is None:
+        return commands.fail(
+            "--pixels, --subset, --resize and --scale describe --data, which is not given; leave them out, "
+            "since the model's card says how its own data is read",
+            exit_codes.BAD_REQUEST,
+        )
     try:
         evaluate(
             options.model, data=options.data, samples=options.samples, limit=options.limit,
             seed=options.seed, rows=options.rows, classifier=options.classifier,
+            reading=given if options.data else None,
         )  # fmt: skip
     except (LikelihoodError, FrechetError) as error:
         return commands.fail(error, exit_codes.BAD_REQUEST)

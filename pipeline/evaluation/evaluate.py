@@ -27,11 +27,12 @@ def evaluate(
     seed: int,
     rows: int,
     classifier: str | None = None,
+    reading: formats.Reading | None = None,
 ) -> likelihood.Likelihood:
     """Estimate and print the test likelihood of a SavedModel.
 
     model: its folder, or a folder of numbered versions, of which the newest is taken. data: as in Settings;
-    None for the data that the model was tested on, as its card states it.
+    None for the data that the model was tested on, as its card states it. reading: of `data`.
     samples: importance samples per image. limit: images, spread over the test split; None for all.
     rows: images times samples at a time. classifier: a SavedModel on whose features the distance of samples
     from test images is measured and printed too. Raises LikelihoodError, FrechetError, DataSourceError and
@@ -42,8 +43,10 @@ def evaluate(
     folder = newest_version(model)
     weigh = likelihood.log_weights(folder)
     feature_classifier = frechet.load(newest_version(classifier), "classify") if classifier else None
-    dataset = chosen_data(data, card(folder), folder)
-    examples = serialized(dataset.folder, limit)
+    known = card(folder)
+    reading = reading or own_reading(known if data is None else {})
+    dataset = chosen_data(data, known, folder, reading)
+    examples = serialized(dataset.folder, limit, reading)
     kept_in = pathlib.Path(platformdirs.user_cache_dir("latentline"), "likelihood")
     found = _resumed(weigh, folder, examples, samples, seed, rows, kept_in)
     print(described(found, sources.title(dataset.name), protocol(folder)))
@@ -92,17 +95,26 @@ def _resumed(
     return found
 
 
-def serialized(folder: str, limit: int | None) -> list[bytes]:
+def own_reading(known: Mapping[str, Any]) -> formats.Reading:
+    """Return how a model's own data is read by its card; as grey values, if the card does not say."""
+    return formats.Reading(**known.get("data", {}).get("reading", {}))
+
+
+def serialized(folder: str, limit: int | None, reading: formats.Reading = formats.GREY_VALUES) -> list[bytes]:
     """Return raw tf.Examples of the test split, at most `limit`, spread evenly over it. Raises IdxError."""
     from components.ingest.examples import serialize  # imports TensorFlow: errors come before it
 
-    pair = formats.joined(formats.blocks(formats.find(folder)[TEST_SPLIT], formats.Choices(), {}))
+    part = formats.find(folder, reading.subset)[TEST_SPLIT]
+    blocks = formats.blocks(part, reading.choices, {})
+    pair = formats.joined(formats.to_grey(blocks, reading.pixels, TEST_SPLIT))
     count = len(pair.labels)
     chosen = np.linspace(0, count - 1, min(limit or count, count)).round().astype(int)
     return [serialize(pair.images[i].tobytes(), int(pair.labels[i])) for i in chosen]
 
 
-def chosen_data(data: str | None, known: Mapping[str, Any], folder: str) -> sources.Dataset:
+def chosen_data(
+    data: str | None, known: Mapping[str, Any], folder: str, reading: formats.Reading = formats.GREY_VALUES
+) -> sources.Dataset:
     """Return the data to evaluate a model on: its own, unless `data` names other data.
 
     known: the model's card; folder: of the model, for messages. Raises LikelihoodError if the card does not
@@ -117,9 +129,9 @@ def chosen_data(data: str | None, known: Mapping[str, Any], folder: str) -> sour
         )
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     place = data or (name if name == sources.DIGITS else str(own["source"]))
-    found = sources.locate(place, environment=os.environ, cache=cache, report=_report)
+    found = sources.locate(place, environment=os.environ, cache=cache, report=_report, subset=reading.subset)
     if data is None:
-        count = formats.count(formats.find(found.folder)[TEST_SPLIT])
+        count = formats.count(formats.find(found.folder, reading.subset)[TEST_SPLIT])
         tested = own["splits"][TEST_SPLIT]
         if (found.name, count) != (name, tested):
             raise likelihood.LikelihoodError(

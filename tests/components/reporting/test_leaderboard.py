@@ -179,7 +179,7 @@ def test_a_report_that_was_deleted_is_no_earlier_run(tmp_path: pathlib.Path) -> 
 
 def test_a_card_beside_a_model_is_written_whole_and_again(tmp_path: pathlib.Path) -> None:
     card = model_card.card(
-        row(), {}, model_card.Data("mnist", "/d", [{"split": "train", "examples": 5}]), "/a"
+        row(), {}, model_card.Data("mnist", "/d", [{"split": "train", "examples": 5}], {}), "/a"
     )
     for _ in range(2):
         leaderboard.write_card(card, str(tmp_path))

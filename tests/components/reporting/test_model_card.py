@@ -22,8 +22,11 @@ def row(**changes: Any) -> Row:
     return Row.from_json(values)
 
 
+READING = {"pixels": "grey", "subset": "", "resize": "", "scale": False}
+
+
 def card(**changes: Any) -> dict[str, Any]:
-    data = model_card.Data(changes.get("dataset", "mnist"), "/data/images", DATA)
+    data = model_card.Data(changes.get("dataset", "mnist"), "/data/images", DATA, READING)
     return model_card.card(row(**changes), {"0": {"elbo": METRIC}}, data, source="/a/model/7")
 
 
@@ -32,7 +35,7 @@ def test_the_card_says_what_the_model_is_and_where_it_comes_from() -> None:
     assert found["model"]["version"] == 17
     assert found["model"]["source"] == "/a/model/7"
     assert found["data"] == {
-        "dataset": "mnist", "title": "mnist", "source": "/data/images", "classes": 10,
+        "dataset": "mnist", "title": "mnist", "source": "/data/images", "reading": READING, "classes": 10,
         "splits": {"train": 60_000, "eval": 10_000},
     }  # fmt: skip
     assert found["training"]["protocol"] == "threshold"
@@ -89,5 +92,5 @@ def test_names_cannot_break_out_of_the_text() -> None:
 
 
 def test_a_model_without_slices_has_no_table_of_them() -> None:
-    text = model_card.markdown(model_card.card(row(), {}, model_card.Data("mnist", "/d", DATA), "/a"))
+    text = model_card.markdown(model_card.card(row(), {}, model_card.Data("mnist", "/d", DATA, {}), "/a"))
     assert "By label" not in text

@@ -12,7 +12,7 @@ from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
 
-from components.ingest import example_gen, idx
+from components.ingest import example_gen, formats, idx
 from components.ingest.examples import max_intensity, mean_intensity
 from components.ingest.idx import Images
 from components.validation import anomaly_gate as gate
@@ -128,12 +128,12 @@ def test_pixels_declared_binary_become_0_and_255_or_are_refused(
     blocks = [Images(image[None], np.zeros(1, np.uint8)) for image in images]
     if passes:
         expected = np.where(images > 0, 255, 0)
-        found = example_gen.to_grey(blocks, BINARY, TRAIN_SPLIT)
+        found = formats.to_grey(blocks, BINARY, TRAIN_SPLIT)
         np.testing.assert_array_equal(np.concatenate([block.images for block in found]), expected)
     else:
         with pytest.raises(idx.IdxError, match="pixels have the values 0, .*expected 0 and 1, or 0 and 255"):
-            list(example_gen.to_grey(blocks, BINARY, TRAIN_SPLIT))
-    assert list(example_gen.to_grey(blocks, GREY, TRAIN_SPLIT)) == blocks
+            list(formats.to_grey(blocks, BINARY, TRAIN_SPLIT))
+    assert list(formats.to_grey(blocks, GREY, TRAIN_SPLIT)) == blocks
 
 
 def test_identical_images_are_refused_and_nearly_identical_ones_are_not() -> None:

@@ -10,11 +10,11 @@ import platformdirs
 import pytest
 import tensorflow as tf
 
-from components.ingest import idx, sources
+from components.ingest import formats, idx, sources
 from components.reporting import model_card
 from pipeline.evaluation import evaluate, frechet, likelihood, resume
 from pipeline.evaluation.saved_model import newest_version
-from schemas import IMAGE, LABEL, PIXELS, TEST_SPLIT
+from schemas import IMAGE, LABEL, PIXELS, SIDE, TEST_SPLIT
 
 TEST_IMAGES = 120
 """Of the fixture `digits_folder`."""
@@ -161,6 +161,21 @@ def test_a_limit_spreads_over_the_whole_split(
     assert [example[LABEL].int64_list.value[0] for example in found] == labels[chosen].tolist()
     assert {len(example[IMAGE].bytes_list.value[0]) for example in found} == {PIXELS}
     assert len(evaluate.serialized(str(digits_folder), None)) == len(labels)
+
+
+def test_a_models_own_data_is_read_as_its_card_says(tmp_path: pathlib.Path) -> None:
+    bits = np.random.default_rng(0).integers(0, 2, [3, SIDE, SIDE], np.uint8)
+    np.savez(tmp_path / "bits.npz", x_train=bits, x_test=bits, y_train=np.arange(3), y_test=np.arange(3))
+    path = tmp_path / "bits.npz"
+    known = {"data": {**about("bits", path, 3)["data"], "reading": {"pixels": "binary"}}}
+    reading = evaluate.own_reading(known)
+    assert evaluate.chosen_data(None, known, "/m", reading).folder == str(path)
+    found = [
+        tf.train.Example.FromString(record).features.feature[IMAGE].bytes_list.value[0]
+        for record in evaluate.serialized(str(path), None, reading)
+    ]
+    assert found == [(255 * image).tobytes() for image in bits]
+    assert evaluate.own_reading({}) == formats.GREY_VALUES
 
 
 def test_a_limit_below_one_is_refused(tmp_path: pathlib.Path) -> None:
