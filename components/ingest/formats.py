@@ -141,7 +141,7 @@ def count(part: Part) -> int:
     """Return how many images a part holds, by the header of their file. Raises idx.IdxError."""
     if isinstance(part, Pictures):
         return len(part.files)
-    with _opened(part.images, "images", Choices(), _Digests()) as stream:
+    with _opened(part.images, "images", Choices(), None) as stream:
         return stream.count
 
 
@@ -562,24 +562,26 @@ def _picture(path: str, digests: _Digests) -> Array:
 
 
 @contextlib.contextmanager
-def _opened(values: Values, kind: str, choices: Choices, digests: _Digests) -> Iterator[_Stream]:
-    """Open an array in any form. Raises idx.IdxError."""
+def _opened(values: Values, kind: str, choices: Choices, digests: _Digests | None) -> Iterator[_Stream]:
+    """Open an array in any form. Raises idx.IdxError. digests: None if only the header is read."""
     path = values.path
+    running = digests.of(path) if digests and not path.endswith(".npz") else None
     if path.endswith(".npz"):
         with _unreadable_named(path), _local(path) as file:
             with zipfile.ZipFile(file) as archive, archive.open(_member(path, archive, values)) as member:
                 yield _of_npy(path, cast(BinaryIO, member))
-            # The file that is open is the one that was read, whatever now has its name.
-            file.seek(0)
-            digests.note(path, hashlib.file_digest(file, "sha256").hexdigest())
+            if digests:
+                # The file that is open is the one that was read, whatever now has its name.
+                file.seek(0)
+                digests.note(path, hashlib.file_digest(file, "sha256").hexdigest())
     elif path.endswith(".npy"):
-        with _unreadable_named(path), idx.stored(path, digests.of(path)) as file:
+        with _unreadable_named(path), idx.stored(path, running) as file:
             yield _of_npy(path, file)
     elif _is_converted(path, kind, choices):
-        with idx.opened(path, digests.of(path)) as file:
+        with idx.opened(path, running) as file:
             yield _of_idx(path, file)
     else:
-        with idx.items(path, kind, digests.of(path)) as reader:
+        with idx.items(path, kind, running) as reader:
             yield _Stream(reader.count, reader.read)
 
 
