@@ -114,7 +114,8 @@ class FakeKubeflow:
         """
         attempts: dict[str, list[Attempt]] = {}
         meet = threading.Barrier(2) if stop_first else None
-        pending = {name: self.before(name) - {name} for name in self.tasks if not only or name in only}
+        chosen = [name for name in self.tasks if not only or name in only]
+        pending = {name: (self.before(name) - {name}) & set(chosen) for name in chosen}
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             running: dict[concurrent.futures.Future[list[Attempt]], str] = {}
             while pending or running:
@@ -604,8 +605,8 @@ def test_mnist_runs_through_and_its_log_is_kept(
     log = "".join([*logs, *(attempt.log for attempt in ended.values())])
     pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
     assert {name: attempt.code for name, attempt in ended.items() if attempt.code} == {"verdict": 5}
+    assert "cvae: goes on after step " in log  # the others may be stopped before their first checkpoint
     for variant in moments:
-        assert f"{variant}: goes on after step " in log
         assert f" complete node=Pusher.{variant} " in log
     assert " left out node=Evaluator.linear" in log
     assert " complete node=Leaderboard" in log
