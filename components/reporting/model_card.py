@@ -80,7 +80,7 @@ def limits(training: Training) -> list[str]:
         f"Measured on the test split of {sources.title(training.dataset)} only; other images were not tried.",
         f"Images are prepared by the protocol {training.protocol!r}; figures of other protocols are not "
         "comparable.",
-        "Intervals are over test images (95 %, jackknife); another seed can differ by more than that.",
+        "Intervals are over test images (95 %); another seed can differ by more than that.",
         f"One training run, seed {training.seed}, profile {training.profile!r}"
         + ("." if training.profile == "full" else ", which is shorter than the source's own budget."),
     ]
