@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from pipeline import commands
 from pipeline.commands import (
+    alarm,
     convert,
     evaluate,
     history,
@@ -39,6 +40,7 @@ COMMANDS = (
     lineage,
     rollback,
     promote,
+    alarm,
     prune,
     evaluate,
     predict,
@@ -57,6 +59,7 @@ EXAMPLES = """examples:
   latentline history
   latentline lineage out/serving/cvae
   latentline rollback cvae --reason "blurred sevens"
+  latentline resume cvae --reason "the labels are corrected"
   latentline prune --keep-runs 30
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
   latentline predict out/serving/mlp seven.png --invert

@@ -18,7 +18,8 @@ from tfx.types.channel import Channel, union
 
 from components.evaluation.baseline import ProductionBefore, ServingBaseline
 from components.evaluation.eval_config import Demands, eval_config, headlines
-from components.evaluation.gated import EarlierNight, GatedEvaluator, GateSettings
+from components.evaluation.gated import GatedEvaluator, GateSettings
+from components.evaluation.nights import BY_PERSONS, DECISIONS, EarlierNight
 from components.gate.alarm import CORRELATION
 from components.gate.noise import Declared
 from components.ingest.example_gen import IdxExampleGen
@@ -203,11 +204,13 @@ class Line:
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         night = Resolver(
             strategy_class=EarlierNight,
+            config={"serving": os.path.join(serving, job.variant), "job": job.to_dict()},
             candidate=self.trainer.outputs["model"],
             evaluation=Channel(
                 type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{job.variant}"
             ),
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
+            **{word: decided(word, job.variant) for word in DECISIONS},
         ).with_id(f"Resolver.night.{job.variant}")
         self.evaluator = GatedEvaluator(
             examples=example_gen.outputs["examples"],
@@ -256,9 +259,16 @@ def gate_settings(job: Job, settings: Settings) -> GateSettings:
             )
             for metric, each in spread.of(job.variant, job.profile).items()
         },
+        variants=len(settings.variants),
         correlation=CORRELATION if settings.warm_start or settings.spans > 1 else 0.0,
         code=fingerprint("components.evaluation.gated"),
     )
+
+
+def decided(word: str, variant: str) -> Channel:
+    """What persons' decisions of that kind on a variant have given."""
+    producer = f"{BY_PERSONS}{word.capitalize()}.{variant}"
+    return Channel(type=standard_artifacts.ModelEvaluation, producer_component_id=producer)
 
 
 def base(variant: str, transform: Transform) -> Resolver:

@@ -7,30 +7,27 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import ml_metadata as mlmd
 import tensorflow_model_analysis as tfma
 from tfx import types
 from tfx.components.evaluator import constants, executor
 from tfx.dsl.components.base import base_beam_component, executor_spec
-from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
 from tfx.types.system_executions import Evaluate
 from tfx.utils import io_utils, json_utils
 
-from components.evaluation import metrics, paired
+from components.evaluation import metrics, nights, paired
+from components.evaluation.nights import CANDIDATE, GATE
 from components.gate.line import refusal
+from components.gate.night import Home
 from components.gate.noise import Declared
-from components.gate.record import Record, decide
+from components.gate.record import Anchor, Measured, Record, decide
 from components.gate.verdict import Difference
+from components.serving.pusher import ANCHORS
+from components.serving.versions import artifact_name
 
-EARLIER, ANCHOR, GATE = "earlier", "anchor", "gate"
-"""Keys of what a gated Evaluator takes beside TFX's own: the last night's evaluation, the anchor, settings.
-
-GATE is also the custom property of an evaluation that holds the night's record.
-"""
-CANDIDATE = "candidate_model_id"
-"""Custom property of an evaluation: the model that it is of."""
+EARLIER, ANCHOR = "earlier", "anchor"
+"""Keys of inputs beside TFX's own: the last night's evaluation, and the anchors of the era."""
 FILE = "gate.json"
 """File in an evaluation's folder that holds the night's record."""
 
@@ -45,14 +42,18 @@ class GateSettings:
       headlines: metrics that candidates are compared by.
       era: what has to stay the same for nights to be comparable, by name.
       noise: by headline metric, the noise of training that was measured; absent where it was not.
+      variants: of the home; the more there are, the later each raises an alarm.
       correlation: of the trainings of successive nights.
+      most_detectable: by headline metric, the largest detectable loss that the recipe allows.
       code: fingerprint of the gate, so that TFX's cache sees it change.
     """
 
     headlines: tuple[str, ...]
     era: Mapping[str, Any]
     noise: Mapping[str, Declared] = dataclasses.field(default_factory=dict)
+    variants: int = 1
     correlation: float = 0.0
+    most_detectable: Mapping[str, float] = dataclasses.field(default_factory=dict)
     code: str = ""
 
     def to_json(self) -> str:
@@ -65,27 +66,6 @@ class GateSettings:
         values = json_utils.loads(text)
         noise = {name: Declared(**each) for name, each in values.pop("noise").items()}
         return cls(**{**values, "headlines": tuple(values["headlines"])}, noise=noise)
-
-
-class EarlierNight(ResolverStrategy):
-    """The gate's last record of a variant before the candidate was first judged, and the era's anchor.
-
-    A candidate that was judged before meets the same record again, so that a second identical run is cached
-    and no candidate counts twice. Inputs: `candidate`, `evaluation`, `model`; the resolved `evaluation` and
-    `model` may be empty. Raises ValueError where a record cannot be read.
-    """
-
-    def resolve_artifacts(
-        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
-    ) -> dict[str, list[types.Artifact]]:
-        """Called by TFX; see the class."""
-        candidates = {artifact.id for artifact in input_dict["candidate"]}
-        recorded = [each for each in input_dict["evaluation"] if each.get_string_custom_property(GATE)]
-        mine = [each.id for each in recorded if each.get_int_custom_property(CANDIDATE) in candidates]
-        before = sorted((e for e in recorded if not mine or e.id < min(mine)), key=lambda each: each.id)[-1:]
-        anchors = {Record.from_json(each.get_string_custom_property(GATE)).anchor for each in before}
-        models = [model for model in input_dict["model"] if model.id in anchors]
-        return {**input_dict, "evaluation": before, "model": models}
 
 
 class Executor(executor.Executor):
@@ -103,16 +83,18 @@ class Executor(executor.Executor):
         candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
-        record = _night(input_dict, settings, candidate, evaluation.uri)
+        date = datetime.datetime.now(datetime.UTC).date().isoformat()
+        record = _night(input_dict, settings, candidate, evaluation.uri, date)
         blessed = (
             blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY)
             == constants.BLESSED_VALUE
         )
-        if blessed and record.refused:
+        if blessed and (record.refused or record.alarm):
             _withdraw(blessing)
             blessed = False
         if blessed:
-            record = record.anchored_by(candidate.id, datetime.datetime.now(datetime.UTC).date().isoformat())
+            record = record.anchored_by(Anchor(candidate.id, artifact_name(candidate.uri), date))
+        blessing.set_string_custom_property(ANCHORS, "\n".join(each.name for each in record.anchors))
         io_utils.write_string_file(os.path.join(evaluation.uri, FILE), record.to_json())
         evaluation.set_string_custom_property(GATE, record.to_json())
         evaluation.set_int_custom_property(CANDIDATE, candidate.id)
@@ -123,34 +105,54 @@ def _night(
     settings: GateSettings,
     candidate: types.Artifact,
     evaluation: str,
+    date: str,
 ) -> Record:
-    """The record of the night, before anybody has looked at the demands."""
-    earlier = _earlier(inputs, settings)
-    production = inputs.get(standard_component_specs.BASELINE_MODEL_KEY) or []
-    gains = _gains(evaluation, settings) if production else {}
-    scores: dict[str, Difference] = {}
-    if gains and earlier and earlier.anchor:
-        [anchor] = inputs[ANCHOR]
+    """Return the record of the night, before anybody has looked at the demands."""
+    anchors = inputs.get(ANCHOR) or []
+    earlier = _earlier(inputs, settings, anchors)
+    gains = _gains(evaluation, settings) if inputs.get(standard_component_specs.BASELINE_MODEL_KEY) else {}
+    measured: dict[int, Measured] = {}
+    if gains and earlier and earlier.anchors:
+        known = {each.model for each in earlier.anchors}
         [examples] = inputs[standard_component_specs.EXAMPLES_KEY]
-        scores = (
-            gains
-            if production[0].id == anchor.id
-            else paired.differences(candidate, anchor, examples, settings.headlines)
+        measured = paired.measured(
+            candidate, [each for each in anchors if each.id in known], examples, settings.headlines
         )
-    return decide(earlier, settings.era, gains, scores, settings.noise, settings.correlation)
+    home = Home(settings.variants, settings.correlation)
+    return decide(
+        earlier, settings.era, gains, measured, settings.noise, home, date, settings.most_detectable
+    )
 
 
-def _earlier(inputs: Mapping[str, list[types.Artifact]], settings: GateSettings) -> Record | None:
-    """The record that the night continues; None where a new era begins, with a warning if one has ended."""
+def _earlier(
+    inputs: Mapping[str, list[types.Artifact]], settings: GateSettings, anchors: list[types.Artifact]
+) -> Record | None:
+    """Return the record that the night continues; a warning says where an era or an anchor has ended."""
+    variant = settings.era["variant"]
+    begins = f"{variant}: the gate begins a new era, without earlier nights"
     for evaluation in inputs.get(EARLIER) or []:
-        earlier = Record.from_json(evaluation.get_string_custom_property(GATE))
-        begins = f"{settings.era['variant']}: the gate begins a new era, without earlier nights"
+        earlier = nights.record(evaluation)
         if dict(earlier.era) != dict(settings.era):
             log.warning("%s: %s", begins, _changed(earlier, settings))
-        elif earlier.anchor and not inputs.get(ANCHOR):
-            log.warning("%s: the model that nights were measured from, %d, is gone", begins, earlier.anchor)
-        else:
             return earlier
+        lost = {each.model for each in earlier.anchors} - {each.id for each in anchors}
+        if not lost:
+            return earlier
+        names = ", ".join(each.name for each in earlier.anchors if each.model in lost)
+        left = earlier.without(lost)
+        if not left.anchors:
+            log.warning("%s: the model that nights were measured from, %s, is gone", begins, names)
+        else:
+            log.warning(
+                "%s: %s, from which nights were measured, is gone; %s remains, with %d nights",
+                variant, names, left.anchors[0].name, left.nights,
+            )  # fmt: skip
+        return left
+    for model in anchors:
+        made = datetime.datetime.fromtimestamp(
+            model.mlmd_artifact.create_time_since_epoch / 1000, datetime.UTC
+        )
+        return Record(settings.era, Anchor(model.id, artifact_name(model.uri), made.date().isoformat()))
     return None
 
 

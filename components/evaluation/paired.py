@@ -1,47 +1,76 @@
-"""Paired differences of two models on one test split, without an evaluation of their own by TFMA."""
+"""What models reach on one test split, image by image, without an evaluation of their own by TFMA."""
 
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tfx import types
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, path_utils
 
-from components.evaluation.metrics import difference
+from components.evaluation.metrics import ACCURACY, difference
+from components.gate import evidence
+from components.gate.record import Measured
 from components.gate.verdict import Difference
 from schemas import TEST_SPLIT
 
 SIGNATURE = "evaluate"
 BATCH = 500
-"""Images per call of a model; both models see the same batches, and so the same noise."""
+"""Images per call of a model; all models see the same batches, and so the same noise."""
+
+Values = npt.NDArray[np.float32]
+"""Values of the headline metrics for every image, [H, N]."""
 
 
-def differences(
-    candidate: types.Artifact, other: types.Artifact, examples: types.Artifact, headlines: Sequence[str]
-) -> dict[str, Difference]:
-    """Return candidate minus other by headline metric, over the test split of `examples`.
+def measured(
+    candidate: types.Artifact,
+    anchors: Sequence[types.Artifact],
+    examples: types.Artifact,
+    headlines: Sequence[str],
+) -> dict[int, Measured]:
+    """Return what a candidate is measured by, by the id of the anchor, over the test split of `examples`.
 
     Raises OSError or tf.errors.OpError where a model or the examples cannot be read.
     """
-    models = [_signature(artifact) for artifact in (candidate, other)]
-    totals, squares, images = (np.zeros(len(headlines)), np.zeros(len(headlines)), 0)
-    for batch in _batches(examples):
-        outputs = [model(batch) for model in models]
-        ours, theirs = (
-            np.stack([np.reshape(each[name].numpy(), -1) for name in headlines]).astype(np.float64)
-            for each in outputs
-        )
-        gains = ours - theirs
-        totals += gains.sum(axis=1)
-        squares += (gains**2).sum(axis=1)
-        images += gains.shape[1]
+    ours, *theirs = values([candidate, *anchors], examples, headlines)
     return {
-        name: difference(name, float(total), float(squared), images)
-        for name, total, squared in zip(headlines, totals, squares, strict=True)
+        anchor.id: Measured(
+            {name: of_difference(name, ours[row] - own[row]) for row, name in enumerate(headlines)},
+            {name: of_model(name, own[row]) for row, name in enumerate(headlines)},
+        )
+        for anchor, own in zip(anchors, theirs, strict=True)
     }
+
+
+def of_difference(headline: str, gains: npt.NDArray[np.float32]) -> Difference:
+    """Return the paired difference of a headline metric from those of all images, [N]."""
+    gains = gains.astype(np.float64)
+    return difference(headline, float(gains.sum()), float((gains**2).sum()), gains.size)
+
+
+def of_model(headline: str, found: npt.NDArray[np.float32]) -> Difference:
+    """Return one model's headline metric, from its values for all images, [N], with the variance of it."""
+    found = found.astype(np.float64)
+    if headline == ACCURACY and np.all(np.isfinite(found)):
+        return evidence.of_share(float(found.sum()), found.size)
+    return evidence.of_means(float(found.sum()), float((found**2).sum()), found.size)
+
+
+def values(
+    models: Sequence[types.Artifact], examples: types.Artifact, headlines: Sequence[str]
+) -> list[Values]:
+    """Return the headline metrics of each model for every image of the test split of `examples`."""
+    called = [_signature(model) for model in models]
+    found: list[list[Values]] = [[] for _ in models]
+    for batch in _batches(examples):
+        for parts, call in zip(found, called, strict=True):
+            outputs = call(batch)
+            parts.append(np.stack([np.reshape(outputs[name].numpy(), -1) for name in headlines]))
+    empty = np.zeros((len(headlines), 0), np.float32)
+    return [np.concatenate([empty, *parts], axis=1) for parts in found]
 
 
 def _signature(model: types.Artifact) -> Any:

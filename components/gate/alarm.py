@@ -39,26 +39,41 @@ def threshold(variants: int) -> float:
 def statistic(history: History, noise: Noise, correlation: float = 0.0) -> Array:
     """Return the largest z over WINDOWS by which the newest nights lie below all earlier ones, [...].
 
+    -inf where fewer than EARLIER earlier nights are known. Arguments as of `by_window`.
+    """
+    return by_window(history, noise, correlation).max(axis=-1)
+
+
+def newest(history: History, noise: Noise, correlation: float = 0.0) -> int:
+    """Return how many of the newest nights of one variant lie furthest below all earlier ones."""
+    return WINDOWS[int(by_window(history, noise, correlation).argmax(axis=-1))]
+
+
+def by_window(history: History, noise: Noise, correlation: float = 0.0) -> Array:
+    """Return the z by which the newest nights lie below all earlier ones, [..., len(WINDOWS)].
+
     -inf where fewer than EARLIER earlier nights are known. noise: of one training, [...]. z is what a normal
     deviate as improbable as the loss would be, given how well the noise is known. correlation: of the
     trainings of successive nights; the mean of n nights then has the long-run variance
     s**2 (1 + correlation) / (1 - correlation) / n.
     """
     longrun = noise.variance * (1 + correlation) / (1 - correlation)
-    newest = np.cumsum(np.nan_to_num(history.clipped[..., ::-1]), axis=-1)
+    kept = np.isfinite(history.clipped).sum(axis=-1)
+    scores = np.cumsum(np.nan_to_num(history.clipped[..., ::-1]), axis=-1)
     tests = np.cumsum(np.nan_to_num(history.test_variances[..., ::-1]), axis=-1)
-    best = np.full(history.nights.shape, -np.inf)
+    found = []
     for length in WINDOWS:
         earlier = np.maximum(history.nights - length, 1)
-        new, new_test = newest[..., length - 1], tests[..., length - 1]
+        new, new_test = scores[..., length - 1], tests[..., length - 1]
         loss = (history.total - new) / earlier - new / length
         training = longrun * (1 / length + 1 / earlier)
         test = new_test / length**2 + (history.total_test_variance - new_test) / earlier**2
         variance = np.maximum(training + test, NO_VARIANCE)
         freedom = noise.freedom * (variance / np.maximum(training, NO_VARIANCE)) ** 2
         z = normal_deviate(loss / np.sqrt(variance), np.minimum(freedom, KNOWN))
-        best = np.where(history.nights - length >= EARLIER, np.maximum(best, z), best)
-    return best
+        armed = (history.nights - length >= EARLIER) & (kept >= length)
+        found.append(np.where(armed, z, -np.inf))
+    return np.stack(found, axis=-1)
 
 
 def normal_deviate(t: Array, freedom: Array) -> Array:

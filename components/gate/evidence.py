@@ -48,6 +48,17 @@ def of_means(total: float, total_squared: float, images: float) -> Difference:
     return Difference(np.asarray(mean), np.asarray(variance), np.asarray(images - 1.0))
 
 
+def of_share(correct: float, images: float) -> Difference:
+    """Return one model's accuracy with its variance, which is not 0 where all images are right or wrong.
+
+    One image of each kind is added for the variance. Agresti & Coull 1998.
+    """
+    _check_counts(images, correct=correct)
+    share = (correct + 1) / (images + 2)
+    mean = correct / images if images else math.nan
+    return Difference(np.asarray(mean), np.asarray(share * (1 - share) / (images + 2)), np.asarray(math.inf))
+
+
 def wilson(correct: float, images: float) -> Interval:
     """Return the 95 % interval of one model's accuracy. Wilson 1927; [0, 1] without images."""
     _check_counts(images, correct=correct)

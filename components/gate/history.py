@@ -82,6 +82,32 @@ class History:
             self.total_test_variance + test_variance,
         )
 
+    def without_newest(self, count: int) -> "History":
+        """Return the history of one variant as it was `count` nights ago, an empty one before its beginning.
+
+        It is empty as well where so many nights are not kept one by one.
+        """
+        kept = int(np.isfinite(self.clipped).sum())
+        if count >= min(float(self.nights), kept + 1):
+            return History.empty()
+        scores, clipped, test_variances = (
+            np.concatenate([np.full(count, np.nan), values[: KEPT - count]])
+            for values in (self.scores, self.clipped, self.test_variances)
+        )
+        return History(
+            scores,
+            clipped,
+            test_variances,
+            self.nights - count,
+            self.total - self.clipped[KEPT - count :].sum(),
+            self.total_test_variance - self.test_variances[KEPT - count :].sum(),
+        )
+
+    def mean_of_newest(self, count: int) -> float:
+        """Return the mean clipped score of the newest `count` nights of one variant; 0 without nights."""
+        known = self.clipped[np.isfinite(self.clipped)][-count:]
+        return float(known.mean()) if known.size else 0.0
+
     def renewed(self, which: npt.NDArray[np.bool_]) -> "History":
         """Return the history with a new era, without nights, for those members that `which` names."""
         fresh = History.empty(*self.nights.shape)
@@ -94,7 +120,7 @@ class History:
 
     def to_json(self) -> dict[str, Any]:
         """Return the history of one variant in the form that `from_json` reads."""
-        kept = int(min(float(self.nights), KEPT))
+        kept = int(np.isfinite(self.clipped).sum())
         return {
             **{
                 name: [float(value) for value in getattr(self, name)[KEPT - kept :]]
@@ -113,7 +139,9 @@ class History:
             raise ValueError(f"the gate's history has the fields {sorted(stored)}; expected {sorted(names)}")
         nights = int(stored["nights"])
         columns = [np.asarray(stored[name], np.float64) for name in names[:3]]
-        if any(column.shape != (min(nights, KEPT),) for column in columns) or nights < 0:
+        if any(column.shape != columns[0].shape for column in columns) or columns[0].ndim != 1:
+            raise ValueError("the gate's history has unequal numbers of scores and variances")
+        if not columns[0].size <= min(nights, KEPT):
             raise ValueError(f"the gate's history of {nights} nights has {columns[0].size} scores")
         padded = [np.concatenate([np.full(KEPT - column.size, np.nan), column]) for column in columns]
         sums = [np.asarray(float(stored[name])) for name in names[3:]]

@@ -45,11 +45,10 @@ def state(finding: Finding) -> State:
     return State.BETTER if finding.gain > half else State.NOISE
 
 
-def line(record: Record, variants: int) -> str:
-    """Return the operator's line of one variant of a home with so many; empty where nothing was compared."""
-    return "; ".join(
-        _of_metric(METRICS[name], record, each, variants) for name, each in record.findings.items()
-    )
+def line(record: Record) -> str:
+    """Return the operator's line of one variant; empty where nothing was compared."""
+    parts = [_of_metric(METRICS[name], record, each) for name, each in record.findings.items()]
+    return "; ".join(filter(None, [*parts, _past(record)]))
 
 
 def refusal(record: Record) -> str:
@@ -59,16 +58,64 @@ def refusal(record: Record) -> str:
         if finding.refused:
             metric = METRICS[name]
             reasons.append(f"{_compared(metric, finding)}; {_detectable(metric, finding)}")
-    return "; ".join(reasons)
+    return "; ".join(filter(None, [*reasons, alarm_text(record)]))
 
 
-def _of_metric(metric: Metric, record: Record, finding: Finding, variants: int) -> str:
-    parts = [_compared(metric, finding), _detectable(metric, finding)]
-    if record.anchor and record.anchored:
-        parts.append(_since(metric, record, finding, variants))
-    if finding.above_ceiling:
-        parts.append("trainings differ more than 3 times the declared noise")
-    return "; ".join(parts)
+def alarm_text(record: Record) -> str:
+    """Return what the alarm that stands is about, as a sentence; empty if none does."""
+    if record.alarm is None:
+        return ""
+    metric, name = METRICS[record.alarm.metric], record.era.get("variant", "VARIANT")
+    lost = record.lost[record.alarm.metric]
+    total = lost + record.past.loss.get(record.alarm.metric, 0.0)
+    since = f", {metric.number(total)} {_since_first(record)}" if record.past.accepted else ""
+    return (
+        f"alarm for slow decline since {record.alarm.raised}: {metric.name} has lost {metric.number(lost)} "
+        f"against the level before{since}; nothing is pushed until somebody ends it: "
+        f"`latentline accept {name}`, `rollback` or `resume`, each with --reason"
+    )
+
+
+def warnings(record: Record) -> tuple[str, ...]:
+    """Return what somebody should look at, beside refusals and alarms, as sentences."""
+    found = []
+    for name, finding in record.findings.items():
+        metric = METRICS[name]
+        if finding.above_ceiling:
+            found.append(
+                f"trainings differ in {name} by more than 3 times the declared noise; make them more stable, "
+                "or measure the noise with your data (`make measure-noise`)"
+            )
+        if finding.harder:
+            found.append(
+                f"the anchor's own {name} has fallen: the data has become harder or its labels worse; look "
+                "at the newest test split"
+            )
+        if finding.detectable > finding.most_detectable:
+            found.append(
+                f"{_detectable(metric, finding)}, and the recipe's max_detectable_loss is "
+                f"{metric.number(finding.most_detectable)}; give more test images"
+            )
+    return tuple(found)
+
+
+def _of_metric(metric: Metric, record: Record, finding: Finding) -> str:
+    return "; ".join(
+        [_compared(metric, finding), _detectable(metric, finding), _since(metric, record, finding)]
+    )
+
+
+def _past(record: Record) -> str:
+    """Return what was lost in eras whose ends were accepted, up to the beginning of this one."""
+    if not record.past.accepted:
+        return ""
+    lost = ", ".join(f"{METRICS[name].number(loss)} of {name}" for name, loss in record.past.loss.items())
+    return f"{lost} were lost before this era, {_since_first(record)}"
+
+
+def _since_first(record: Record) -> str:
+    times = "once" if record.past.accepted == 1 else f"{record.past.accepted} times"
+    return f"since the first era of {record.past.since}, accepted {times}"
 
 
 def _compared(metric: Metric, finding: Finding) -> str:
@@ -85,13 +132,13 @@ def _detectable(metric: Metric, finding: Finding) -> str:
     return f"a loss of {metric.number(finding.detectable)} would be refused tonight in 99 %"
 
 
-def _since(metric: Metric, record: Record, finding: Finding, variants: int) -> str:
-    since = f"since the anchor of {record.anchored}"
+def _since(metric: Metric, record: Record, finding: Finding) -> str:
+    since = f"since the anchor of {record.anchor.date}: " if record.anchor else ""
     if not finding.measured:
-        return f"{since}: alarm not armed (noise of training not measured)"
+        return f"{since}alarm not armed (noise of training not measured)"
     if not math.isfinite(finding.decline):
-        return f"{since}: alarm not armed ({min(record.nights, alarm.EARLIER)} of {alarm.EARLIER} nights)"
+        return f"{since}alarm not armed ({min(record.nights, alarm.EARLIER)} of {alarm.EARLIER} nights)"
     return (
-        f"{since}: {metric.number(finding.recent, '+')} over {record.nights} nights, "
-        f"alarm at {alarm.threshold(variants):.1f}, now {finding.decline:.1f}"
+        f"{since}{metric.number(finding.recent, '+')} over {record.nights} nights, "
+        f"alarm at {finding.alarm_at:.1f}, now {finding.decline:.1f}"
     )

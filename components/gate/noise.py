@@ -82,16 +82,11 @@ def estimate(
     prior = (factor * value) ** 2
     prior_freedom = float(declared.seeds - 1)
 
-    differences = np.sort(np.abs(np.diff(scores, axis=-1)), axis=-1)  # nan last
-    known = np.isfinite(differences).sum(axis=-1)
+    found, test, known = of_nights(scores, test_variances)
     enough = known >= MIN_DIFFERENCES
-    total = (_quantile(differences, known) / NORMAL_QUANTILE) ** 2 / 2
-    pairs = (test_variances[..., 1:] + test_variances[..., :-1]) / 2
-    usable = np.isfinite(np.diff(scores, axis=-1))
-    test = np.where(usable, pairs, 0.0).sum(axis=-1) / np.maximum(known, 1)
-    found = np.where(enough, (total - test) / (1 - correlation), 0.0)
+    found = found / (1 - correlation)
 
-    training = np.maximum(np.where(enough, total - test, 0.0), prior)
+    training = np.maximum(found * (1 - correlation), prior)
     share = np.divide(training, training + test, out=np.zeros_like(training), where=training > 0)
     freedom = np.where(enough, FREEDOM_PER_DIFFERENCE * known * (1 - correlation) * share**2, 0.0)
     pooled = np.maximum((prior_freedom * prior + freedom * found) / (prior_freedom + freedom), 0.0)
@@ -99,6 +94,39 @@ def estimate(
     widest = FOREIGN_FACTOR if declared.foreign else 1.0
     ceiling = (CEILING * widest * value) ** 2
     return Noise(np.minimum(pooled, ceiling), prior_freedom + freedom, pooled > ceiling)
+
+
+class OfNights(NamedTuple):
+    """What the nights alone say of the noise beside that of the test split.
+
+    variance: 0 with fewer than MIN_DIFFERENCES differences; below 0 where the test noise explains more than
+    there is, [...]. test: mean squared standard error of the differences' nights, [...]. differences: known
+    ones, [...].
+    """
+
+    variance: Array
+    test: Array
+    differences: npt.NDArray[np.int_]
+
+
+def of_nights(scores: Array, test_variances: Array) -> OfNights:
+    """Estimate the variance of a night from successive differences, as in `estimate`."""
+    steps = np.diff(scores, axis=-1)
+    differences = np.sort(np.abs(steps), axis=-1)  # nan last
+    known = np.isfinite(differences).sum(axis=-1)
+    total = (_quantile(differences, known) / NORMAL_QUANTILE) ** 2 / 2
+    pairs = (test_variances[..., 1:] + test_variances[..., :-1]) / 2
+    test = np.where(np.isfinite(steps), pairs, 0.0).sum(axis=-1) / np.maximum(known, 1)
+    return OfNights(np.where(known >= MIN_DIFFERENCES, total - test, 0.0), test, known)
+
+
+def undeclared(scores: Array, test_variances: Array) -> Noise:
+    """Estimate the variance of a night from the nights alone, without a ceiling; 0 while they are too few."""
+    found, test, known = of_nights(scores, test_variances)
+    training = np.maximum(found, 0.0)
+    share = np.divide(training, training + test, out=np.zeros_like(training), where=training > 0)
+    freedom = np.maximum(FREEDOM_PER_DIFFERENCE * known * share**2, 1.0)
+    return Noise(training, freedom, np.zeros(training.shape, np.bool_))
 
 
 def _quantile(ordered: Array, known: npt.NDArray[np.int_]) -> Array:

@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from components.gate import alarm, noise
 from components.gate.history import History
-from components.gate.night import Home, judge
+from components.gate.night import Home, Judgement, judge
 from components.gate.noise import Declared
 from components.gate.verdict import LEVEL, Difference
 
@@ -18,6 +17,116 @@ RECENT = 7
 
 UNMEASURED = Declared(0.0, seeds=2)
 """Where the noise of training was never measured, the noise of the test split alone counts."""
+
+
+class Measured(NamedTuple):
+    """What was measured of an anchor tonight, by headline metric.
+
+    score: candidate minus anchor. own: of the anchor alone, with the variance of its mean.
+    """
+
+    score: Mapping[str, Difference]
+    own: Mapping[str, Difference]
+
+
+@dataclasses.dataclass(frozen=True)
+class Anchor:
+    """A model that nights are measured from.
+
+    Attributes:
+      model: its id.
+      name: of its artifact, wherever the root lies, as `Trainer.mlp/model/16`.
+      date: since when it is the anchor, ISO 8601.
+      histories: by headline metric, candidate minus anchor on the nights since.
+      settled: `histories` as they were before the decline that the standing alarm is about; else empty.
+      first: by headline metric, the anchor's own on its first night.
+      own: by headline metric, the anchor's own less that of its first night.
+    """
+
+    model: int
+    name: str
+    date: str
+    histories: Mapping[str, History] = dataclasses.field(default_factory=dict)
+    settled: Mapping[str, History] = dataclasses.field(default_factory=dict)
+    first: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    own: Mapping[str, History] = dataclasses.field(default_factory=dict)
+
+    def with_night(self, tonight: Measured, training: Mapping[str, noise.Noise]) -> "Anchor":
+        """Return the anchor with one more night. training: by headline metric, the noise of training."""
+        histories = {
+            name: self.histories.get(name, History.empty()).with_night(
+                score.mean, score.variance, training[name].variance
+            )
+            for name, score in tonight.score.items()
+        }
+        first = {**{name: float(own.mean) for name, own in tonight.own.items()}, **self.first}
+        mine = {}
+        for name, own in tonight.own.items():
+            before = self.own.get(name, History.empty())
+            known = noise.undeclared(before.scores, before.test_variances)
+            mine[name] = before.with_night(own.mean - first[name], own.variance, known.variance)
+        return dataclasses.replace(self, histories=histories, first=first, own=mine)
+
+    def before_decline(self, nights: int) -> "Anchor":
+        """Return the anchor with its histories of `nights` nights ago set aside."""
+        settled = {name: history.without_newest(nights) for name, history in self.histories.items()}
+        return dataclasses.replace(self, settled=settled)
+
+    def resumed(self) -> "Anchor":
+        """Return the anchor whose nights go on from before the decline."""
+        return dataclasses.replace(self, histories=self.settled or self.histories, settled={})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the anchor in the form that `from_json` reads."""
+        return {
+            name: {key: each.to_json() for key, each in value.items()} if name in HISTORIES else value
+            for name, value in vars(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Anchor":
+        """Return the anchor that `to_json` gave. Raises ValueError, TypeError and AttributeError."""
+        values: dict[str, Any] = {
+            name: {key: History.from_json(each) for key, each in value.items()}
+            if name in HISTORIES
+            else value
+            for name, value in stored.items()
+        }
+        return cls(**values)
+
+
+HISTORIES = ("histories", "settled", "own")
+"""Fields of an Anchor that hold a history by headline metric."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Alarm:
+    """An alarm that stands until somebody ends it.
+
+    Attributes:
+      raised: the date, ISO 8601.
+      metric: the headline metric that has declined.
+      loss: the level before the decline less the mean of the nights since.
+    """
+
+    raised: str
+    metric: str
+    loss: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """What was lost in eras that ended because somebody accepted a decline.
+
+    Attributes:
+      accepted: how often.
+      loss: by headline metric, the sum.
+      since: date of the first era's anchor, ISO 8601; empty if nothing was accepted.
+    """
+
+    accepted: int = 0
+    loss: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    since: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +145,10 @@ class Finding:
       detectable: loss that would have been refused with 99 % probability.
       recent: mean of the newest nights against the anchor; 0 without nights.
       decline: the alarm's z; -inf while it is not armed.
+      alarm_at: the z at which the alarm is raised.
+      loss: the era's level less the mean of the newest nights; 0 while there is no level.
+      harder: whether the anchor's own score has fallen by more than chance explains.
+      most_detectable: the largest `detectable` that the recipe allows; inf for any.
     """
 
     gain: float
@@ -49,6 +162,14 @@ class Finding:
     detectable: float
     recent: float
     decline: float
+    alarm_at: float
+    loss: float
+    harder: bool
+    most_detectable: float
+
+
+NO_PAST = Past()
+ALONE = Home(variants=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,17 +178,19 @@ class Record:
 
     Attributes:
       era: what has to stay the same for nights to be comparable, by name.
-      anchor: id of the model that scores are measured from; 0 while the era has none.
-      anchored: date of the anchor, ISO 8601; empty without one.
+      anchor: the model that scores are measured from; None while the era has none.
+      spare: takes the anchor's place if that is lost.
       findings: by headline metric; empty where there was nothing to compare with.
-      histories: by headline metric, the nights of the era with this one.
+      alarm: that stands; None if none does.
+      past: of the eras before, whose ends somebody accepted.
     """
 
     era: Mapping[str, Any]
-    anchor: int
-    anchored: str
-    findings: Mapping[str, Finding]
-    histories: Mapping[str, History]
+    anchor: Anchor | None = None
+    spare: Anchor | None = None
+    findings: Mapping[str, Finding] = dataclasses.field(default_factory=dict)
+    alarm: Alarm | None = None
+    past: Past = NO_PAST
 
     @property
     def refused(self) -> bool:
@@ -87,21 +210,60 @@ class Record:
     @property
     def nights(self) -> int:
         """Return the number of compared candidates of the era."""
-        return max((int(history.nights) for history in self.histories.values()), default=0)
+        histories = self.anchor.histories.values() if self.anchor else ()
+        return max((int(history.nights) for history in histories), default=0)
 
-    def anchored_by(self, model: int, date: str) -> "Record":
-        """Return the record with a blessed model as the era's anchor, unless it has one."""
-        return self if self.anchor else dataclasses.replace(self, anchor=model, anchored=date)
+    @property
+    def anchors(self) -> tuple[Anchor, ...]:
+        """Return the anchor and its spare, as far as there are any."""
+        return tuple(each for each in (self.anchor, self.spare) if each)
+
+    @property
+    def lost(self) -> Mapping[str, float]:
+        """Return the loss of the era by headline metric: of the metric in alarm, at least what raised it."""
+        found = {name: finding.loss for name, finding in self.findings.items()}
+        if self.alarm:
+            found[self.alarm.metric] = max(found.get(self.alarm.metric, 0.0), self.alarm.loss)
+        return found
+
+    def anchored_by(self, anchor: Anchor) -> "Record":
+        """Return the record with a blessed model as the era's anchor, or as its spare, if one is wanting."""
+        if len(self.anchors) == 2 or anchor.model in [each.model for each in self.anchors]:
+            return self
+        return self._with_anchors([*self.anchors, anchor])
+
+    def without(self, models: Iterable[int]) -> "Record":
+        """Return the record without its lost anchors; the spare takes the place of a lost anchor."""
+        lost = set(models)
+        return self._with_anchors([each for each in self.anchors if each.model not in lost])
+
+    def accepted(self) -> "Record":
+        """Return the beginning of a new era after somebody accepted the decline."""
+        found = self.lost
+        loss = {
+            name: self.past.loss.get(name, 0.0) + found.get(name, 0.0) for name in {*self.past.loss, *found}
+        }
+        since = self.past.since or (self.anchor.date if self.anchor else "")
+        return Record(self.era, past=Past(self.past.accepted + 1, loss, since))
+
+    def resumed(self) -> "Record":
+        """Return the record after somebody removed the cause: later nights count against the old level."""
+        ended = dataclasses.replace(self, alarm=None)
+        return ended._with_anchors([each.resumed() for each in self.anchors])
+
+    def _with_anchors(self, anchors: Iterable[Anchor]) -> "Record":
+        first, second = [*anchors, None, None][:2]
+        return dataclasses.replace(self, anchor=first, spare=second)
 
     def to_json(self) -> str:
         """Return the record in the form that `from_json` reads."""
         return json.dumps(
             {
                 "era": self.era,
-                "anchor": self.anchor,
-                "anchored": self.anchored,
+                "anchors": [each.to_json() for each in self.anchors],
                 "findings": {name: dataclasses.asdict(each) for name, each in self.findings.items()},
-                "histories": {name: each.to_json() for name, each in self.histories.items()},
+                "alarm": dataclasses.asdict(self.alarm) if self.alarm else None,
+                "past": dataclasses.asdict(self.past),
             },
             sort_keys=True,
         )
@@ -111,9 +273,14 @@ class Record:
         """Return the record in `text`. Raises ValueError where it is not what `to_json` gave."""
         try:
             stored = json.loads(text)
-            findings = {name: Finding(**each) for name, each in stored.pop("findings").items()}
-            histories = {name: History.from_json(each) for name, each in stored.pop("histories").items()}
-            return cls(**stored, findings=findings, histories=histories)
+            if sorted(stored) != ["alarm", "anchors", "era", "findings", "past"]:
+                raise ValueError(f"the gate's record of an earlier night cannot be read ({sorted(stored)})")
+            return cls(
+                stored["era"],
+                findings={name: Finding(**each) for name, each in stored["findings"].items()},
+                alarm=Alarm(**stored["alarm"]) if stored["alarm"] else None,
+                past=Past(**stored["past"]),
+            )._with_anchors([Anchor.from_json(each) for each in stored["anchors"]])
         except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise ValueError(f"the gate's record of an earlier night cannot be read ({error})") from error
 
@@ -122,45 +289,100 @@ def decide(
     earlier: Record | None,
     era: Mapping[str, Any],
     gains: Mapping[str, Difference],
-    scores: Mapping[str, Difference],
+    measured: Mapping[int, Measured],
     declared: Mapping[str, Declared],
-    correlation: float = 0.0,
+    home: Home = ALONE,
+    date: str = "",
+    most_detectable: Mapping[str, float] | None = None,
 ) -> Record:
     """Judge the candidate of a night.
 
-    earlier: the variant's last record, None if there is none; of another era, it does not count. gains: over
-    production by headline metric, empty without production. scores: over the anchor; they count only where
-    the era has one. declared: the noise of training by metric, absent where it was not measured; then the
+    earlier: the variant's last record, None if there is none; of another era, only its alarm counts. gains:
+    over production by headline metric, empty without production; then the night is not counted. measured: by
+    the id of an anchor. declared: the noise of training by metric, absent where it was not measured; then the
     candidate is compared with production alone, by the noise of the test split. Each of several metrics is
-    tested at its share of the level.
+    tested at its share of the level. date: of the night, ISO 8601. most_detectable: by metric, the largest
+    detectable loss that the recipe allows.
     """
-    known = earlier if earlier is not None and dict(earlier.era) == dict(era) else None
-    histories = dict(known.histories) if known else {}
-    findings = {}
-    for name, gain in gains.items():
-        noise = declared.get(name) or UNMEASURED
-        found = judge(
-            histories.get(name, History.empty()),
+    same = earlier is not None and dict(earlier.era) == dict(era)
+    known = earlier if earlier is not None and same else Record(era, alarm=earlier.alarm if earlier else None)
+    tonight = measured.get(known.anchor.model) if known.anchor else None
+    home = home._replace(variants=home.variants * max(len(gains), 1))
+    judged = {
+        name: judge(
+            known.anchor.histories.get(name, History.empty()) if known.anchor else History.empty(),
             gain,
-            scores.get(name) if known and known.anchor else None,
-            noise,
-            Home(variants=1, correlation=correlation),
+            tonight.score.get(name) if tonight else None,
+            declared.get(name) or UNMEASURED,
+            home,
             LEVEL / len(gains),
             against_level=declared.get(name) is not None,
         )
-        histories[name] = found.history
-        newest = found.history.clipped[np.isfinite(found.history.clipped)][-RECENT:]
-        findings[name] = Finding(
-            gain=float(gain.mean),
-            test_variance=float(gain.variance),
-            training_variance=float(found.noise.variance),
-            measured=declared.get(name) is not None,
-            above_ceiling=bool(found.noise.above_ceiling) and declared.get(name) is not None,
-            chance=float(found.verdict.chance),
-            refused=bool(found.verdict.refused),
-            against_level=bool(found.verdict.against_level),
-            detectable=float(found.verdict.detectable),
-            recent=float(newest.mean()) if newest.size else 0.0,
-            decline=float(found.decline) if declared.get(name) is not None else -math.inf,
-        )
-    return Record(era, known.anchor if known else 0, known.anchored if known else "", findings, histories)
+        for name, gain in gains.items()
+    }
+    training = {name: found.noise for name, found in judged.items()}
+    if judged:
+        anchors = [
+            each.with_night(measured[each.model], training) if each.model in measured else each
+            for each in known.anchors
+        ]
+        known = known._with_anchors(anchors)
+        known = _with_alarm(known, {n: f for n, f in judged.items() if n in declared}, home, date)
+    allowed = most_detectable or {}
+    findings = {
+        name: _finding(known, name, gains[name], found, name in declared, home, allowed.get(name, math.inf))
+        for name, found in judged.items()
+    }
+    return dataclasses.replace(known, findings=findings)
+
+
+def _with_alarm(record: Record, judged: Mapping[str, Judgement], home: Home, date: str) -> Record:
+    """Return the record with an alarm if none stands and a metric has declined."""
+    declined = {name: found for name, found in judged.items() if bool(found.alarmed)}
+    if record.alarm or not declined:
+        return record
+    name, found = max(declined.items(), key=lambda item: float(item[1].decline))
+    nights = alarm.newest(found.history, found.noise, home.correlation)
+    before = found.history.without_newest(nights).level()
+    loss = float(before.mean) - found.history.mean_of_newest(nights)
+    raised = dataclasses.replace(record, alarm=Alarm(date, name, loss))
+    return raised._with_anchors([each.before_decline(nights) for each in record.anchors])
+
+
+def _finding(
+    record: Record,
+    name: str,
+    gain: Difference,
+    found: Judgement,
+    is_measured: bool,
+    home: Home,
+    most_detectable: float,
+) -> Finding:
+    anchor = record.anchor
+    old = (anchor.settled.get(name) if anchor else None) or found.history.without_newest(RECENT)
+    recent = found.history.mean_of_newest(RECENT)
+    known = float(old.nights) >= alarm.EARLIER and is_measured
+    own = anchor.own.get(name) if anchor else None
+    return Finding(
+        gain=float(gain.mean),
+        test_variance=float(gain.variance),
+        training_variance=float(found.noise.variance),
+        measured=is_measured,
+        above_ceiling=bool(found.noise.above_ceiling) and is_measured,
+        chance=float(found.verdict.chance),
+        refused=bool(found.verdict.refused),
+        against_level=bool(found.verdict.against_level),
+        detectable=float(found.verdict.detectable),
+        recent=recent,
+        decline=float(found.decline) if is_measured else -math.inf,
+        alarm_at=alarm.threshold(home.variants),
+        loss=float(old.level().mean) - recent if known else 0.0,
+        harder=own is not None and _has_fallen(own, home),
+        most_detectable=most_detectable,
+    )
+
+
+def _has_fallen(own: History, home: Home) -> bool:
+    """Return whether an anchor's own score lies below that of earlier nights by more than chance explains."""
+    known = noise.undeclared(own.scores, own.test_variances)
+    return bool(alarm.statistic(own, known) > alarm.threshold(home.variants))

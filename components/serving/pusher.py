@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+from collections.abc import Collection
 from typing import Any
 
 from tfx import types
@@ -21,6 +22,12 @@ from components.serving.pushed import mark
 BASELINE = evaluator.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY
 KEEP = "keep"
 """Key of the Pusher's custom_config: how many versions stay after a push, the newest; 0: all."""
+
+ANCHORS = "anchors"
+"""Custom property of a blessing: names of the artifacts that nights are measured from, one per line.
+
+Their versions stay, so that an anchor whose artifact is damaged can be restored.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +65,7 @@ class Executor(executor.Executor):
         blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
         check_current(base, model.uri, blessing.get_string_custom_property(BASELINE))
         version = publish(self.GetModelPath(input_dict), base, source=model.uri)
-        retain(base, _keep(exec_properties))
+        retain(base, _keep(exec_properties), blessing.get_string_custom_property(ANCHORS).split("\n"))
         io_utils.copy_dir(self.GetModelPath(input_dict), pushed.uri)
         mark(pushed, os.path.join(base, str(version)), version)
         log.info("pushed version %d of %s", version, model.uri)
@@ -91,13 +98,16 @@ class AtomicPusher(component.Pusher):
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
 
-def retain(base_directory: str, keep: int) -> list[int]:
+def retain(base_directory: str, keep: int, spared: Collection[str] = ()) -> list[int]:
     """Remove all versions but the newest `keep`, 0 for none of them; those that were removed, ascending.
 
-    A version is renamed to a hidden name first, so that a model server never sees half of it. What an earlier
-    removal left when it was broken off goes too.
+    spared: names of artifacts whose first copy stays. A version is renamed to a hidden name first, so that a
+    model server never sees half of it. What an earlier removal left when it was broken off goes too.
     """
-    surplus = versions.published(base_directory)[:-keep] if keep else []
+    numbers = versions.published(base_directory) if keep else []
+    names = [versions.artifact_name(versions.source(base_directory, number)) for number in numbers]
+    first = {names.index(name) for name in spared if name in names}
+    surplus = [number for index, number in enumerate(numbers[:-keep]) if index not in first]
     for version in surplus:
         with contextlib.suppress(FileNotFoundError):  # another run on the cluster was faster
             hide(base_directory, version)

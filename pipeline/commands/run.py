@@ -138,7 +138,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--webhook",
         metavar="URL",
-        help="gets failure, push and drift by POST; $NAME names a variable with it",
+        help="gets failure, push, drift and alarm by POST; $NAME names a variable with it",
     )
     parser.add_argument(
         "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"

@@ -1,11 +1,11 @@
-"""Hooks for failures, pushes and drift: the `notify` of the settings."""
+"""Hooks for failures, pushes, drift and alarms: the `notify` of the settings."""
 
 import dataclasses
 import shlex
 import urllib.parse
 
-FAILURE, PUSH, DRIFT = "failure", "push", "drift"
-EVENTS = (FAILURE, PUSH, DRIFT)
+FAILURE, PUSH, DRIFT, ALARM = "failure", "push", "drift", "alarm"
+EVENTS = (FAILURE, PUSH, DRIFT, ALARM)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Notify:
       on_failure: command when a run failed, or crashed.
       on_push: command when a variant was pushed.
       on_drift: command when the data has drifted.
+      on_alarm: command when an alarm for slow decline was raised; once, not while it stands.
       webhook: URL that gets every event by POST; or $NAME, an environment variable that holds the URL, where
         whoever knows it may post to it.
       timeout: seconds that a command, or an answer to the webhook, may take.
@@ -26,6 +27,7 @@ class Notify:
     on_failure: str = ""
     on_push: str = ""
     on_drift: str = ""
+    on_alarm: str = ""
     webhook: str = ""
     timeout: float = 30.0
 
@@ -47,7 +49,10 @@ class Notify:
 
     def command(self, event: str) -> str:
         """The command for an event; empty for none."""
-        return {FAILURE: self.on_failure, PUSH: self.on_push, DRIFT: self.on_drift}[event]
+        commands = {
+            FAILURE: self.on_failure, PUSH: self.on_push, DRIFT: self.on_drift, ALARM: self.on_alarm,
+        }  # fmt: skip
+        return commands[event]
 
 
 def _is_webhook(text: str) -> bool:

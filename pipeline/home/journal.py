@@ -12,7 +12,7 @@ import logging
 import os
 import pathlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import exit_codes
@@ -30,6 +30,10 @@ class Command(enum.StrEnum):
     RUN = "run"
     PROMOTE = "promote"
     ROLLBACK = "rollback"
+    ACCEPT = "accept"
+    """Somebody took the level that an alarm was raised at for the new one."""
+    RESUME = "resume"
+    """Somebody removed the cause of an alarm."""
 
 
 class Status(enum.StrEnum):
@@ -53,6 +57,10 @@ class Result(enum.StrEnum):
     REFUSED = "refused"
     HELD = "held"
     """Refused by the gate, but no more than chance does among so many variants: nobody has to look."""
+    ALARM = "alarm"
+    """Not pushed, since an alarm for slow decline stands until somebody ends it."""
+    ENDED = "alarm ended"
+    """Somebody ended the alarm."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -66,17 +74,25 @@ class Outcome:
       version: that was pushed, by this run or, if cached, by an earlier one; 0 for none.
       why: the reason, if there is no version.
       gate: what the gate found, in a line; empty where nothing was compared.
+      evaluated: whether the gate judged a candidate, so that `alarm` is known.
+      alarm: what the alarm that stands is about; empty if none does.
+      raised: whether no alarm stood before.
+      warnings: what somebody should look at beside that.
     """
 
     result: Result
     version: int = 0
     why: str = ""
     gate: str = ""
+    evaluated: bool = False
+    alarm: str = ""
+    raised: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """One run, promotion or rollback.
+    """One run, or one decision of a person.
 
     Attributes:
       stamp: when it began, local time; the name of its file.
@@ -94,7 +110,8 @@ class RunRecord:
       drift: what was found.
       hooks: which of them failed, and why.
       log, report: paths; empty if there is none.
-      user, reason: of a promotion or rollback.
+      user, reason: of what a person decided.
+      ends_alarm: whether that ends an alarm of the variant.
       run: id of a run on a cluster; empty on one machine.
     """
 
@@ -119,6 +136,7 @@ class RunRecord:
     report: str = ""
     user: str = ""
     reason: str = ""
+    ends_alarm: bool = False
     run: str = ""
 
     @property
@@ -235,6 +253,22 @@ def read(home: Home) -> list[RunRecord]:
     return sorted(found, key=lambda record: record.number)
 
 
+def alarms(records: Iterable[RunRecord]) -> dict[str, str]:
+    """Return the alarms that stand, by variant, from the records of a home in their order.
+
+    A run that judged no candidate of a variant changes nothing; a decision ends an alarm once it has
+    succeeded.
+    """
+    found: dict[str, str] = {}
+    for record in records:
+        for name, outcome in record.variants.items():
+            if record.command is Command.RUN and outcome.alarm:
+                found[name] = outcome.alarm
+            elif outcome.evaluated or (record.ends_alarm and record.status is Status.SUCCEEDED):
+                found.pop(name, None)
+    return found
+
+
 def unreadable(home: Home) -> list[pathlib.Path]:
     """Return the files of the journal that are damaged."""
     return [path for path in home.records() if _parse(home, path) is None]
@@ -285,5 +319,6 @@ def _status(word: Any, code: Any) -> Status:
     return Status.CRASHED if word == "ended without a word" else Status(word)
 
 
-def _outcome(result: str, version: int = 0, why: str = "", gate: str = "") -> Outcome:
-    return Outcome(Result.SKIPPED if result == "left out" else Result(result), version, why, gate)
+def _outcome(result: str, warnings: Sequence[str] = (), **others: Any) -> Outcome:
+    word = Result.SKIPPED if result == "left out" else Result(result)
+    return Outcome(word, warnings=tuple(warnings), **others)

@@ -25,6 +25,7 @@ from components.serving import pushed, versions
 from pipeline.home.layout import Home
 
 MODEL = standard_artifacts.Model.TYPE_NAME
+EVALUATION = standard_artifacts.ModelEvaluation.TYPE_NAME
 BLESSING = standard_artifacts.ModelBlessing.TYPE_NAME
 NAME = re.compile(r"[\w.-]+/[\w.-]+/\d+")
 """What names an artifact: node, output key and execution."""
@@ -376,9 +377,18 @@ class Store:
         self._store.put_artifacts([found])
 
     def begin_decision(
-        self, kind: str, pipeline: str, variant: str, model: Artifact, facts: Mapping[str, str | int]
+        self,
+        kind: str,
+        pipeline: str,
+        variant: str,
+        about: Artifact,
+        facts: Mapping[str, str | int],
+        key: str = "model",
     ) -> Decision:
-        """Register the execution of a person's decision on `model`; kind: name of its execution type."""
+        """Register the execution of a person's decision, which takes the artifact `about` as its input `key`.
+
+        kind: name of the execution type.
+        """
         register = context_lib.register_context_if_not_exists
         parent = register(self._handle, constants.PIPELINE_CONTEXT_TYPE_NAME, pipeline)
         run = f"{kind}-{time.time_ns()}"
@@ -391,17 +401,25 @@ class Store:
             self._handle,
             mlmd.ExecutionType(name=kind),
             contexts,
-            input_artifacts={"model": [model.tfx]},
+            input_artifacts={key: [about.tfx]},
             exec_properties=dict(facts),
         )
         return Decision(execution.id, contexts)
 
     def finish_decision(
-        self, decision: Decision, model: Artifact, blessing: str, push: str, destination: str, version: int
+        self,
+        decision: Decision,
+        model: Artifact,
+        blessing: str,
+        push: str,
+        destination: str,
+        version: int,
+        others: Mapping[str, Sequence[types.Artifact]] | None = None,
     ) -> None:
         """Record that a decision was carried out, with a blessing of `model` as the gate gives one.
 
-        blessing, push: folders of the two artifacts; destination: folder of the version.
+        blessing, push: folders of the two artifacts; destination: folder of the version; others: what else
+        the decision gives, by output key.
         """
         blessed = standard_artifacts.ModelBlessing()
         blessed.uri = blessing
@@ -411,9 +429,12 @@ class Store:
         made = standard_artifacts.PushedModel()
         made.uri = push
         pushed.mark(made, destination, version)
-        given = {"blessing": [blessed], "pushed_model": [made]}
+        self.finish(decision, {"blessing": [blessed], "pushed_model": [made], **(others or {})})
+
+    def finish(self, decision: Decision, given: Mapping[str, Sequence[types.Artifact]]) -> None:
+        """Record that a decision was carried out, with what it gives by output key."""
         execution_publish_utils.publish_succeeded_execution(
-            self._handle, decision.execution, decision.contexts, given
+            self._handle, decision.execution, decision.contexts, dict(given)
         )
 
     def claim(self, name: str, number: int, holder: str) -> Claim | None:

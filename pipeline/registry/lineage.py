@@ -15,6 +15,7 @@ from components.serving.versions import SOURCE, published, source
 from pipeline.home import metadata
 from pipeline.home.layout import Home
 from pipeline.home.metadata import Artifact, Blessing, Execution, Push, Store, when
+from pipeline.registry import alarms as alarm_records
 from pipeline.registry.production import TYPES
 from schemas import PIXEL_VALUES, TRAINING_RECORD
 
@@ -56,6 +57,7 @@ def find(model: str, home: str | Home | None) -> Facts:
             "compared_with": compared_with(found, evaluation),
             "verdicts": verdicts(found, artifact),
             "versions": versions(found, artifact),
+            "alarms": alarms(found, artifact),
         }
 
 
@@ -148,6 +150,21 @@ def versions(found: Store, model: Artifact) -> list[Facts]:
     return list(entries.values())
 
 
+def alarms(found: Store, model: Artifact) -> list[Facts]:
+    """Return who ended the alarms of the model's variant, oldest first: with which word, and why."""
+    node = found.node(found.maker(model).id)
+    ended = [
+        (execution, str(command))
+        for command, kind in {**alarm_records.TYPES, **TYPES}.items()
+        for execution in found.executions_of_node(node.pipeline, f"{kind}.{node.variant}")
+        if execution.state.succeeded and alarm_records.EVALUATION in found.outputs(execution.id)
+    ]
+    return [
+        {"by": word, "when": when(execution), **_decision(execution)}
+        for execution, word in sorted(ended, key=lambda each: each[0].id)
+    ]
+
+
 def text(facts: Facts) -> str:
     """Return the facts as text, one line per fact."""
     about, images, job = facts["model"], facts["data"], facts["training"]
@@ -165,6 +182,7 @@ def text(facts: Facts) -> str:
         ("compared", _baseline(facts["compared_with"])),
         *[("verdict", _verdict(verdict)) for verdict in facts["verdicts"]],
         *[("version", _version(version)) for version in facts["versions"]],
+        *[("alarm", f"ended {_short(end['when'])} by {_who(end)}") for end in facts["alarms"]],
     ]
     if not facts["versions"]:
         lines.append(("version", "never pushed"))

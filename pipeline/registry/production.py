@@ -38,6 +38,7 @@ from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive, production
 from pipeline.home.metadata import Artifact, Store, when
+from pipeline.registry import alarms
 
 TYPES = {Command.PROMOTE: "latentline.Promote", Command.ROLLBACK: "latentline.Rollback"}
 """Names of the execution types, and of their folders under the pipeline root."""
@@ -85,7 +86,7 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
             before = versions[-1] if versions else 0
             name = found.node(found.maker(model).id).pipeline
             intent = Intent(
-                Command.PROMOTE, variant, name, request, model.id, before, _user(), reason, stamp=""
+                Command.PROMOTE, variant, name, request, model.id, before, current_user(), reason, stamp=""
             )
             return _change(home, found, intent, model, files, card)
 
@@ -120,11 +121,22 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
                     f"version {target_version} of {variant} is current already: {versions[-1]} is a copy of "
                     "the same model"
                 )
+            standing = alarms.newest(found).get(variant)
+            if standing and standing.record.alarm and not reason.strip():
+                say(f"! the alarm of {variant} stands: end it with `latentline resume {variant}` or `accept`")
             files = os.path.join(base, str(target_version))
             _check_files(files, f"version {target_version} of {variant}")
             name = found.node(found.maker(model).id).pipeline
             intent = Intent(
-                Command.ROLLBACK, variant, name, request, model.id, versions[-1], _user(), reason, stamp=""
+                Command.ROLLBACK,
+                variant,
+                name,
+                request,
+                model.id,
+                versions[-1],
+                current_user(),
+                reason,
+                stamp="",
             )
             return _change(home, found, intent, model, files, _card_in(files))
 
@@ -151,6 +163,11 @@ class Intent:
     user: str
     reason: str
     stamp: str
+
+    @property
+    def ends_alarm(self) -> bool:
+        """Return whether this ends an alarm of the variant: a rollback does, with a reason."""
+        return self.kind is Command.ROLLBACK and bool(self.reason.strip())
 
     @classmethod
     def read(cls, home: Home) -> "Intent | None":
@@ -273,9 +290,15 @@ def _record(
         for folder in (blessing, pushed):
             manifests.write(str(folder))
         destination = os.path.join(base, str(version))
-        store.finish_decision(decision, model, str(blessing), str(pushed), destination, version)
+        others = {}
+        newest = alarms.newest(store).get(intent.variant) if intent.ends_alarm else None
+        if newest and newest.record.alarm:
+            folder = str(home.output(kind, alarms.EVALUATION, decision.execution))
+            others[alarms.EVALUATION] = [alarms.write(alarms.after(newest.record, intent.kind), folder)]
+        store.finish_decision(decision, model, str(blessing), str(pushed), destination, version, others)
     if writer:
-        writer.note(variants={intent.variant: journal.Outcome(journal.Result.PUSHED, version)})
+        pushed_now = journal.Outcome(journal.Result.PUSHED, version)
+        writer.note(variants={intent.variant: pushed_now}, ends_alarm=intent.ends_alarm)
         writer.end(seconds, None)
     recovery.keep_copy(home)
     intent.commit(home)
@@ -378,7 +401,8 @@ def _listed(versions: list[int]) -> str:
     return ", ".join(map(str, versions)) or "none"
 
 
-def _user() -> str:
+def current_user() -> str:
+    """Return who runs this process."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -1,20 +1,23 @@
 """Removes what runs of long ago made, so that a home that retrains every night does not fill its disk.
 
 A run is kept whole or not at all, so that what is kept can be traced. Kept are the newest runs; the runs that
-made what is in production, or what the next candidate will be compared with; and all that these took from the
-cache. Blessings stay, for they are what says what is in production.
+made what is in production, what the next candidate will be compared with, or what nights are measured from;
+and all that these took from the cache. Blessings stay, for they are what says what is in production, and so
+does the newest record of the gate.
 """
 
 import pathlib
 import shutil
 from typing import NamedTuple
 
+from components.evaluation import nights
 from components.serving import manifests
 from components.serving.versions import by_variant, source
 from pipeline.home import archive, metadata, recovery
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store
+from pipeline.registry import alarms
 from pipeline.registry.production import Say, check_known, settle
 
 LAST_NODE = "Leaderboard"
@@ -57,10 +60,16 @@ def remove_old(home: Home, runs: int, dry_run: bool = False) -> Pruned:
         for run in _runs_of_production(store, home):
             kept |= store.artifacts_of({e.id for e in store.executions_of_run(run)})
         kept |= {blessing.id for blessing in store.blessings()}
+        for newest in alarms.newest(store).values():
+            kept.add(newest.artifact.id)
+            for anchor in newest.record.anchors:
+                run = store.node(store.maker(store.artifact(anchor.model)).id).run
+                kept |= store.artifacts_of({e.id for e in store.executions_of_run(run)})
         old = [
             artifact
             for artifact in store.live_artifacts()
             if artifact.id not in kept
+            and not _by_person(artifact)
             and pathlib.Path(artifact.uri).is_relative_to(home.artifacts)
             and pathlib.Path(artifact.uri).exists()
         ]
@@ -73,6 +82,11 @@ def remove_old(home: Home, runs: int, dry_run: bool = False) -> Pruned:
         for folder in pages:
             shutil.rmtree(folder)
     return Pruned(len(old), size, len(pages))
+
+
+def _by_person(artifact: Artifact) -> bool:
+    """Return whether an artifact is what a person's decision gave; the gate's order of nights needs all."""
+    return pathlib.Path(artifact.uri).parent.parent.name.startswith(nights.BY_PERSONS)
 
 
 def _first_kept(store: Store, runs: int) -> int:

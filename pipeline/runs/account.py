@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from components.evaluation.gated import record_of
-from components.gate.line import line, refusal
-from components.gate.verdict import warnings
+from components.gate.line import alarm_text, line, refusal, warnings
+from components.gate.verdict import warnings as beyond_chance
 from components.ingest.example_gen import WINDOW
 from components.ingest.spans import SEPARATOR
 from components.reporting.results import why_not
@@ -17,7 +17,7 @@ from components.validation import drift
 from pipeline.config.settings import Settings
 from pipeline.dag.partial import variant
 from pipeline.execution import diagnosis
-from pipeline.home import metadata
+from pipeline.home import journal, metadata
 from pipeline.home.journal import Outcome, Result, Writer
 from pipeline.home.layout import Home
 from pipeline.home.metadata import Artifact, Blessing, Push
@@ -75,33 +75,48 @@ def settle(
             for name in outcomes
             if "evaluation" in outputs.get(f"Evaluator.{name}", {})
         }
-        outcomes = with_gate(outcomes, evaluations)
+        standing = journal.alarms(journal.read(home or Home.of(settings.home)))
+        outcomes = with_gate(outcomes, evaluations, standing)
         writer.note(variants=outcomes)
         if not runner.all_cached:
             for name, one in outcomes.items():
                 if one.gate:
                     say(f"  {name}: {one.gate}")
+        for name, one in outcomes.items():
+            for words in (*filter(None, [one.alarm]), *one.warnings):
+                say(f"! {name}: {words}")
     except Exception as error:
         log.exception("the outcome of the run cannot be read")
         say(f"! the outcome of each variant cannot be read: {diagnosis.explain(error, settings.home)}")
 
 
-def with_gate(outcomes: Mapping[str, Outcome], evaluations: Mapping[str, str]) -> dict[str, Outcome]:
+def with_gate(
+    outcomes: Mapping[str, Outcome], evaluations: Mapping[str, str], standing: Collection[str] = ()
+) -> dict[str, Outcome]:
     """Return the outcomes with what the gate found, and refusals that chance explains as held.
 
-    evaluations: folder of each variant's evaluation. Holm's procedure over the variants of the run decides
-    which refusals are more than chance does among so many; demands that a model misses are none of chance.
+    evaluations: folder of each variant's evaluation. standing: the variants whose alarm stood before the run.
+    Holm's procedure over the variants of the run decides which refusals are more than chance does among so
+    many; demands that a model misses are none of chance.
     """
-    records = {
-        name: record
-        for name, folder in evaluations.items()
-        if (record := record_of(folder)) and record.findings
-    }
-    named = dict(zip(records, warnings(np.array([r.chance for r in records.values()])), strict=True))
+    records = {name: record for name, folder in evaluations.items() if (record := record_of(folder))}
+    chances = {name: record.chance for name, record in records.items() if record.findings}
+    named = dict(zip(chances, beyond_chance(np.array(list(chances.values()))), strict=True))
     found = dict(outcomes)
     for name, record in records.items():
-        outcome = dataclasses.replace(outcomes[name], gate=line(record, len(outcomes)))
-        if outcome.result is Result.REFUSED and outcome.why == refusal(record) and not named[name]:
+        outcome = dataclasses.replace(
+            outcomes[name],
+            gate=line(record),
+            evaluated=True,
+            alarm=alarm_text(record),
+            raised=record.alarm is not None and name not in standing,
+            warnings=warnings(record),
+        )
+        if record.alarm:
+            outcome = dataclasses.replace(outcome, result=Result.ALARM)
+        elif (
+            outcome.result is Result.REFUSED and outcome.why == refusal(record) and not named.get(name, True)
+        ):
             among = f"within what chance does among {len(outcomes)} variants"
             outcome = dataclasses.replace(outcome, result=Result.HELD, why=f"{among}: {outcome.why}")
         found[name] = outcome

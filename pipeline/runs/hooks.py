@@ -1,4 +1,5 @@
-"""Tells the world what came of a run: commands and a webhook, on failure, on push and on drift.
+"""Tells the world what came of a run: commands and a webhook, on failure, on push, on drift and on
+alarm.
 
 A command gets the event as JSON on its standard input, and its kind in LATENTLINE_EVENT; a webhook gets the
 same JSON by POST. A hook that fails is reported and never makes the run fail.
@@ -20,7 +21,7 @@ from typing import Any
 
 import requests
 
-from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
+from pipeline.config.notify import ALARM, DRIFT, FAILURE, PUSH, Notify
 from pipeline.home import journal
 
 VARIABLE = "LATENTLINE_EVENT"
@@ -31,7 +32,7 @@ TRIES = 3
 """How often a webhook is tried; after the first and second time it waits one and two seconds."""
 
 Event = dict[str, Any]
-"""{event, text, run}: failure, push or drift; what happened, in a line; the run's record."""
+"""{event, text, run}: failure, push, drift or alarm; what happened, in a line; the run's record."""
 
 
 def events(record: journal.RunRecord) -> list[Event]:
@@ -44,6 +45,8 @@ def events(record: journal.RunRecord) -> list[Event]:
         found[PUSH] = ", ".join(f"{name} {outcome.version}" for name, outcome in pushed.items())
     if record.drift:
         found[DRIFT] = "; ".join(record.drift)
+    if raised := {name: outcome for name, outcome in record.variants.items() if outcome.raised}:
+        found[ALARM] = "; ".join(f"{name}: {outcome.alarm}" for name, outcome in raised.items())
     return [
         {"event": kind, "text": " ".join(text.split()), "run": record.to_json()}
         for kind, text in found.items()

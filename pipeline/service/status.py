@@ -81,6 +81,7 @@ def find(home: Home, now: datetime.datetime) -> Status:
     grave = [
         *_of_serving(home),
         *_of_run(last),
+        *[f"{name}: {words}" for name, words in journal.alarms(records).items()],
         *(_of_schedule(home, plan, under_way, last, now) if plan else []),
     ]
     slight = (
@@ -182,7 +183,8 @@ def _of_models(last: RunRecord | None) -> list[str]:
     ]
     told = " ".join(last.error.split()) if last.failed else ""
     drifted = [f"drift: {line}" for line in last.drift if line not in told]
-    return drifted + refused
+    warned = [f"{name}: {words}" for name, outcome in last.variants.items() for words in outcome.warnings]
+    return drifted + refused + warned
 
 
 def text(found: Status) -> str:

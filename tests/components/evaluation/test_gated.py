@@ -3,19 +3,23 @@
 import pathlib
 from typing import Any
 
+import ml_metadata as mlmd
 import numpy as np
 import pytest
 import tensorflow as tf
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
-from components.evaluation import gated, paired
+from components.evaluation import gated, nights, paired
 from components.evaluation.eval_config import Demands, eval_config
-from components.evaluation.gated import CANDIDATE, GATE, EarlierNight, GateSettings
+from components.evaluation.gated import GateSettings
+from components.evaluation.nights import CANDIDATE, GATE, EarlierNight
 from components.gate.noise import Declared
-from components.gate.record import Record, decide
+from components.gate.record import Alarm, Anchor, Past, Record
+from components.serving import versions
 from schemas import CLASSES, LABEL, TEST_SPLIT
 
 ERA = {"variant": "toy", "profile": "quick"}
@@ -74,7 +78,11 @@ class Folder:
         blessing = self.artifact(standard_artifacts.ModelBlessing)
         config = eval_config("classifier", Demands(floor=0.1), "code")
         gated.Executor(base_beam_executor.BaseBeamExecutor.Context(beam_pipeline_args=[])).Do(
-            {"examples": [examples], "model": [candidate], **{key: [value] for key, value in inputs.items()}},
+            {
+                "examples": [examples],
+                "model": [candidate],
+                **{key: value if isinstance(value, list) else [value] for key, value in inputs.items()},
+            },
             {"evaluation": [evaluation], "blessing": [blessing]},
             {
                 "eval_config": proto_utils.proto_to_json(config),
@@ -105,9 +113,15 @@ def balanced(images: int) -> list[int]:
 
 def test_differences_of_two_models_are_those_of_their_examples(folder: Folder) -> None:
     examples = folder.examples(balanced(1_234))
-    found = paired.differences(folder.model(100), folder.model(40), examples, ("accuracy", "cross_entropy"))
-    assert found["cross_entropy"].mean == pytest.approx(60 / 1_234)
-    assert found["accuracy"].mean == pytest.approx((0 + 1 - 60 - 1) / 1_236)
+    anchor, spare = folder.model(40), folder.model(100)
+    found = paired.measured(folder.model(100), [anchor, spare], examples, ("accuracy", "cross_entropy"))
+    assert list(found) == [anchor.id, spare.id]
+    score, own = found[anchor.id]
+    assert score["cross_entropy"].mean == pytest.approx(60 / 1_234)
+    assert score["accuracy"].mean == pytest.approx((0 + 1 - 60 - 1) / 1_236)
+    assert own["accuracy"].mean == pytest.approx(1 - 40 / 1_234)
+    assert own["cross_entropy"].variance == pytest.approx(40 / 1_234 * (1 - 40 / 1_234) / 1_233)
+    assert found[spare.id].score["accuracy"].mean == 0
 
 
 def test_nights_are_recorded_and_a_loss_is_refused_after_tfma_has_blessed(folder: Folder) -> None:
@@ -115,17 +129,17 @@ def test_nights_are_recorded_and_a_loss_is_refused_after_tfma_has_blessed(folder
     first = folder.model(50)
     evaluation, blessed = folder.night(examples, first)
     assert blessed
-    assert record_of(evaluation.uri).anchor == first.id
+    assert anchors(evaluation) == [first.id]
     second = folder.model(55)
     evaluation, blessed = folder.night(
         examples, second, earlier=evaluation, anchor=first, baseline_model=first
     )
     record = record_of(evaluation.uri)
     assert blessed
-    assert (record.anchor, record.nights) == (first.id, 1)
+    assert (anchors(evaluation), record.nights) == ([first.id, second.id], 1)
     assert evaluation.get_int_custom_property(CANDIDATE) == second.id
     third, blessed = folder.night(
-        examples, folder.model(400), earlier=evaluation, anchor=first, baseline_model=second
+        examples, folder.model(400), earlier=evaluation, anchor=[first, second], baseline_model=second
     )
     assert not blessed
     assert record_of(third.uri).nights == 2
@@ -142,11 +156,12 @@ def test_a_split_that_supports_no_verdict_blesses_nobody(
     candidate = folder.model(wrong)
     evaluation, found = folder.night(folder.examples(labels), candidate)
     assert found is blessed
-    assert record_of(evaluation.uri).anchor == (candidate.id if blessed else 0)
+    assert anchors(evaluation) == ([candidate.id] if blessed else [])
 
 
 @pytest.mark.parametrize(
-    ("profile", "reason"), [("quick", "99, is gone"), ("full", "profile full (before: quick)")]
+    ("profile", "reason"),
+    [("quick", "Trainer.toy/model/99, is gone"), ("full", "profile full (before: quick)")],
 )
 def test_a_new_era_begins_where_nights_cannot_be_compared_and_says_why(
     folder: Folder, caplog: pytest.LogCaptureFixture, profile: str, reason: str
@@ -157,7 +172,7 @@ def test_a_new_era_begins_where_nights_cannot_be_compared_and_says_why(
         examples, second, settings, earlier=recorded(1, 99, anchor=99), baseline_model=first
     )
     assert blessed
-    assert (record_of(evaluation.uri).anchor, record_of(evaluation.uri).nights) == (second.id, 0)
+    assert (anchors(evaluation), record_of(evaluation.uri).nights) == ([second.id], 0)
     assert "begins a new era" in caplog.text
     assert reason in caplog.text
 
@@ -169,39 +184,129 @@ def test_a_record_that_cannot_be_read_blesses_nobody(folder: Folder) -> None:
         folder.night(folder.examples(balanced(200)), folder.model(10), earlier=earlier)
 
 
-def recorded(number: int, candidate: int, anchor: int) -> Any:
+def anchors(evaluation: Any) -> list[int]:
+    return [each.model for each in record_of(evaluation.uri).anchors]
+
+
+def recorded(number: int, candidate: int, anchor: int, alarm: Alarm | None = None) -> Any:
+    """An evaluation of a candidate, or what a person's decision gave where there is none."""
     made = standard_artifacts.ModelEvaluation()
     made.id = number
-    made.set_string_custom_property(GATE, decide(None, ERA, {}, {}, {}).anchored_by(anchor, "2026").to_json())
-    made.set_int_custom_property(CANDIDATE, candidate)
+    record = Record(ERA, Anchor(anchor, f"Trainer.toy/model/{anchor}", "2026-03-02"), alarm=alarm)
+    made.set_string_custom_property(GATE, record.to_json())
+    if candidate:
+        made.set_int_custom_property(CANDIDATE, candidate)
     return made
 
 
-def resolved(candidate: int, evaluations: list[Any], models: list[int]) -> tuple[list[int], list[int]]:
+ALARM = Alarm("2026-04-01", "accuracy", 0.02)
+
+
+def resolved(
+    candidate: int, evaluations: list[Any], models: list[int], serving: str = "", **decided: list[Any]
+) -> tuple[list[int], list[int]]:
     def model(number: int) -> Any:
         made = standard_artifacts.Model()
-        made.id = number
+        made.id, made.uri = number, f"/home/artifacts/Trainer.toy/model/{number}"
         return made
 
     inputs = {
         "candidate": [model(candidate)],
         "evaluation": evaluations,
         "model": [model(number) for number in models],
+        **decided,
     }
-    found = EarlierNight().resolve_artifacts(None, inputs)
+    store = mlmd.MetadataStore(mlmd_pb2.ConnectionConfig(fake_database=mlmd_pb2.FakeDatabaseConfig()))
+    found = EarlierNight(serving).resolve_artifacts(store, inputs)
     return [each.id for each in found["evaluation"]], [each.id for each in found["model"]]
 
 
 def test_the_newest_record_and_its_anchor_are_resolved() -> None:
-    nights = [recorded(30, 2, anchor=1), recorded(40, 3, anchor=1), recorded(20, 1, anchor=1)]
-    assert resolved(4, nights, [1, 2, 3, 4]) == ([40], [1])
+    lived = [recorded(30, 2, anchor=1), recorded(40, 3, anchor=1), recorded(20, 1, anchor=1)]
+    assert resolved(4, lived, [1, 2, 3, 4]) == ([40], [1])
 
 
 def test_a_candidate_that_was_judged_meets_the_same_record_again() -> None:
-    nights = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1), recorded(40, 3, anchor=1)]
-    assert resolved(2, nights, [1, 2, 3]) == ([20], [1])
-    assert resolved(2, [*nights, recorded(50, 2, anchor=1)], [1, 2, 3]) == ([20], [1])
-    assert resolved(1, nights, [1, 2, 3]) == ([], [])
+    lived = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1), recorded(40, 3, anchor=1)]
+    assert resolved(2, lived, [1, 2, 3]) == ([20], [1])
+    assert resolved(2, [*lived, recorded(50, 2, anchor=1)], [1, 2, 3]) == ([20], [1])
+    assert resolved(1, lived, [1, 2, 3]) == ([], [])
+
+
+def test_a_candidate_that_is_judged_again_does_not_cut_the_era_short() -> None:
+    lived = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1), recorded(40, 3, anchor=1)]
+    assert resolved(9, [*lived, recorded(50, 1, anchor=1)], [1])[0] == [40]
+    assert resolved(9, [*lived, recorded(50, 3, anchor=1)], [1])[0] == [50]
+
+
+@pytest.mark.parametrize("word", ["accept", "resume", "rollback"])
+def test_after_a_decision_every_candidate_starts_from_it(word: str) -> None:
+    lived = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1, alarm=ALARM)]
+    decided: dict[str, Any] = {word: [recorded(40, 0, anchor=1)]}
+    assert resolved(2, lived, [1, 2], **decided) == ([40], [1])
+    assert resolved(3, lived, [1, 2, 3], **decided) == ([40], [1])
+    again = [*lived, recorded(50, 2, anchor=1)]
+    assert resolved(2, again, [1, 2], **decided) == ([40], [1])
+    assert resolved(3, again, [1, 2, 3], **decided) == ([50], [1])
+
+
+def test_while_an_alarm_stands_an_older_candidate_is_judged_under_it() -> None:
+    lived = [recorded(20, 1, anchor=1), recorded(30, 2, anchor=1), recorded(40, 3, anchor=1, alarm=ALARM)]
+    assert resolved(2, lived, [1, 2, 3]) == ([40], [1])
+    assert resolved(2, [*lived, recorded(50, 2, anchor=1, alarm=ALARM)], [1, 2, 3]) == ([40], [1])
+    assert resolved(3, lived, [1, 2, 3]) == ([30], [1])
+
+
+def test_a_model_that_somebody_rolled_back_from_is_no_anchor(tmp_path: pathlib.Path) -> None:
+    lived = [recorded(20, 2, anchor=1)]
+    assert resolved(3, lived, [1, 2, 3], str(tmp_path)) == ([20], [1])
+    versions.withdraw(str(tmp_path), "/home/artifacts/Trainer.toy/model/1")
+    assert resolved(3, lived, [1, 2, 3], str(tmp_path)) == ([20], [])
+
+
+def test_under_an_alarm_nothing_is_blessed_and_the_night_is_measured(folder: Folder) -> None:
+    examples, first = folder.examples(balanced(1_000)), folder.model(50)
+    earlier = recorded(1, 99, anchor=first.id, alarm=ALARM)
+    evaluation, blessed = folder.night(
+        examples, folder.model(10), earlier=earlier, anchor=first, baseline_model=first
+    )
+    assert not blessed
+    assert (record_of(evaluation.uri).nights, record_of(evaluation.uri).alarm) == (1, ALARM)
+    assert gated.refused_because(evaluation.uri).startswith("alarm for slow decline since 2026-04-01")
+
+
+def test_an_alarm_outlives_a_change_of_settings(folder: Folder) -> None:
+    settings = GateSettings(("accuracy",), {**ERA, "profile": "full"}, SETTINGS.noise)
+    earlier = recorded(1, 99, anchor=99, alarm=ALARM)
+    evaluation, blessed = folder.night(
+        folder.examples(balanced(200)), folder.model(10), settings, earlier=earlier
+    )
+    assert not blessed
+    assert record_of(evaluation.uri).alarm == ALARM
+
+
+def test_the_spare_takes_the_place_of_an_anchor_that_is_gone(
+    folder: Folder, caplog: pytest.LogCaptureFixture
+) -> None:
+    examples, spare = folder.examples(balanced(1_000)), folder.model(50)
+    earlier = recorded(1, 99, anchor=99)
+    both = nights.record(earlier).anchored_by(Anchor(spare.id, "Trainer.toy/model/2", "2026-03-03"))
+    earlier.set_string_custom_property(GATE, both.to_json())
+    candidate = folder.model(40)
+    evaluation, blessed = folder.night(
+        examples, candidate, earlier=earlier, anchor=spare, baseline_model=spare
+    )
+    assert blessed
+    assert anchors(evaluation) == [spare.id, candidate.id]
+    assert "Trainer.toy/model/99, from which nights were measured, is gone" in caplog.text
+
+
+def test_an_anchor_without_a_record_begins_the_first_era_of_a_home_of_0_1(folder: Folder) -> None:
+    examples, old = folder.examples(balanced(1_000)), folder.model(50)
+    evaluation, _ = folder.night(examples, folder.model(52), anchor=old, baseline_model=old)
+    assert record_of(evaluation.uri).nights == 1
+    assert anchors(evaluation)[0] == old.id
+    assert record_of(evaluation.uri).past == Past()
 
 
 def test_evaluations_of_before_the_gate_and_anchors_whose_files_are_gone_are_not_resolved() -> None:

@@ -60,7 +60,8 @@ def test_a_history_comes_back_from_what_is_stored_and_goes_on_alike(nights: int)
 @pytest.mark.parametrize(
     "change",
     [
-        {"nights": 5},
+        {"nights": 1},
+        {"scores": [0.1]},
         {"nights": -1},
         {"total": math.nan},
         {"scores": [1.0, math.inf]},
@@ -83,3 +84,19 @@ def test_variants_of_a_batch_live_apart_and_begin_new_eras_alone() -> None:
     assert list(renewed.nights) == [0, 30]
     np.testing.assert_array_equal(renewed.clipped[1], one.clipped)
     assert np.isnan(renewed.clipped[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("nights", "back"), [(9, 3), (40, 22), (KEPT, 59), (KEPT + 40, 16), (KEPT + 40, KEPT)]
+)
+def test_nights_taken_back_are_as_if_they_had_never_been(nights: int, back: int) -> None:
+    scores = 0.3 * RNG.standard_normal(nights)
+    found, expected = lived(scores).without_newest(back), lived(scores[:-back])
+    assert found.level() == pytest.approx(expected.level())
+    assert found.clipped[back:] == pytest.approx(expected.clipped[back:], nan_ok=True)
+    assert History.from_json(found.to_json()).to_json() == found.to_json()
+
+
+@pytest.mark.parametrize(("nights", "back"), [(0, 1), (5, 5), (5, 60), (70, 61)])
+def test_more_nights_than_are_kept_leave_none(nights: int, back: int) -> None:
+    assert lived(np.zeros(nights)).without_newest(back).nights == 0

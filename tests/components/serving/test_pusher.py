@@ -116,6 +116,13 @@ def test_the_newest_versions_stay_and_the_others_go_whole(
     assert sorted(os.listdir(serving)) == sorted(map(str, added[4 - left :]))
 
 
+def test_the_first_copy_of_an_anchor_stays(tmp_path: pathlib.Path, model: pathlib.Path) -> None:
+    serving = str(tmp_path / "serving")
+    added = [publish(str(model), serving, f"/a/Trainer.mlp/model/{number}") for number in range(5)]
+    assert pusher.retain(serving, 2, ["Trainer.mlp/model/1", "Trainer.mlp/model/99"]) == [added[0], added[2]]
+    assert versions.published(serving) == [added[1], *added[3:]]
+
+
 def test_what_a_broken_off_removal_left_goes_with_the_next_one(
     tmp_path: pathlib.Path, model: pathlib.Path
 ) -> None:

@@ -1,0 +1,123 @@
+"""A variant whose quality is made to order, in a pipeline that trains nothing: for tests of many nights."""
+
+import json
+import pathlib
+
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.decorators import component
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.pipeline import Pipeline
+from tfx.types import standard_artifacts
+from tfx.types.channel import Channel
+
+from components.evaluation.baseline import ServingBaseline
+from components.evaluation.eval_config import Demands, eval_config
+from components.evaluation.gated import GatedEvaluator, GateSettings
+from components.evaluation.nights import DECISIONS, EarlierNight
+from components.evaluation.paired import SIGNATURE
+from components.serving.publication import SIGNATURE as SERVING
+from components.serving.pusher import KEEP, AtomicPusher
+from pipeline.home import metadata
+from pipeline.home.layout import Home
+from pipeline.pipeline import decided
+from schemas import CLASSES, LABEL, TEST_SPLIT
+
+VARIANT = "mlp"
+NUMBER = "number"
+JOB = {"variant": VARIANT, "dataset": "toys", "seed": 0}
+
+
+class Toy(tf.Module):
+    """Right on the examples whose number is at least `wrong`: the quality of a classifier, made to order."""
+
+    def __init__(self, wrong: int) -> None:
+        super().__init__()
+        self.wrong = tf.Variable(wrong, dtype=tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = {NUMBER: tf.io.FixedLenFeature([], tf.int64, default_value=0)}
+        right = tf.cast(tf.io.parse_example(examples, spec)[NUMBER] >= self.wrong, tf.float32)
+        return {"accuracy": right, "cross_entropy": 1.0 - right}
+
+    def save(self, folder: str) -> None:
+        """Save as a SavedModel that can be evaluated and served."""
+        tf.saved_model.save(self, folder, signatures={SIGNATURE: self.evaluate, SERVING: self.evaluate})
+
+
+def write_examples(folder: pathlib.Path, labels: list[int]) -> None:
+    """Write examples with these labels, numbered, as the test split."""
+    split = folder / f"Split-{TEST_SPLIT}"
+    split.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(split / "data-00000-of-00001.gz"), "GZIP") as writer:
+        for number, label in enumerate(labels):
+            example = tf.train.Example()
+            example.features.feature[NUMBER].int64_list.value.append(number)
+            example.features.feature[LABEL].int64_list.value.append(label)
+            writer.write(example.SerializeToString())
+
+
+@component
+def Toys(
+    model: OutputArtifact[standard_artifacts.Model], wrong: Parameter[int], custom_config: Parameter[str]
+) -> None:
+    """Give a Toy as a trainer gives a model."""
+    Toy(wrong).save(f"{model.uri}/Format-Serving")
+
+
+@component
+def Images(examples: OutputArtifact[standard_artifacts.Examples], images: Parameter[int]) -> None:
+    """Give a test split with equally many examples of each class."""
+    examples.split_names = json.dumps([TEST_SPLIT])
+    write_examples(pathlib.Path(examples.uri), [number % CLASSES for number in range(images)])
+
+
+def pipeline(home: Home, wrong: int, gate: GateSettings, images: int = 200, keep: int = 0) -> Pipeline:
+    """The line of one variant whose candidate is wrong on so many images."""
+    serving = str(home.versions(VARIANT))
+    data = Images(images=images).with_id("IdxExampleGen")
+    trainer = Toys(wrong=wrong, custom_config=json.dumps({"job": JOB})).with_id(f"Trainer.{VARIANT}")
+    models = Channel(type=standard_artifacts.Model, producer_component_id=trainer.id)
+    baseline = Resolver(
+        strategy_class=ServingBaseline,
+        config={"serving": serving},
+        candidate=trainer.outputs["model"],
+        model=models,
+        blessing=Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id(f"Resolver.{VARIANT}")
+    night = Resolver(
+        strategy_class=EarlierNight,
+        config={"serving": serving, "job": JOB},
+        candidate=trainer.outputs["model"],
+        evaluation=Channel(
+            type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{VARIANT}"
+        ),
+        model=models,
+        **{word: decided(word, VARIANT) for word in DECISIONS},
+    ).with_id(f"Resolver.night.{VARIANT}")
+    evaluator = GatedEvaluator(
+        examples=data.outputs["examples"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        earlier=night.outputs["evaluation"],
+        anchor=night.outputs["model"],
+        gate=gate,
+        eval_config=eval_config("classifier", Demands(floor=0.1), "code"),
+    ).with_id(f"Evaluator.{VARIANT}")
+    pusher = AtomicPusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=serving)
+        ),
+        custom_config={KEEP: keep},
+    ).with_id(f"Pusher.{VARIANT}")
+    return Pipeline(
+        "latentline",
+        str(home.artifacts),
+        components=[data, trainer, baseline, night, evaluator, pusher],
+        enable_cache=True,
+        metadata_connection_config=metadata.connection(home),
+    )
