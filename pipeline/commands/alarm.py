@@ -8,7 +8,7 @@ from pipeline.commands.promote import add_common, change
 
 EXAMPLES = """examples:
   latentline {word} cvae --reason "{reason}"
-  latentline {word} cvae --reason "{reason}" --home /srv/latentline
+  latentline {word} cvae --cluster kubeflow/cluster.yaml --reason "{reason}"
 
 An alarm says that the candidates of a variant have become worse over many nights; while it stands, none of
 them is pushed. Three commands end it, each with a reason: `accept` takes the level for the new one, and an
@@ -43,12 +43,15 @@ def add(parsers: Any) -> None:
 
 def execute(options: argparse.Namespace) -> int:
     """End the alarm, report what follows and return the exit code."""
+    if options.cluster:
+        return commands.on_cluster(options, [options.command, options.variant, f"--reason={options.reason}"])
+
     from pipeline.home.journal import Command
     from pipeline.registry import alarm_end
 
     word = Command(options.command)
     return change(
         lambda home: alarm_end.end(home, options.variant, word, options.reason, print),
-        options.home,
+        options,
         alarm_end.description,
     )

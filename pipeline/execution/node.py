@@ -2,14 +2,13 @@
 
     python -m pipeline.node --nodes A,B --ir-sha256 HEX --run-id ID --tfx-root FOLDER [--plan TEXT] ...
     python -m pipeline.node --init-metadata
-    python -m pipeline.node --end-alarm accept|resume --variant NAME --reason TEXT --user NAME --tfx-root FOLDER
 
 The first form runs the nodes one after the other. For each it resolves the inputs in the metadata store,
 looks for a cached result, runs the executor and records what came of it, all through TFX's portable launcher.
 A node that is started again in the same run takes over its earlier execution, also one that was left running;
 one that had succeeded does nothing. With --attempts the work is done in a process of its own that is started
 again when it fails. The second form makes the tables of the metadata store, once, before many nodes connect
-at the same time. The third one ends an alarm for slow decline, as `latentline accept` and `resume` do at home.
+at the same time.
 
 The compiled pipeline (IR) is read from the pipeline root, where the first task of a run writes it: it
 compiles the pipeline from --plan and compares the digest. The metadata store is named by the environment:
@@ -108,14 +107,12 @@ def work(options: argparse.Namespace) -> int:
     from pipeline.execution.plan import BadPlan
 
     started = time.monotonic()
-    name = options.nodes or options.variant or "metadata"
+    name = options.nodes or "metadata"
     try:
         if options.init_metadata:
             connect(os.environ)
             seconds = round(time.monotonic() - started, 1)
             return _end(name, OK, "ready", seconds=seconds)
-        if options.end_alarm:
-            return end_alarm(options, os.environ)
         return run_nodes(options, os.environ)
     except (BadRequest, BadIr, BadPlan) as error:
         return _end(name, BAD_REQUEST, "refused", error=str(error))
@@ -168,29 +165,6 @@ def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> in
     if options.kfp and max(codes) == OK:
         publish_report(options.kfp, connection, executions)
     return max(codes)
-
-
-def end_alarm(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
-    """End the alarm of a variant for the person that the options name; the exit code. Raises BadRequest."""
-    from pipeline.home import metadata
-    from pipeline.home.journal import Command
-    from pipeline.registry import alarms
-
-    for option in ("variant", "reason", "user", "tfx_root"):
-        if not (getattr(options, option) or "").strip():
-            raise BadRequest(f"--end-alarm needs --{option.replace('_', '-')}, got none")
-    with metadata.opened(connect(environment)) as store:
-        found = alarms.newest(store)
-        standing = {name: each for name, each in found.items() if each.record.alarm}
-        if options.variant not in standing:
-            raise BadRequest(
-                f"no alarm of {options.variant} stands; alarms stand of {', '.join(sorted(standing)) or 'none'}"
-            )
-        alarms.end(
-            store, standing[options.variant], Command(options.end_alarm), options.user, options.reason,
-            options.tfx_root,
-        )  # fmt: skip
-    return _end(options.variant, OK, f"alarm ended by {options.end_alarm}", user=options.user)
 
 
 def verdict(failures: Mapping[str, str]) -> int:
@@ -468,10 +442,6 @@ def _parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--nodes", default="", help="ids of the nodes to run, separated by commas")
     what.add_argument("--init-metadata", action="store_true", help="make the tables of the metadata store")
-    what.add_argument("--end-alarm", choices=("accept", "resume"), help="end the alarm of --variant")
-    parser.add_argument("--variant", default="", help="whose alarm is ended")
-    parser.add_argument("--reason", default="", help="why the alarm is ended")
-    parser.add_argument("--user", default="", help="who ends it")
     parser.add_argument("--ir-sha256", default="", help="of the compiled pipeline")
     parser.add_argument("--plan", default="", help="what the pipeline is compiled from, for the first task")
     parser.add_argument("--run-id", default="", help="the same for all nodes of a run")

@@ -8,7 +8,7 @@ from components.gate.record import Record
 from pipeline.home import journal, metadata, recovery
 from pipeline.home.journal import Command
 from pipeline.home.layout import Home
-from pipeline.home.lock import exclusive
+from pipeline.home.lock import exclusive, production
 from pipeline.registry import alarms
 from pipeline.registry.production import ProductionError, Say, check_known, current_user, settle
 
@@ -33,7 +33,7 @@ def end(home: Home, variant: str, command: Command, reason: str, say: Say) -> En
         settle(home, say)
         recovery.put_in_order(home, say)
         noted = journal.alarms(journal.read(home))
-        with metadata.opened(home) as store:
+        with production(home, variant), metadata.opened(home) as store:
             found = alarms.newest(store)
             standing = sorted({*noted, *(name for name, each in found.items() if each.record.alarm)})
             if variant not in standing:

@@ -293,8 +293,8 @@ def _record(
         others = {}
         newest = alarms.newest(store).get(intent.variant) if intent.ends_alarm else None
         if newest and newest.record.alarm:
-            folder = str(home.output(kind, alarms.EVALUATION, decision.execution))
-            others[alarms.EVALUATION] = [alarms.write(alarms.after(newest.record, intent.kind), folder)]
+            place = str(home.output(kind, alarms.EVALUATION, decision.execution))
+            others[alarms.EVALUATION] = [alarms.write(alarms.after(newest.record, intent.kind), place)]
         store.finish_decision(decision, model, str(blessing), str(pushed), destination, version, others)
     if writer:
         pushed_now = journal.Outcome(journal.Result.PUSHED, version)

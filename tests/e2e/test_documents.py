@@ -39,6 +39,7 @@ SECONDS = 120.0
 SMALL = "PROFILE=smoke DATA={data}"
 LOCAL = "tests/e2e/test_local_run.py"
 OPERATED = "needs two models that were pushed: tests/e2e/test_operation.py runs it"
+ALARMS = "needs many nights: tests/pipeline/registry/test_alarms.py ends alarms"
 INSTALLED = documents.INSTALLED
 SCHEDULE = 'schedule --cron "0 3 * * *" --settings'
 TENSORBOARD = ".venv/bin/tensorboard --logdir out/artifacts"
@@ -99,6 +100,8 @@ NOT_RUN: Mapping[str, str] = {
     "latentline rollback cvae --to VERSION": OPERATED,
     'latentline promote cvae --reason "..."': OPERATED,
     "latentline promote cvae --model ID": OPERATED,
+    'latentline resume cvae --reason "..."': ALARMS,
+    'latentline accept cvae --reason "..."': ALARMS,
     "pipx run mlflow server": "downloads an environment of its own; MLflow's server conflicts with TFX",
     ".venv/bin/latentline run --mlflow http://127.0.0.1:5000": "tests/pipeline/runs/test_tracking.py",
 }

@@ -18,24 +18,17 @@ from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGe
 from tfx.components.statistics_gen.component import StatisticsGen
 from tfx.dsl.compiler import compiler
 from tfx.dsl.experimental.conditionals import conditional
-from tfx.orchestration import metadata as tfx_metadata
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.orchestration.pipeline import Pipeline
-from tfx.orchestration.portable import execution_publish_utils
-from tfx.orchestration.portable.mlmd import context_lib
 from warm import Warm
 
 import components.ingest.example_gen
-from components.evaluation import nights
-from components.gate.record import Alarm, Record
 from components.ingest import sources
 from components.ingest.example_gen import IdxExampleGen
 from components.validation.anomaly_gate import DataAnomaly
 from components.validation.drift import DataDrift
 from pipeline.dag import ir
 from pipeline.execution import node
-from pipeline.home import metadata
-from pipeline.registry import alarms
 from schemas import SCHEMA_FILE
 
 State = metadata_store_pb2.Execution
@@ -107,45 +100,6 @@ def container(
     logging.captureWarnings(False)
     signal.signal(signal.SIGTERM, before)
     logging.root.handlers[:], logging.root.level = handlers, level
-
-
-def with_alarm(container: Container, folder: pathlib.Path) -> None:
-    """Record a night of mlp whose alarm stands, as an Evaluator leaves it."""
-    raised = Record({"variant": "mlp"}, alarm=Alarm("2026-04-01", "elbo", 2.0))
-    evaluation = alarms.write(raised, str(folder / "Evaluator.mlp" / "evaluation" / "1"))
-    evaluation.set_int_custom_property(nights.CANDIDATE, 7)
-    with tfx_metadata.Metadata(node.connect(os.environ)) as handle:
-        contexts = [
-            context_lib.register_context_if_not_exists(handle, kind, name)
-            for kind, name in {"pipeline": "small", "node": "small.Evaluator.mlp"}.items()
-        ]
-        execution = execution_publish_utils.register_execution(
-            handle, metadata_store_pb2.ExecutionType(name="Evaluator"), contexts
-        )
-        execution_publish_utils.publish_succeeded_execution(
-            handle, execution.id, contexts, {"evaluation": [evaluation]}
-        )
-
-
-def test_an_alarm_is_ended_on_a_cluster_by_a_person_with_a_reason(
-    container: Container, tmp_path: pathlib.Path
-) -> None:
-    root = str(tmp_path / "root")
-    why = ("--reason", "the labels are corrected", "--tfx-root", root, "--user", "eve")
-    with_alarm(container, pathlib.Path(root))
-    code, log = container("--end-alarm", "resume", "--variant", "mlp", *why[2:])
-    assert (code, "--end-alarm needs --reason" in log) == (2, True)
-    code, log = container("--end-alarm", "resume", "--variant", "cvae", *why)
-    assert (code, "no alarm of cvae stands; alarms stand of mlp" in log) == (2, True)
-    code, log = container("--end-alarm", "resume", "--variant", "mlp", *why)
-    assert (code, "alarm ended by resume" in log) == (0, True)
-    with metadata.opened(node.connect(os.environ)) as store:
-        newest = alarms.newest(store)["mlp"]
-        assert newest.record.alarm is None
-        facts = store.maker(newest.artifact).properties
-        assert (facts["user"], facts["reason"]) == ("eve", "the labels are corrected")
-        assert store.node(store.maker(newest.artifact).id).name == "latentline.Resume.mlp"
-    assert container("--end-alarm", "resume", "--variant", "mlp", *why)[0] == 2
 
 
 def test_a_node_completes_then_is_cached_in_the_next_run(container: Container) -> None:

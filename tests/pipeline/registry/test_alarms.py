@@ -146,7 +146,7 @@ def test_the_life_of_alarms(tmp_path: pathlib.Path) -> None:
     assert life.ended() == [("rollback", "blurred")]
     assert life.night(23).result is Result.PUSHED
     assert spare.model not in [each.model for each in life.record().anchors]
-    assert life.record().nights == QUIET + 1
+    assert life.record().nights == QUIET + 2
 
     # The old level still counts: another decline raises the next alarm, and resume ends it.
     life.night(62)
@@ -158,7 +158,7 @@ def test_the_life_of_alarms(tmp_path: pathlib.Path) -> None:
         alarm_end.end(life.home, "cvae", Command.RESUME, "why", life.said.append)
     assert "count against the level before the decline" in life.end(Command.RESUME, "labels corrected")
     assert life.status()[0] == status.OK
-    assert life.record().nights == QUIET + 1
+    assert life.record().nights == QUIET + 2
     with pytest.raises(ProductionError, match="none stands in this home"):
         life.end(Command.RESUME)
 
