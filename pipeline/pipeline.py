@@ -37,7 +37,7 @@ from pipeline.dag.fingerprint import file_fingerprint, fingerprint, trainer_code
 from pipeline.dag.partial import NOTHING
 from pipeline.dag.target import Target, local
 from pipeline.home.layout import Home
-from schemas import SCHEMA_FILE
+from schemas import CLASSES, SCHEMA_FILE, SIDE
 from trainer import spread, variants
 from trainer.job import Job
 
@@ -225,7 +225,6 @@ class Line:
                     floor=recipe.floor.of(job.profile),
                     min_active_units=recipe.min_active_units.of(job.profile) if variant.generative else 0.0,
                     min_codes=recipe.min_codes.of(job.profile),
-                    max_gain={**MAX_GAIN, **settings.max_gain} if settings.spans else {},
                 ),
                 fingerprint("components.evaluation.eval_config"),
             ),
@@ -245,11 +244,17 @@ class Line:
 
 def gate_settings(job: Job, settings: Settings) -> GateSettings:
     """What the gate has to know of a variant: what makes its nights comparable, and the noise of training."""
+    variant = variants.load(job.variant)
+    metrics = headlines(variant.family)
+    limit = variant.recipe.with_overrides(job.recipe).max_detectable_loss.of(job.profile)
     own = not job.config and not job.recipe
-    era = {**job.to_dict(), "spans": settings.spans, "warm_start": settings.warm_start}
+    era = {
+        **job.to_dict(), "spans": settings.spans, "warm_start": settings.warm_start,
+        "image_shape": [SIDE, SIDE], "classes": CLASSES,
+    }  # fmt: skip
     del era["seed"]
     return GateSettings(
-        headlines=tuple(headlines(variants.load(job.variant).family)),
+        headlines=tuple(metrics),
         era=era,
         noise={
             metric: Declared(
@@ -260,6 +265,8 @@ def gate_settings(job: Job, settings: Settings) -> GateSettings:
             for metric, each in spread.of(job.variant, job.profile).items()
         },
         variants=len(settings.variants),
+        max_gain={**MAX_GAIN, **settings.max_gain},
+        most_detectable={metrics[0]: limit} if limit else {},
         correlation=CORRELATION if settings.warm_start or settings.spans > 1 else 0.0,
         code=fingerprint("components.evaluation.gated"),
     )

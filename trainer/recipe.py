@@ -48,7 +48,7 @@ class Budget:
 
 NOTHING = Budget(smoke=0.0, quick=0.0, full=0.0)
 ONE_IF_TRAINED = Budget(smoke=0.0, quick=1.0, full=1.0)
-BUDGETS = ("steps", "floor", "min_active_units", "min_codes")
+BUDGETS = ("steps", "floor", "min_active_units", "min_codes", "max_detectable_loss")
 """Fields of a Recipe that have a value for each profile."""
 
 
@@ -62,6 +62,8 @@ class Recipe:
         fraction) with which a model is blessed, by profile.
       min_active_units: least number of active latent units of a generative model, by profile; 0 for any.
       min_codes: least perplexity of a codebook's use, by profile; 0 for any.
+      max_detectable_loss: of the headline metric, by profile: a WARNING says when a night's test split is so
+        small, or trainings differ so much, that a loss below this would not surely be refused; 0 for any.
       optimizer: adam, rmsprop or sgd.
       learning_rate: of the optimizer.
       warm_up: steps over which the learning rate rises linearly to `learning_rate`; 0 for none.
@@ -82,6 +84,7 @@ class Recipe:
     floor: Budget
     min_active_units: Budget = ONE_IF_TRAINED
     min_codes: Budget = NOTHING
+    max_detectable_loss: Budget = NOTHING
     optimizer: str = "adam"
     learning_rate: float = 1e-3
     warm_up: int = 0
@@ -99,6 +102,11 @@ class Recipe:
             steps = self.steps.of(profile)
             if steps < 1 or steps != int(steps):
                 raise ValueError(f"steps must be a whole number of at least 1, got {steps:g} for {profile}")
+            if self.max_detectable_loss.of(profile) < 0:
+                raise ValueError(
+                    "max_detectable_loss must be at least 0, 0 for any, got "
+                    f"{self.max_detectable_loss.of(profile):g} for {profile}"
+                )
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.decay not in DECAYS:

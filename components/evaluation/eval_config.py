@@ -28,15 +28,11 @@ class Demands:
       floor: least value of the headline metric.
       min_active_units: least number of active latent units; 0: any, and models without latent units.
       min_codes: least perplexity of a codebook's use; 0: any, and models without a codebook.
-      max_gain: by headline metric, the largest gain over the baseline that is believed. New data whose train
-        and test labels are wrong the same way makes a candidate look far better than a model of right ones;
-        where even the lower end of the interval exceeds it, the model is not blessed. Empty: any gain.
     """
 
     floor: float
     min_active_units: float = 0.0
     min_codes: float = 0.0
-    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def headlines(family: str) -> list[str]:
@@ -66,11 +62,6 @@ def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalCo
         values["active_units"] = demands.min_active_units
     if demands.min_codes:
         values["codebook_perplexity"] = demands.min_codes
-    changes = {
-        f"{headline}_{metrics.GAIN_LOWER}": at_most(demands.max_gain[headline])
-        for headline in compared
-        if demands.max_gain
-    }
     config = {"means": means, "headlines": compared, "code_version": code_version}
     return tfma.EvalConfig(
         model_specs=[
@@ -85,10 +76,6 @@ def eval_config(family: str, demands: Demands, code_version: str) -> tfma.EvalCo
                     **{
                         name: overall(tfma.MetricThreshold(value_threshold=at_least(least)))
                         for name, least in values.items()
-                    },
-                    **{
-                        name: overall(tfma.MetricThreshold(change_threshold=change))
-                        for name, change in changes.items()
                     },
                 },
             )
@@ -138,10 +125,3 @@ def overall(threshold: tfma.MetricThreshold) -> tfma.PerSliceMetricThresholds:
 def at_least(floor: float) -> tfma.GenericValueThreshold:
     """Return a threshold that passes values of `floor` and above."""
     return tfma.GenericValueThreshold(lower_bound=wrappers_pb2.DoubleValue(value=floor))
-
-
-def at_most(gain: float) -> tfma.GenericChangeThreshold:
-    """Return a threshold that passes differences of `gain` and below; TFMA drops it without a baseline."""
-    return tfma.GenericChangeThreshold(
-        direction=tfma.MetricDirection.LOWER_IS_BETTER, absolute=wrappers_pb2.DoubleValue(value=gain)
-    )

@@ -21,7 +21,7 @@ from components.evaluation.nights import CANDIDATE, GATE
 from components.gate.line import refusal
 from components.gate.night import Home
 from components.gate.noise import Declared
-from components.gate.record import Anchor, Measured, Record, decide
+from components.gate.record import Anchor, Limits, Measured, Record, decide
 from components.gate.verdict import Difference
 from components.serving.pusher import ANCHORS
 from components.serving.versions import artifact_name
@@ -45,6 +45,7 @@ class GateSettings:
       variants: of the home; the more there are, the later each raises an alarm.
       correlation: of the trainings of successive nights.
       most_detectable: by headline metric, the largest detectable loss that the recipe allows.
+      max_gain: by headline metric, the largest gain over production that is believed.
       code: fingerprint of the gate, so that TFX's cache sees it change.
     """
 
@@ -54,6 +55,7 @@ class GateSettings:
     variants: int = 1
     correlation: float = 0.0
     most_detectable: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     code: str = ""
 
     def to_json(self) -> str:
@@ -110,7 +112,8 @@ def _night(
     """Return the record of the night, before anybody has looked at the demands."""
     anchors = inputs.get(ANCHOR) or []
     earlier = _earlier(inputs, settings, anchors)
-    gains = _gains(evaluation, settings) if inputs.get(standard_component_specs.BASELINE_MODEL_KEY) else {}
+    production = inputs.get(standard_component_specs.BASELINE_MODEL_KEY) or []
+    gains = _gains(evaluation, settings) if production else {}
     measured: dict[int, Measured] = {}
     if gains and earlier and earlier.anchors:
         known = {each.model for each in earlier.anchors}
@@ -119,9 +122,9 @@ def _night(
             candidate, [each for each in anchors if each.id in known], examples, settings.headlines
         )
     home = Home(settings.variants, settings.correlation)
-    return decide(
-        earlier, settings.era, gains, measured, settings.noise, home, date, settings.most_detectable
-    )
+    serves = production[0].id if production else 0
+    limits = Limits(candidate.id, serves, settings.most_detectable, settings.max_gain)
+    return decide(earlier, settings.era, gains, measured, settings.noise, home, date, limits)
 
 
 def _earlier(
@@ -152,7 +155,9 @@ def _earlier(
         made = datetime.datetime.fromtimestamp(
             model.mlmd_artifact.create_time_since_epoch / 1000, datetime.UTC
         )
-        return Record(settings.era, Anchor(model.id, artifact_name(model.uri), made.date().isoformat()))
+        anchor = Anchor(model.id, artifact_name(model.uri), made.date().isoformat())
+        production = inputs.get(standard_component_specs.BASELINE_MODEL_KEY) or []
+        return Record(settings.era, anchor, candidates=tuple(each.id for each in production))
     return None
 
 

@@ -58,6 +58,12 @@ def refusal(record: Record) -> str:
         if finding.refused:
             metric = METRICS[name]
             reasons.append(f"{_compared(metric, finding)}; {_detectable(metric, finding)}")
+        if record.only_data and finding.implausible:
+            variant = record.era.get("variant", "VARIANT")
+            reasons.append(
+                f"too good to be true: {_unusual(METRICS[name], finding)}; look at the labels of the newest "
+                f"data, then `latentline promote {variant}`"
+            )
     return "; ".join(filter(None, [*reasons, alarm_text(record)]))
 
 
@@ -90,6 +96,11 @@ def warnings(record: Record) -> tuple[str, ...]:
             found.append(
                 f"the anchor's own {name} has fallen: the data has become harder or its labels worse; look "
                 "at the newest test split"
+            )
+        if finding.implausible and not record.only_data:
+            found.append(
+                f"unusual gain: {_unusual(metric, finding)}; that model was trained with other settings, so "
+                "the candidate is accepted, but look at the labels of the newest data"
             )
         if finding.detectable > finding.most_detectable:
             found.append(
@@ -130,6 +141,14 @@ def _compared(metric: Metric, finding: Finding) -> str:
 
 def _detectable(metric: Metric, finding: Finding) -> str:
     return f"a loss of {metric.number(finding.detectable)} would be refused tonight in 99 %"
+
+
+def _unusual(metric: Metric, finding: Finding) -> str:
+    half = Z_95 * math.sqrt(finding.test_variance)
+    return (
+        f"{metric.name} {metric.number(finding.gain, '+')} (test ±{metric.number(half)}) against the model "
+        f"in production, expected at most {metric.number(finding.max_gain, '+')}"
+    )
 
 
 def _since(metric: Metric, record: Record, finding: Finding) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from components.gate import alarm, noise
+from components.gate.evidence import Z_95
 from components.gate.history import History
 from components.gate.night import Home, Judgement, judge
 from components.gate.noise import Declared
@@ -149,6 +150,7 @@ class Finding:
       loss: the era's level less the mean of the newest nights; 0 while there is no level.
       harder: whether the anchor's own score has fallen by more than chance explains.
       most_detectable: the largest `detectable` that the recipe allows; inf for any.
+      max_gain: the largest gain that a night's data brings; inf for any.
     """
 
     gain: float
@@ -166,9 +168,19 @@ class Finding:
     loss: float
     harder: bool
     most_detectable: float
+    max_gain: float
+
+    @property
+    def implausible(self) -> bool:
+        """Return whether even the lower end of the gain's 95 % interval exceeds what is believed."""
+        return self.gain - Z_95 * math.sqrt(self.test_variance) > self.max_gain
 
 
 NO_PAST = Past()
+CANDIDATES = 1000
+"""Newest candidates of an era that a record names."""
+FIELDS = ["alarm", "anchors", "candidates", "era", "findings", "only_data", "past"]
+"""Of a record in JSON."""
 ALONE = Home(variants=1)
 
 
@@ -183,6 +195,8 @@ class Record:
       findings: by headline metric; empty where there was nothing to compare with.
       alarm: that stands; None if none does.
       past: of the eras before, whose ends somebody accepted.
+      candidates: ids of the models that were judged in the era, the newest CANDIDATES, with tonight's.
+      only_data: whether production was trained as the candidate, so that only the data has changed.
     """
 
     era: Mapping[str, Any]
@@ -191,11 +205,18 @@ class Record:
     findings: Mapping[str, Finding] = dataclasses.field(default_factory=dict)
     alarm: Alarm | None = None
     past: Past = NO_PAST
+    candidates: tuple[int, ...] = ()
+    only_data: bool = False
 
     @property
     def refused(self) -> bool:
-        """Return whether the candidate is worse than chance explains, in any metric."""
-        return any(finding.refused for finding in self.findings.values())
+        """Return whether the candidate is worse than chance explains, or better than is believed."""
+        return self.too_good or any(finding.refused for finding in self.findings.values())
+
+    @property
+    def too_good(self) -> bool:
+        """Return whether the candidate gains more, in any metric, than new data alone can bring."""
+        return self.only_data and any(finding.implausible for finding in self.findings.values())
 
     @property
     def chance(self) -> float:
@@ -244,7 +265,8 @@ class Record:
             name: self.past.loss.get(name, 0.0) + found.get(name, 0.0) for name in {*self.past.loss, *found}
         }
         since = self.past.since or (self.anchor.date if self.anchor else "")
-        return Record(self.era, past=Past(self.past.accepted + 1, loss, since))
+        past = Past(self.past.accepted + 1, loss, since)
+        return Record(self.era, past=past, candidates=self.candidates)
 
     def resumed(self) -> "Record":
         """Return the record after somebody removed the cause: later nights count against the old level."""
@@ -264,6 +286,8 @@ class Record:
                 "findings": {name: dataclasses.asdict(each) for name, each in self.findings.items()},
                 "alarm": dataclasses.asdict(self.alarm) if self.alarm else None,
                 "past": dataclasses.asdict(self.past),
+                "candidates": self.candidates,
+                "only_data": self.only_data,
             },
             sort_keys=True,
         )
@@ -273,16 +297,34 @@ class Record:
         """Return the record in `text`. Raises ValueError where it is not what `to_json` gave."""
         try:
             stored = json.loads(text)
-            if sorted(stored) != ["alarm", "anchors", "era", "findings", "past"]:
+            if sorted(stored) != FIELDS:
                 raise ValueError(f"the gate's record of an earlier night cannot be read ({sorted(stored)})")
             return cls(
                 stored["era"],
                 findings={name: Finding(**each) for name, each in stored["findings"].items()},
                 alarm=Alarm(**stored["alarm"]) if stored["alarm"] else None,
                 past=Past(**stored["past"]),
+                candidates=tuple(map(int, stored["candidates"])),
+                only_data=bool(stored["only_data"]),
             )._with_anchors([Anchor.from_json(each) for each in stored["anchors"]])
         except (AttributeError, KeyError, RecursionError, TypeError) as error:
             raise ValueError(f"the gate's record of an earlier night cannot be read ({error})") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What bounds a night, beside statistics.
+
+    Attributes:
+      candidate, production: ids of the two models; 0 for none.
+      most_detectable: by headline metric, the largest detectable loss that the recipe allows.
+      max_gain: by headline metric, the largest gain over production that a night's data brings.
+    """
+
+    candidate: int = 0
+    production: int = 0
+    most_detectable: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def decide(
@@ -293,7 +335,7 @@ def decide(
     declared: Mapping[str, Declared],
     home: Home = ALONE,
     date: str = "",
-    most_detectable: Mapping[str, float] | None = None,
+    limits: "Limits | None" = None,
 ) -> Record:
     """Judge the candidate of a night.
 
@@ -301,9 +343,9 @@ def decide(
     over production by headline metric, empty without production; then the night is not counted. measured: by
     the id of an anchor. declared: the noise of training by metric, absent where it was not measured; then the
     candidate is compared with production alone, by the noise of the test split. Each of several metrics is
-    tested at its share of the level. date: of the night, ISO 8601. most_detectable: by metric, the largest
-    detectable loss that the recipe allows.
+    tested at its share of the level. date: of the night, ISO 8601. limits: of what is believed and detected.
     """
+    limits = limits or Limits()
     same = earlier is not None and dict(earlier.era) == dict(era)
     known = earlier if earlier is not None and same else Record(era, alarm=earlier.alarm if earlier else None)
     tonight = measured.get(known.anchor.model) if known.anchor else None
@@ -328,12 +370,14 @@ def decide(
         ]
         known = known._with_anchors(anchors)
         known = _with_alarm(known, {n: f for n, f in judged.items() if n in declared}, home, date)
-    allowed = most_detectable or {}
     findings = {
-        name: _finding(known, name, gains[name], found, name in declared, home, allowed.get(name, math.inf))
+        name: _finding(known, name, gains[name], found, name in declared, home, limits)
         for name, found in judged.items()
     }
-    return dataclasses.replace(known, findings=findings)
+    only_data = earlier is None or limits.production in known.candidates
+    before = [number for number in known.candidates if number != limits.candidate]
+    candidates = (*before, limits.candidate)[-CANDIDATES:]
+    return dataclasses.replace(known, findings=findings, candidates=candidates, only_data=only_data)
 
 
 def _with_alarm(record: Record, judged: Mapping[str, Judgement], home: Home, date: str) -> Record:
@@ -356,7 +400,7 @@ def _finding(
     found: Judgement,
     is_measured: bool,
     home: Home,
-    most_detectable: float,
+    limits: "Limits",
 ) -> Finding:
     anchor = record.anchor
     old = (anchor.settled.get(name) if anchor else None) or found.history.without_newest(RECENT)
@@ -378,7 +422,8 @@ def _finding(
         alarm_at=alarm.threshold(home.variants),
         loss=float(old.level().mean) - recent if known else 0.0,
         harder=own is not None and _has_fallen(own, home),
-        most_detectable=most_detectable,
+        most_detectable=limits.most_detectable.get(name, math.inf),
+        max_gain=limits.max_gain.get(name, math.inf),
     )
 
 

@@ -57,8 +57,9 @@ class Settings:
       serving_data: folder of TFRecord files of tf.Examples as clients sent them, to be compared with the
         training data; empty for none.
       drift: what drift or skew does: `stop` the run before training, or `warn`.
-      max_gain: by headline metric, a gain over the model in production beyond which a model trained on spans
-        is not believed and not blessed; what is not named here is as in MAX_GAIN.
+      max_gain: by headline metric, a gain over the model in production beyond which a model is not believed
+        and not blessed, if both were trained with the same settings; else there is a WARNING. What is not
+        named here is as in MAX_GAIN.
       warm_start: start each training from the weights of the model in production.
       keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
       keep_runs: runs whose artifacts stay after a run that succeeded, the newest, beside those that made what

@@ -115,7 +115,10 @@ def with_gate(
         if record.alarm:
             outcome = dataclasses.replace(outcome, result=Result.ALARM)
         elif (
-            outcome.result is Result.REFUSED and outcome.why == refusal(record) and not named.get(name, True)
+            outcome.result is Result.REFUSED
+            and outcome.why == refusal(record)
+            and not named.get(name, True)
+            and not record.too_good
         ):
             among = f"within what chance does among {len(outcomes)} variants"
             outcome = dataclasses.replace(outcome, result=Result.HELD, why=f"{among}: {outcome.why}")

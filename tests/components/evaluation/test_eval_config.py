@@ -7,7 +7,6 @@ from tensorflow_model_analysis.evaluators import metrics_validator
 from components.evaluation import eval_config as evaluation
 from components.evaluation.eval_config import Demands
 
-LIMITS = {"accuracy": 0.2, "elbo": 50.0}
 ENOUGH = {"images": 1_000.0, "smallest_class": 80.0, "accuracy_above_constant": 0.3}
 Gain = tuple[float, float]
 """The ends of a gain's interval."""
@@ -22,7 +21,7 @@ def blessed(
 ) -> bool:
     """TFMA's verdict on a headline metric of `value`. gains: over the baseline, of it or by metric."""
     headline = evaluation.headlines(family)[0]
-    demands = demands or Demands(floor=-100.0 if headline == "elbo" else 0.5, max_gain=LIMITS)
+    demands = demands or Demands(floor=-100.0 if headline == "elbo" else 0.5)
     config = tfma.utils.update_eval_config_with_defaults(
         evaluation.eval_config(family, demands, "code"), has_baseline=gains is not None, rubber_stamp=True
     )
@@ -43,28 +42,9 @@ def blessed(
     return bool(metrics_validator.validate_metrics(((), found), config).validation_ok)
 
 
-@pytest.mark.parametrize(
-    ("gain", "verdict"),
-    [
-        ((-0.9, -0.8), True),
-        ((0.01, 0.02), True),
-        ((0.19, 0.25), True),
-        ((0.21, 0.25), False),
-    ],
-)
-def test_tfma_stops_a_gain_too_good_to_be_true_and_leaves_a_loss_to_the_gate(
-    gain: Gain, verdict: bool
-) -> None:
-    assert blessed("classifier", 0.9, gain) is verdict
-
-
-def test_the_limit_of_a_bound_is_in_nats() -> None:
-    assert blessed("generative", -90.0, (40.0, 60.0))
-    assert not blessed("generative", -90.0, (51.0, 60.0))
-
-
-def test_without_limits_no_gain_is_too_good() -> None:
-    assert blessed("classifier", 0.9, (0.8, 0.82), Demands(floor=0.5))
+@pytest.mark.parametrize("gain", [(-0.9, -0.8), (0.01, 0.02), (0.8, 0.9)])
+def test_gains_and_losses_are_left_to_the_gate(gain: Gain) -> None:
+    assert blessed("classifier", 0.9, gain)
 
 
 def test_without_a_baseline_the_demands_alone_decide() -> None:
@@ -74,20 +54,6 @@ def test_without_a_baseline_the_demands_alone_decide() -> None:
 
 def test_a_gain_does_not_make_up_for_a_missed_floor() -> None:
     assert not blessed("classifier", 0.4, (0.01, 0.02))
-
-
-@pytest.mark.parametrize(
-    ("elbo", "accuracy", "verdict"),
-    [
-        ((-1.0, 1.0), (-0.01, 0.01), True),
-        ((60.0, 70.0), (0.1, 0.2), False),
-        ((1.0, 2.0), (0.3, 0.4), False),
-    ],
-)
-def test_a_model_of_both_families_may_gain_too_much_neither_in_its_bound_nor_in_its_accuracy(
-    elbo: Gain, accuracy: Gain, verdict: bool
-) -> None:
-    assert blessed("both", -90.0, {"elbo": elbo, "accuracy": accuracy}) is verdict
 
 
 @pytest.mark.parametrize("family", ["generative", "classifier", "both"])

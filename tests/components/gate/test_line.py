@@ -7,7 +7,7 @@ import pytest
 from components.gate.line import State, alarm_text, line, refusal, state, warnings
 from components.gate.night import Home
 from components.gate.noise import Declared
-from components.gate.record import Alarm, Anchor, Finding, Measured, Past, Record, decide
+from components.gate.record import Alarm, Anchor, Finding, Limits, Measured, Past, Record, decide
 from components.gate.verdict import Difference
 
 ERA = {"variant": "mlp"}
@@ -125,3 +125,17 @@ def test_what_was_accepted_is_shown_on_quiet_nights() -> None:
     assert line(record).endswith(
         "3.0 nats of elbo were lost before this era, since the first era of 2025-12-01, accepted once"
     )
+
+
+@pytest.mark.parametrize("production", [7, 8])
+def test_an_unusual_gain_is_refused_or_warned_of_by_what_has_changed(production: int) -> None:
+    gains = {"elbo": difference(99.0)}
+    limits = Limits(9, production, max_gain={"elbo": 50.0})
+    record = decide(Record(ERA, candidates=(7,)), ERA, gains, {}, NOISE, limits=limits)
+    figures = "elbo +99.0 nats (test ±0.6 nats) against the model in production, expected at most +50.0 nats"
+    if production == 7:
+        assert refusal(record).startswith(f"too good to be true: {figures}; look at the labels")
+        assert warnings(record) == ()
+    else:
+        assert refusal(record) == ""
+        assert warnings(record)[0].startswith(f"unusual gain: {figures}; that model was trained with other")

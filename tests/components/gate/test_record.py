@@ -8,7 +8,7 @@ import pytest
 from components.gate import alarm
 from components.gate.night import Home
 from components.gate.noise import Declared
-from components.gate.record import Anchor, Measured, Record, decide
+from components.gate.record import Anchor, Limits, Measured, Record, decide
 from components.gate.verdict import Difference
 
 ERA = {"variant": "mlp", "profile": "quick"}
@@ -237,3 +237,44 @@ def test_test_splits_that_always_differ_are_no_harder_data() -> None:
         record = night(record, 0.0, own=-100.0 + 3 * float(rng.standard_normal()))
         said += record.findings["elbo"].harder
     assert said <= 4
+
+
+LIMITS = {"elbo": 50.0, "accuracy": 0.2}
+
+
+def gained(elbo: float, accuracy: float = 0.0, production: int = 7, earlier: Record | None = None) -> Record:
+    gains = {"elbo": difference(elbo, 1.0), "accuracy": difference(accuracy, 1e-4)}
+    limits = Limits(candidate=9, production=production, max_gain=LIMITS)
+    before = earlier or Record(ERA, candidates=(7,))
+    return decide(before, ERA, gains, {}, NOISE, limits=limits)
+
+
+@pytest.mark.parametrize(
+    ("elbo", "accuracy", "refused"),
+    [(49.0, 0.19, False), (51.0, 0.0, False), (53.0, 0.0, True), (0.0, 0.21, False), (0.0, 0.23, True)],
+)
+def test_a_gain_that_new_data_cannot_bring_is_refused_once_its_interval_lies_above_the_limit(
+    elbo: float, accuracy: float, refused: bool
+) -> None:
+    assert gained(elbo, accuracy).too_good is refused
+    assert gained(elbo, accuracy).refused is refused
+
+
+def test_a_gain_over_a_model_of_other_settings_is_not_limited() -> None:
+    assert not gained(500.0, production=3).refused
+    assert gained(500.0, production=3).findings["elbo"].implausible
+    elsewhere = Record({**ERA, "profile": "full"}, candidates=(7,))
+    assert not gained(500.0, earlier=elsewhere).refused
+
+
+def test_candidates_of_an_era_are_known_whether_they_were_blessed_or_not() -> None:
+    record = gained(0.0)
+    assert record.candidates == (7, 9)
+    assert gained(0.0, earlier=record).candidates == (7, 9)
+    assert Record.from_json(record.to_json()).candidates == (7, 9)
+    assert night(record, 0.0, {**ERA, "profile": "full"}).candidates == (0,)
+
+
+def test_without_any_record_a_gain_over_production_is_limited() -> None:
+    gains = {"elbo": difference(500.0, 1.0)}
+    assert decide(None, ERA, gains, {}, NOISE, limits=Limits(9, 7, max_gain=LIMITS)).too_good
