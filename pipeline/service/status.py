@@ -1,6 +1,6 @@
 """How a home is doing, in the terms of monitoring plugins: OK, WARNING, CRITICAL or UNKNOWN.
 
-Reads the journal, the schedule and the serving folder; only on a cluster does it open the metadata.
+Reads the journal, the schedule and the serving folder, and neither imports TensorFlow nor opens the metadata.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def find(home: Home, now: datetime.datetime) -> Status:
     grave = [
         *_of_serving(home),
         *_of_run(last),
-        *[f"{name}: {words}" for name, words in _alarms(home, records).items()],
+        *[f"{name}: {words}" for name, words in journal.alarms(records).items()],
         *(_of_schedule(home, plan, under_way, last, now) if plan else []),
     ]
     slight = (
@@ -102,19 +102,6 @@ def find(home: Home, now: datetime.datetime) -> Status:
         production={name: found[-1] for name, found in versions.items() if found},
         schedule=plan,
     )
-
-
-def _alarms(home: Home, records: list[RunRecord]) -> dict[str, str]:
-    """Return the alarms that stand, by variant; on a cluster, where runs have no journal, from the store."""
-    if not home.shared:
-        return journal.alarms(records)
-    from components.gate.line import alarm_text
-    from pipeline.home import metadata
-    from pipeline.registry import alarms
-
-    with metadata.opened(home) as store:
-        records_of = {name: each.record for name, each in alarms.newest(store).items()}
-    return {name: alarm_text(record) for name, record in records_of.items() if record.alarm}
 
 
 def _redacted(plan: schedule.State) -> dict[str, Any]:
