@@ -376,7 +376,7 @@ def decide(
     }
     only_data = earlier is None or limits.production in known.candidates
     before = [number for number in known.candidates if number != limits.candidate]
-    candidates = (*before, limits.candidate)[-CANDIDATES:]
+    candidates = tuple(filter(None, (*before, limits.candidate)))[-CANDIDATES:]
     return dataclasses.replace(known, findings=findings, candidates=candidates, only_data=only_data)
 
 

@@ -119,12 +119,14 @@ def locate(
     subset: str = "",
     mirrors: Sequence[str] = MIRRORS,
     published: Sequence[Published] = PUBLISHED,
+    no_digits: Callable[[], str] = str,
 ) -> Dataset:
     """Find the data set that a source names, and download or write it where that is needed.
 
     "mnist": the folder MNIST_DIR of the environment, else cache / "mnist", filled from the mirrors when it
     has to be; nothing else is accepted. "auto": the same, but if MNIST can be neither found nor downloaded,
-    the digits of scikit-learn, which one line to `report` says; a MNIST_DIR without MNIST stays an error.
+    the digits of scikit-learn, which one line to `report` says; a MNIST_DIR without MNIST stays an error, and
+    so does what `no_digits` says, asked only then: why the digits may not take MNIST's place, or nothing.
     "digits": those digits. Anything else is a file or folder in a form that formats.find reads, local or
     gs:// (write ./mnist for a folder of that name); subset: as in formats.Choices.
 
@@ -141,6 +143,8 @@ def locate(
     except DataSourceError as error:
         if source == MNIST:
             raise
+        if why := no_digits():
+            raise DataSourceError(error.found, why) from error
         report(
             f"Could not download MNIST: {error.found}; this run uses the handwritten digits of scikit-learn"
         )

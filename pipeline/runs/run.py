@@ -131,7 +131,29 @@ def locate(settings: Settings) -> sources.Dataset:
         return sources.Dataset(os.path.basename(folder), folder)
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     return sources.locate(
-        settings.data, environment=os.environ, cache=cache, report=say, subset=settings.subset
+        settings.data,
+        environment=os.environ,
+        cache=cache,
+        report=say,
+        subset=settings.subset,
+        no_digits=lambda: no_digits(Home.of(settings.home)),
+    )
+
+
+def no_digits(home: Home) -> str:
+    """Return why the embedded digits may not take the place of MNIST in a home; empty if they may.
+
+    A model of the digits and one of other data cannot be compared, and must not replace each other.
+    """
+    from pipeline.registry import data
+
+    other = {name: made for name, made in data.of_production(home).items() if made != sources.DIGITS}
+    if not other:
+        return ""
+    listed = ", ".join(f"{name} of {made}" for name, made in sorted(other.items()))
+    return (
+        f"and the digits of scikit-learn cannot take the place of MNIST where models of other data serve "
+        f"({listed}); give a folder of that data with --data DIR, or another --home"
     )
 
 

@@ -272,7 +272,7 @@ def test_candidates_of_an_era_are_known_whether_they_were_blessed_or_not() -> No
     assert record.candidates == (7, 9)
     assert gained(0.0, earlier=record).candidates == (7, 9)
     assert Record.from_json(record.to_json()).candidates == (7, 9)
-    assert night(record, 0.0, {**ERA, "profile": "full"}).candidates == (0,)
+    assert night(record, 0.0, {**ERA, "profile": "full"}).candidates == ()
 
 
 def test_without_any_record_a_gain_over_production_is_limited() -> None:

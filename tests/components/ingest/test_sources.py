@@ -461,6 +461,17 @@ def test_auto_falls_back_to_the_digits_and_says_so_in_one_line(run: Run, closed:
     assert "\n" not in line
 
 
+def test_auto_does_not_fall_back_where_the_digits_may_not_take_the_place_of_mnist(
+    run: Run, closed: str
+) -> None:
+    with pytest.raises(sources.DataSourceError, match=r"no connection\), for a reason"):
+        sources.locate(
+            "auto", environment={}, cache=run.cache, report=run.lines.append, mirrors=[closed],
+            no_digits=lambda: "for a reason",
+        )  # fmt: skip
+    assert not (run.cache / "digits").exists()
+
+
 def test_mnist_never_falls_back(run: Run, closed: str) -> None:
     run.refusal("mnist", closed)
     assert not (run.cache / "digits").exists()
