@@ -76,9 +76,8 @@ def Images(examples: OutputArtifact[standard_artifacts.Examples], images: Parame
 
 
 def quick_config() -> tfma.EvalConfig:
-    """The demands on a classifier, without what the gate does not read: slices and TFMA's intervals."""
+    """The demands on a classifier, without slices, which the gate does not read."""
     config = eval_config("classifier", Demands(floor=0.1), "code")
-    config.options.compute_confidence_intervals.value = False
     del config.slicing_specs[1:]
     return config
 
