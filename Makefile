@@ -41,6 +41,7 @@ faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a tabl
 	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py \
 	  --faults-tallies out/faults/kill.json & \
 	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_moved_home.py tests/faults/test_disk.py tests/faults/test_nights.py \
+	    tests/e2e/test_data_sets.py \
 	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \
 	  $(BIN)/python tests/faults/scripts/table.py out/faults/*.json $(if $(TABLE),--page $(TABLE)); exit $$failed
 
