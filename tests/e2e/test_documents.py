@@ -194,9 +194,12 @@ class Reader:
 
     def serve(self, child: Child) -> str:
         """What a service prints until it waits for its first run; stopping it has to be no failure."""
-        wait_for(lambda: ", next at " in child.out or child.gone.is_set(), lambda: child.out + child.err)
-        child.kill(signal.SIGTERM)
-        return child.fine().out
+        try:
+            wait_for(lambda: ", next at " in child.out or child.gone.is_set(), lambda: child.out + child.err)
+            child.kill(signal.SIGTERM)
+            return child.fine().out
+        finally:
+            child.kill(signal.SIGKILL)
 
 
 def wait_for(condition: Callable[[], object], say: Callable[[], str]) -> None:
