@@ -72,7 +72,7 @@ def latentline(dataset: sources.Dataset, folder: pathlib.Path, place: pathlib.Pa
     """Return the seconds of one whole run, and of its training steps."""
     recipe = {"steps": STEPS, "batch_size": BATCH_SIZE}
     settings = place / "settings.yaml"
-    settings.write_text(yaml.safe_dump({"variants": ["mlp"], "overrides": {"mlp": {"recipe": recipe}}}))
+    settings.write_text(yaml.safe_dump({"variants": ["mlp"], "experiments": {"mlp": {"recipe": recipe}}}))
     whole = timed(
         ["-m", "pipeline", "run", "--settings", settings, "--data", dataset.folder, "--home", place / "home"],
         place,

@@ -1,4 +1,4 @@
-"""The pipeline: data prepared once, then every variant trained, evaluated, compared and pushed."""
+"""The pipeline: data prepared once, then every experiment trained, evaluated, compared and pushed."""
 
 import json
 import os
@@ -32,6 +32,7 @@ from components.serving.pusher import KEEP, AtomicPusher
 from components.validation import plausibility
 from components.validation.anomaly_gate import AnomalyGate
 from components.validation.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
+from pipeline.config.experiments import Trial
 from pipeline.config.settings import MAX_GAIN, Settings
 from pipeline.dag.fingerprint import file_fingerprint, fingerprint, trainer_code, versioned
 from pipeline.dag.partial import NOTHING
@@ -45,9 +46,12 @@ from trainer.job import Job
 def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None = None) -> Pipeline:
     """The pipeline of one run. settings: what to train; dataset: where its images lie; target: where it runs.
 
-    Without a target it runs on this machine, under the settings' home.
+    Without a target it runs on this machine, under the settings' home. The data is read once, and transformed
+    once per protocol.
     """
     target = target or local(Home.of(settings.home))
+    trials = settings.trials
+    protocols = list(dict.fromkeys(trial.protocol for trial in trials))
     example_gen = versioned(
         IdxExampleGen(
             dataset.folder,
@@ -62,7 +66,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     validator = ExampleValidator(
         statistics_gen.outputs["statistics"],
         schema_gen.outputs["schema"],
-        custom_validation_config=plausibility.config(settings.protocol),
+        custom_validation_config=plausibility.config(*protocols),
     )
     gate = versioned(
         AnomalyGate(
@@ -70,19 +74,17 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
         ),
         fingerprint("components.validation.anomaly_gate"),
     )
-    transform = Transform(
-        examples=example_gen.outputs["examples"],
-        schema=schema_gen.outputs["schema"],
-        preprocessing_fn="trainer.transform.preprocessing_fn",
-        custom_config={"protocol": settings.protocol, "code": fingerprint("trainer.transform")},
-        disable_statistics=True,
-    )
     watch = DataWatch(settings, example_gen, statistics_gen, schema_gen, gate)
-    transform.add_upstream_node(watch.gate)
-    shared = [example_gen, statistics_gen, schema_gen, validator, gate, transform, *watch.nodes]
+    transforms = {
+        protocol: transform_of(protocol, settings, example_gen, schema_gen, watch) for protocol in protocols
+    }
+    shared = [example_gen, statistics_gen, schema_gen, validator, gate, *transforms.values(), *watch.nodes]
 
-    jobs = settings.trainings(dataset.name)
-    lines = [Line(job, example_gen, transform, target.serving, settings) for job in jobs]
+    lines = [
+        Line(trial, dataset, example_gen, transforms[trial.protocol], target.serving, settings)
+        for trial in trials
+    ]
+    pushes = [line.pusher.outputs["pushed_model"] for line in lines if line.pusher]
     runs = union([line.trainer.outputs["model_run"] for line in lines])
     resolver = Resolver(strategy_class=LatestOtherReport, runs=runs, report=Channel(type=Report))
     leaderboard = versioned(
@@ -91,7 +93,6 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             models=union([line.trainer.outputs["model"] for line in lines]),
             evaluations=union([line.evaluator.outputs["evaluation"] for line in lines]),
             blessings=union([line.evaluator.outputs["blessing"] for line in lines]),
-            pushes=union([line.pusher.outputs["pushed_model"] for line in lines]),
             galleries=union([line.gallery.outputs["gallery"] for line in lines]),
             statistics=statistics_gen.outputs["statistics"],
             anomalies=validator.outputs["anomalies"],
@@ -100,9 +101,10 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             templates=version(),
             failed=NOTHING,
             serving=target.serving,
-            described=described(jobs),
+            described=described(trials),
             source=dataset.folder,
             reading=json.dumps(settings_reading(settings)._asdict(), sort_keys=True),
+            **({"pushes": union(pushes)} if pushes else {}),
         ),
         fingerprint("components.reporting.leaderboard"),
     )
@@ -122,11 +124,35 @@ def settings_reading(settings: Settings) -> Reading:
     return Reading(settings.pixels, settings.subset, settings.resize, settings.scale)
 
 
-def described(jobs: Sequence[Job]) -> str:
-    """Return what the report says of each variant besides its results, as JSON: its family and summary."""
-    found = {job.variant: variants.load(job.variant) for job in jobs}
-    facts = {name: {"family": each.family, "summary": each.summary} for name, each in found.items()}
-    return json.dumps(facts, sort_keys=True)
+def transform_of(
+    protocol: str,
+    settings: Settings,
+    example_gen: IdxExampleGen,
+    schema_gen: ImportSchemaGen,
+    watch: "DataWatch",
+) -> Transform:
+    """Return the node that prepares the images for a protocol; that of the settings' own has TFX's name."""
+    transform = Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema_gen.outputs["schema"],
+        preprocessing_fn="trainer.transform.preprocessing_fn",
+        custom_config={"protocol": protocol, "code": fingerprint("trainer.transform")},
+        disable_statistics=True,
+    )
+    transform.add_upstream_node(watch.gate)
+    return transform if protocol == settings.protocol else transform.with_id(f"Transform-{protocol}")
+
+
+def described(trials: Sequence[Trial]) -> str:
+    """Return what the report says of each trial besides its results, as JSON, by its name."""
+    found = {}
+    for trial in trials:
+        variant = variants.load(trial.variant)
+        found[trial.name] = {
+            "variant": trial.variant, "experiment": trial.experiment, "seed": trial.seed,
+            "family": variant.family, "summary": variant.summary,
+        }  # fmt: skip
+    return json.dumps(found, sort_keys=True)
 
 
 class DataWatch:
@@ -167,14 +193,21 @@ class DataWatch:
 
 
 class Line:
-    """The nodes of one variant: train, make pictures, find the baseline, evaluate against it, push."""
+    """The nodes of one trial: train, make pictures, find the baseline, evaluate against it, push."""
 
     def __init__(
-        self, job: Job, example_gen: IdxExampleGen, transform: Transform, serving: str, settings: Settings
+        self,
+        trial: Trial,
+        dataset: Dataset,
+        example_gen: IdxExampleGen,
+        transform: Transform,
+        serving: str,
+        settings: Settings,
     ) -> None:
+        name, job = trial.name, trial.job(dataset.name, settings.profile)
         variant = variants.load(job.variant)
         recipe = variant.recipe.with_overrides(job.recipe)
-        bases = [base(job.variant, transform)] if settings.warm_start else []
+        bases = [base(name, transform)] if settings.warm_start else []
         self.trainer = Trainer(
             run_fn="trainer.run.run_fn",
             examples=transform.outputs["transformed_examples"],
@@ -187,31 +220,31 @@ class Line:
             **({"base_model": bases[0].outputs["model"]} if bases else {}),
             train_args=trainer_pb2.TrainArgs(),
             eval_args=trainer_pb2.EvalArgs(),
-        ).with_id(f"Trainer.{job.variant}")
+        ).with_id(f"Trainer.{name}")
         self.resolver = Resolver(
             strategy_class=ServingBaseline,
-            config={"serving": os.path.join(serving, job.variant)},
+            config={"serving": os.path.join(serving, name)},
             candidate=self.trainer.outputs["model"],
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
             blessing=Channel(type=standard_artifacts.ModelBlessing),
-        ).with_id(f"Resolver.{job.variant}")
+        ).with_id(f"Resolver.{name}")
         gallery = Gallery(
             model=self.trainer.outputs["model"],
             run=self.trainer.outputs["model_run"],
             examples=example_gen.outputs["examples"],
             production=self.resolver.outputs["model"],
-        ).with_id(f"Gallery.{job.variant}")
+        ).with_id(f"Gallery.{name}")
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         night = Resolver(
             strategy_class=EarlierNight,
             config={"serving": os.path.join(serving, job.variant), "job": job.to_dict()},
             candidate=self.trainer.outputs["model"],
             evaluation=Channel(
-                type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{job.variant}"
+                type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{name}"
             ),
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
-            **{word: decided(word, job.variant) for word in DECISIONS},
-        ).with_id(f"Resolver.night.{job.variant}")
+            **{word: decided(word, name) for word in DECISIONS},
+        ).with_id(f"Resolver.night.{name}")
         self.evaluator = GatedEvaluator(
             examples=example_gen.outputs["examples"],
             model=self.trainer.outputs["model"],
@@ -228,18 +261,19 @@ class Line:
                 ),
                 fingerprint("components.evaluation.eval_config"),
             ),
-        ).with_id(f"Evaluator.{job.variant}")
-        self.pusher = AtomicPusher(
+        ).with_id(f"Evaluator.{name}")
+        self.pusher = self._pusher(name, serving, settings.keep) if name in settings.endpoints else None
+        self.nodes = [*bases, self.trainer, self.resolver, self.gallery, night, self.evaluator]
+        self.nodes += [self.pusher] if self.pusher else []
+
+    def _pusher(self, name: str, serving: str, keep: int) -> AtomicPusher:
+        destination = pusher_pb2.PushDestination.Filesystem(base_directory=os.path.join(serving, name))
+        return AtomicPusher(
             model=self.trainer.outputs["model"],
             model_blessing=self.evaluator.outputs["blessing"],
-            push_destination=pusher_pb2.PushDestination(
-                filesystem=pusher_pb2.PushDestination.Filesystem(
-                    base_directory=os.path.join(serving, job.variant)
-                )
-            ),
-            custom_config={KEEP: settings.keep},
-        ).with_id(f"Pusher.{job.variant}")
-        self.nodes = [*bases, self.trainer, self.resolver, self.gallery, night, self.evaluator, self.pusher]
+            push_destination=pusher_pb2.PushDestination(filesystem=destination),
+            custom_config={KEEP: keep},
+        ).with_id(f"Pusher.{name}")
 
 
 def gate_settings(job: Job, settings: Settings) -> GateSettings:
@@ -272,17 +306,17 @@ def gate_settings(job: Job, settings: Settings) -> GateSettings:
     )
 
 
-def decided(word: str, variant: str) -> Channel:
-    """What persons' decisions of that kind on a variant have given."""
-    producer = f"{BY_PERSONS}{word.capitalize()}.{variant}"
+def decided(word: str, name: str) -> Channel:
+    """What persons' decisions of that kind on a trial have given."""
+    producer = f"{BY_PERSONS}{word.capitalize()}.{name}"
     return Channel(type=standard_artifacts.ModelEvaluation, producer_component_id=producer)
 
 
-def base(variant: str, transform: Transform) -> Resolver:
-    """Finds the model that a warm start of the variant takes its weights from."""
+def base(name: str, transform: Transform) -> Resolver:
+    """Finds the model that a warm start of the trial takes its weights from."""
     return Resolver(
         strategy_class=ProductionBefore,
         examples=transform.outputs["transformed_examples"],
-        model=Channel(type=standard_artifacts.Model, producer_component_id=f"Trainer.{variant}"),
+        model=Channel(type=standard_artifacts.Model, producer_component_id=f"Trainer.{name}"),
         blessing=Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id(f"Resolver.base.{variant}")
+    ).with_id(f"Resolver.base.{name}")

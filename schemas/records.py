@@ -111,16 +111,20 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One variant of a leaderboard.
+    """One trained model of a leaderboard.
 
     Attributes:
-      training: None for a variant that failed.
+      variant: the model; empty for a failed one of which no more is known than its name.
+      training: None for a model whose line failed.
       metrics: the candidate's metrics over the whole test split.
       why_not: why there is no pushed model; empty where there is one.
       span: the newest span of the data; None without spans.
       gain: over the model in production; None where there was none.
       change: since an earlier report; None where nothing can be compared, for the reason `not_compared`.
       floor: the least headline metric that is blessed.
+      name: unique in the leaderboard: the experiment's name, with the seed if it has several; by default, the
+        variant's.
+      experiment: its name; by default `name`.
     """
 
     variant: str
@@ -135,6 +139,12 @@ class Row:
     change: Change | None = None
     not_compared: str = ""
     floor: float | None = None
+    name: str = ""
+    experiment: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.variant)
+        object.__setattr__(self, "experiment", self.experiment or self.name)
 
     @property
     def blessed(self) -> bool:
@@ -145,7 +155,7 @@ class Row:
     def trained(self) -> Training:
         """Return the training. Raises ValueError for a variant that failed, which has none."""
         if self.training is None:
-            raise ValueError(f"{self.variant} failed, so nothing is known of its training")
+            raise ValueError(f"{self.name} failed, so nothing is known of its training")
         return self.training
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +165,8 @@ class Row:
         return {
             **empty,
             **training,
+            "name": self.name,
+            "experiment": self.experiment,
             "variant": self.variant,
             "status": str(self.status),
             "metrics": {name: dataclasses.asdict(metric) for name, metric in self.metrics.items()},
@@ -190,6 +202,8 @@ class Row:
             else None,
             not_compared=change.get("why_not", ""),
             floor=values.get("floor"),
+            name=values.get("name", ""),
+            experiment=values.get("experiment", ""),
         )
 
 

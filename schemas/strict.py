@@ -2,7 +2,7 @@
 
 Nothing is guessed. An unknown field, a value of another type, a key given twice and a number that YAML reads
 in another base are errors, and every error names the path of its value, such as
-`overrides.cvae.config.latents: no such field; did you mean latent?`.
+`experiments.wide.config.latents: no such field; did you mean latent?`.
 """
 
 import dataclasses
@@ -80,14 +80,18 @@ def from_mapping(cls: type[T], values: Any, at: str = "") -> T:
 def typed_fields(cls: type, values: Any, at: str = "") -> dict[str, Any]:
     """Return the values of some fields of the dataclass `cls`, each as the type that the field declares.
 
-    A list becomes a tuple, a whole number a float, a mapping a dataclass, where the field is one.
+    A list becomes a tuple, a whole number a float, a mapping a dataclass, where the field is one. A class may
+    have RETIRED: name of a field that it had -> a function from a value to the sentence that replaces it.
     Raises ValueError for an unknown field and for a value of another type.
     """
     if not isinstance(values, Mapping):
         raise _mismatch("`key: value` lines", values, at)
     known = [field.name for field in dataclasses.fields(cls)]
+    retired = getattr(cls, "RETIRED", {})
     for name in values:
         _check_key(name, at)
+        if name in retired:
+            raise ValueError(f"{_prefix(at)}{retired[name](values[name])}")
         if name not in known:
             raise ValueError(f"{_join(at, name)}: no such field; {suggestion(name, known)}")
     hints = typing.get_type_hints(cls)

@@ -16,7 +16,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.types.system_executions import Evaluate
 from tfx.utils import io_utils, json_utils
 
-from components.evaluation import metrics, nights, paired
+from components.evaluation import metrics, nights, paired, scores
 from components.evaluation.nights import CANDIDATE, GATE
 from components.gate.line import refusal
 from components.gate.night import Home
@@ -79,12 +79,14 @@ class Executor(executor.Executor):
         output_dict: dict[str, list[types.Artifact]],
         exec_properties: dict[str, Any],
     ) -> None:
-        """Evaluate `model` against `baseline_model`, record the night, and bless or do not."""
+        """Evaluate `model` against `baseline_model`, keep its scores, record the night, and decide."""
         super().Do(input_dict, output_dict, exec_properties)
         settings = GateSettings.from_json(exec_properties[GATE])
         candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+        examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
+        scores.write(scores.measure(candidate, examples), evaluation.uri)
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         record = _night(input_dict, settings, candidate, evaluation.uri, date)
         blessed = (

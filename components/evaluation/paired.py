@@ -63,9 +63,9 @@ def values(
     models: Sequence[types.Artifact], examples: types.Artifact, headlines: Sequence[str]
 ) -> list[Values]:
     """Return the headline metrics of each model for every image of the test split of `examples`."""
-    called = [_signature(model) for model in models]
+    called = [signature(model) for model in models]
     found: list[list[Values]] = [[] for _ in models]
-    for batch in _batches(examples):
+    for batch in batches(examples):
         for parts, call in zip(found, called, strict=True):
             outputs = call(batch)
             parts.append(np.stack([np.reshape(outputs[name].numpy(), -1) for name in headlines]))
@@ -73,7 +73,8 @@ def values(
     return [np.concatenate([empty, *parts], axis=1) for parts in found]
 
 
-def _signature(model: types.Artifact) -> Any:
+def signature(model: types.Artifact) -> Any:
+    """Return the `evaluate` signature of a model as a function of serialized examples."""
     loaded = tf.saved_model.load(path_utils.serving_model_path(model.uri))
     called = loaded.signatures[SIGNATURE]
     [(name, _)] = called.structured_input_signature[1].items()
@@ -86,7 +87,8 @@ def _signature(model: types.Artifact) -> Any:
     return call
 
 
-def _batches(examples: types.Artifact) -> Any:
+def batches(examples: types.Artifact) -> Any:
+    """Return the serialized examples of the test split, BATCH at a time, the same ones for every model."""
     folder = artifact_utils.get_split_uri([examples], TEST_SPLIT)
     files = sorted(os.path.join(folder, name) for name in io_utils.fileio.listdir(folder))
     return tf.data.TFRecordDataset(files, compression_type="GZIP").batch(BATCH)

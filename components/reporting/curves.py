@@ -59,9 +59,7 @@ def curve_panel(family: Family, subjects: Sequence[Subject]) -> list[dict[str, A
     )
     ticks = charts.log_ticks(scale) if logarithmic else charts.linear_ticks(scale, 4)
     return [
-        box(
-            f"c-{family.key}-{s.row.variant}", s.row.variant, trained, held, scale, ticks, "nats", logarithmic
-        )
+        box(f"c-{family.key}-{s.row.name}", s.row.name, trained, held, scale, ticks, "nats", logarithmic)
         for s, trained, held in known
     ]
 
@@ -83,7 +81,7 @@ def term_panel(subject: Subject) -> list[dict[str, Any]]:
         values = settled(trained) + (settled(held) if held else [])
         scale = Scale(*charts.padded(min(values), max(values)))
         unit = "" if term.endswith("accuracy") else "nats"
-        name = f"s-{subject.row.variant}-{term}"
+        name = f"s-{subject.row.name}-{term}"
         ticks = charts.linear_ticks(scale, 4)
         found.append(box(name, term.replace("_", " "), trained, held, scale, ticks, unit, False))
     return found

@@ -1,4 +1,4 @@
-"""Write the report of a run: a leaderboard with one row per variant, the page, pictures and model cards."""
+"""Write the report of a run: a leaderboard with one row per model, the page, pictures and model cards."""
 
 import csv
 import dataclasses
@@ -21,9 +21,19 @@ from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
 from tfx.types import standard_artifacts
 
+from components.evaluation import scores
 from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import UNITS
-from components.reporting import display, exhibit, figures, gallery, model_card, page, report_page
+from components.reporting import (
+    display,
+    exhibit,
+    experiments,
+    figures,
+    gallery,
+    model_card,
+    page,
+    report_page,
+)
 from components.reporting.display import count, interval, seconds
 from components.reporting.panels import Subject
 from components.reporting.results import (
@@ -79,7 +89,7 @@ class LatestOtherReport(ResolverStrategy):
 
 
 class Artifacts(NamedTuple):
-    """The artifacts of one variant."""
+    """The artifacts of one trained model; `push` is None where nothing is to be pushed."""
 
     run: Any
     model: Any
@@ -87,6 +97,15 @@ class Artifacts(NamedTuple):
     blessing: Any
     push: Any
     gallery: Any
+
+    @property
+    def name(self) -> str:
+        """Return the name of the model in its run, empty for artifacts that no trainer's node made.
+
+        The node is `Trainer.<name>`; TFX lays outputs in <root>/<node>/<key>/<execution>.
+        """
+        node = os.path.basename(os.path.dirname(os.path.dirname(self.run.uri.rstrip("/"))))
+        return node.removeprefix("Trainer.") if node.startswith("Trainer.") else ""
 
 
 def identity(runs: Iterable[types.Artifact]) -> str:
@@ -100,7 +119,6 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     models: InputArtifact[list[standard_artifacts.Model]],
     evaluations: InputArtifact[list[standard_artifacts.ModelEvaluation]],
     blessings: InputArtifact[list[standard_artifacts.ModelBlessing]],
-    pushes: InputArtifact[list[standard_artifacts.PushedModel]],
     galleries: InputArtifact[list[gallery.GalleryArtifact]],
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
@@ -113,15 +131,17 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     reading: Parameter[str],
     previous: InputArtifact[list[Report]] = None,
     drift: InputArtifact[list[standard_artifacts.ExampleAnomalies]] = None,
+    pushes: InputArtifact[list[standard_artifacts.PushedModel]] = None,
 ):
     """Write the report of a run.
 
-    Inputs: one artifact per variant, in the same order; those of the data; an earlier report; drift.
+    Inputs: one artifact per model, in the same order; those of the data; an earlier report; drift.
+    `pushes` is absent from runs that push nothing.
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
-    `failed` is JSON, variant -> why its artifacts are not among the inputs.
-    `described` is JSON, variant -> its family and summary. `source` is where the data was read from,
-    `reading` JSON of how: formats.Reading.
+    `failed` is JSON, name -> why its artifacts are not among the inputs.
+    `described` is JSON, name -> its variant, experiment, seed, family and summary. `source` is where the data
+    was read from, `reading` JSON of how: formats.Reading.
     Output: `report`. Each pushed SavedModel also gets its model card, renamed into place.
     """
     before = earlier_rows(previous)
@@ -129,7 +149,9 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     known = json.loads(described)
     rows, subjects = [], []
-    for each in zip(runs, models, evaluations, blessings, pushes, galleries, strict=True):
+    kept: dict[str, scores.Scores] = {}
+    pushed_models = pushes or [None] * len(runs)
+    for each in zip(runs, models, evaluations, blessings, pushed_models, galleries, strict=True):
         artifacts = Artifacts(*each)
         slices = sliced_metrics(artifacts.evaluation.uri)
         entry = row(artifacts, slices.pop(OVERALL, {}), serving, known)
@@ -140,9 +162,18 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         card = model_card.card(entry, slices, about_data, source=artifacts.model.uri)
         write_cards(artifacts, card, report.uri)
         subjects.append(subject(artifacts, entry, slices, report.uri))
+        if found := copy_scores(artifacts.evaluation.uri, report.uri, entry.name):
+            kept[entry.name] = found
     missing = [
-        Row(variant, Status.FAILED, why_not=why, not_compared="it failed")
-        for variant, why in json.loads(failed).items()
+        Row(
+            known[name]["variant"],
+            Status.FAILED,
+            why_not=why,
+            not_compared="it failed",
+            name=name,
+            experiment=known[name]["experiment"],
+        )  # fmt: skip
+        for name, why in json.loads(failed).items()
     ]
     about = page.About(
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -150,22 +181,29 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         source=source,
         anomalies=found_anomalies(anomalies),
         drift=drifted if drift else None,
-        families={variant: facts["family"] for variant, facts in known.items()},
+        families={name: facts["family"] for name, facts in known.items()},
     )
+    compared_groups = experiments.groups(rows, kept) if experiments.worth_comparing(rows) else []
     report.set_string_custom_property(RUNS, identity(runs))
     for name, text in (
+        (experiments.FILE, json.dumps(experiments.to_json(compared_groups), indent=1)),
         (FILE, json.dumps([entry.to_json() for entry in (*rows, *missing)], indent=1)),
         (SHEET, comma_separated([*rows, *missing])),
         (TABLE, markdown([*rows, *missing])),
-        (PAGE, rendered(subjects, missing, about)),
+        (PAGE, rendered(subjects, missing, about, compared_groups)),
     ):
         write_text(os.path.join(report.uri, name), text)
 
 
-def rendered(subjects: Sequence[Subject], failed: Sequence[Row], about: page.About) -> str:
+def rendered(
+    subjects: Sequence[Subject],
+    failed: Sequence[Row],
+    about: page.About,
+    groups: Sequence[experiments.Group] = (),
+) -> str:
     """Return the page; if it cannot be drawn, the leaderboard as plain HTML that says so."""
     try:
-        return report_page.render(page.view(subjects, failed, about))
+        return report_page.render(page.view(subjects, failed, about, groups))
     except Exception as error:  # of any kind: what only presents must not fail a run
         log.exception("the page cannot be drawn")
         return report_page.plain(markdown([*(each.row for each in subjects), *failed]), gallery.reason(error))
@@ -175,29 +213,33 @@ def row(
     artifacts: Artifacts,
     metrics: Mapping[str, Mapping[str, Any]],
     serving: str,
-    described: Mapping[str, Mapping[str, str]],
+    described: Mapping[str, Mapping[str, Any]],
 ) -> Row:
-    """Build the row of a variant from its artifacts.
+    """Build the row of a model from its artifacts.
 
-    metrics: over the whole test split. serving: the folder that models are pushed to. described: variant ->
-    its family and summary.
+    metrics: over the whole test split. serving: the folder that models are pushed to. described: name -> its
+    experiment, family and summary.
     """
     record = json.loads(read_text(os.path.join(artifacts.run.uri, TRAINING_RECORD)))
     names = [field.name for field in dataclasses.fields(Training)]
-    facts = {**record, **described.get(record["variant"], {})}
-    training = Training(**{name: facts[name] for name in names if name in facts})
+    name = artifacts.name or record["variant"]
+    known = described.get(name, {})
+    facts = {**record, **known}
+    training = Training(**{field: facts[field] for field in names if field in facts})
     blessed = artifacts.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-    version = pushed.version(artifacts.push)
+    version = pushed.version(artifacts.push) if artifacts.push else None
     status = (Status.PUSHED if version else Status.BLESSED) if blessed else Status.REFUSED
     return Row(
         variant=record["variant"],
         status=status,
         training=training,
-        metrics={name: Metric(**metric) for name, metric in metrics.items()},
-        why_not="" if blessed else why_not(artifacts.evaluation.uri, record["variant"]),
+        metrics={metric: Metric(**values) for metric, values in metrics.items()},
+        why_not="" if blessed else why_not(artifacts.evaluation.uri, name),
         pushed_version=version,
-        gain=against_production(artifacts, os.path.join(serving, record["variant"])),
+        gain=against_production(artifacts, os.path.join(serving, name)),
         floor=floor(artifacts.evaluation.uri),
+        name=name,
+        experiment=known.get("experiment", ""),
     )
 
 
@@ -213,11 +255,11 @@ def subject(artifacts: Artifacts, row: Row, slices: Mapping[str, Any], report: s
     try:
         record = json.loads(read_text(os.path.join(artifacts.run.uri, TRAINING_RECORD)))
         before = typed(sliced_metrics(artifacts.evaluation.uri, BASELINE))
-        shown = copy_pictures(artifacts.gallery.uri, report, row.variant)
-        add_bars(shown, report, row.variant, slices)
+        shown = copy_pictures(artifacts.gallery.uri, report, row)
+        add_bars(shown, report, row.name, slices)
         facts, sprites = explored(artifacts.gallery.uri)
     except Exception as error:  # of any kind: a pushed model has its row, with or without pictures
-        log.exception("%s has no pictures", row.variant)
+        log.exception("%s has no pictures", row.name)
         shown = {"pictures": [], "left_out": {"Pictures": gallery.reason(error)}}
     return Subject(row, record, typed(slices), before, shown, facts, sprites)
 
@@ -243,8 +285,8 @@ def explored(source: str) -> tuple[dict[str, Any], dict[str, str]]:
 
 def write_cards(artifacts: Artifacts, card: Mapping[str, Any], report: str) -> None:
     """Write a model card into the folder `report`, and beside the model if it was pushed."""
-    write_card(card, os.path.join(report, "cards", card["model"]["variant"]))
-    destination = pushed.destination(artifacts.push)
+    write_card(card, os.path.join(report, "cards", card["model"]["name"]))
+    destination = pushed.destination(artifacts.push) if artifacts.push else ""
     if destination and fileio.exists(destination):
         write_card(card, destination)
 
@@ -281,7 +323,7 @@ def compared(row: Row, before: Iterable[Row]) -> Row:
 
 def change(row: Row, before: Iterable[Row]) -> Change | str:
     """Return the change of the headline metric, or the reason why the rows cannot be compared."""
-    earlier = next((other for other in before if other.variant == row.variant), None)
+    earlier = next((other for other in before if other.name == row.name), None)
     if earlier is None or earlier.training is None or row.training is None:
         return "no earlier run of this variant to compare with"
     for field, now, then in (
@@ -334,12 +376,12 @@ def found_anomalies(anomalies: Any) -> str:
     return ""
 
 
-def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
+def copy_pictures(source: str, report: str, row: Row) -> dict[str, Any]:
     """Copy a gallery's pictures into the report; return its index, with files relative to the report."""
     index = json.loads(read_text(os.path.join(source, gallery.INDEX)))
-    if index["variant"] not in (variant, ""):  # empty: nothing could be drawn
-        raise ValueError(f"the gallery at {source} shows {index['variant']}; expected {variant}'s")
-    folder = os.path.join("pictures", variant)
+    if index["variant"] not in (row.variant, ""):  # empty: nothing could be drawn
+        raise ValueError(f"the gallery at {source} shows {index['variant']}; expected {row.variant}'s")
+    folder = os.path.join("pictures", row.name)
     fileio.makedirs(os.path.join(report, folder))
     for picture in index["pictures"]:
         place = os.path.join(folder, picture["file"])
@@ -349,7 +391,24 @@ def copy_pictures(source: str, report: str, variant: str) -> dict[str, Any]:
     return shown
 
 
-def add_bars(shown: dict[str, Any], report: str, variant: str, slices: Mapping[str, Any]) -> None:
+def copy_scores(evaluation: str, report: str, name: str) -> scores.Scores | None:
+    """Copy the scores per image of an evaluation into the report and return them.
+
+    None, with a warning, for evaluations without any, as those of 0.1.
+    """
+    try:
+        found = scores.read(os.path.join(evaluation, scores.FILE))
+    except scores.UnreadableScores as error:
+        log.warning("%s: %s", name, error)
+        return None
+    folder = os.path.join(report, experiments.SCORES)
+    fileio.makedirs(folder)
+    place = os.path.join(folder, f"{name}.parquet")
+    fileio.copy(os.path.join(evaluation, scores.FILE), place, overwrite=True)
+    return found
+
+
+def add_bars(shown: dict[str, Any], report: str, name: str, slices: Mapping[str, Any]) -> None:
     """Draw distortion and rate by label, if the model has them, and add the picture to those shown."""
     wanted = ("elbo", "distortion", "rate")
     if not slices or any(
@@ -362,7 +421,7 @@ def add_bars(shown: dict[str, Any], report: str, variant: str, slices: Mapping[s
         np.array([metrics[name]["value"] for metrics in slices.values()]) for name in wanted[1:]
     )
     margin = [(m["elbo"]["upper"] - m["elbo"]["lower"]) / 2 for m in slices.values()]
-    place = os.path.join("pictures", variant, "labels.png")
+    place = os.path.join("pictures", name, "labels.png")
     with fileio.open(os.path.join(report, place), "wb") as file:
         file.write(figures.bars(list(slices), distortion, rate, np.array(margin)))
     caption = "What an image costs, by label, over the whole test split; whiskers are 95 % intervals."
@@ -376,7 +435,8 @@ def metric_names(rows: Iterable[Row]) -> list[str]:
 
 
 PLAIN = (
-    "variant", "family", "dataset", "protocol", "profile", "seed", "steps", "batch_size", "parameters",
+    "name", "variant", "family", "dataset", "protocol", "profile", "seed", "steps", "batch_size",
+    "parameters",
     "examples", "importance_samples", "train_seconds", "step_seconds", "images_per_second", "status",
     "blessed", "why_not", "pushed_version",
 )  # fmt: skip
@@ -414,17 +474,17 @@ def markdown(rows: Iterable[Row]) -> str:
     units = [f"{name}<br>{UNITS[name]}" for name in metrics]
     gains = any(row.gain for row in rows)
     header = [
-        "variant", "dataset", "protocol", "profile", "steps", "training", "parameters", *units,
+        "model", "dataset", "protocol", "profile", "steps", "training", "parameters", *units,
         *(["against production"] if gains else []), "blessed",
     ]  # fmt: skip
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
     for row in rows:
         if row.training is None:
-            cells = [row.variant, *[""] * (len(header) - 2), row.why_not or "failed"]
+            cells = [row.name, *[""] * (len(header) - 2), row.why_not or "failed"]
         else:
             training = row.training
             cells = [
-                row.variant,
+                row.name,
                 training.dataset,
                 training.protocol,
                 training.profile,

@@ -38,15 +38,17 @@ class Data(NamedTuple):
 
 
 def card(row: Row, slices: Mapping[str, Mapping[str, Any]], data: Data, source: str) -> dict[str, Any]:
-    """Return the card of one variant.
+    """Return the card of one model.
 
-    row: of the leaderboard, of a variant that did not fail. slices: label -> metrics. source: the folder of
+    row: of the leaderboard, of a model that did not fail. slices: label -> metrics. source: the folder of
     the model artifact.
     """
     keep = ("protocol", "profile", "seed", "steps", "batch_size", "train_seconds")
     training = row.trained
     return {
         "model": {
+            "name": row.name,
+            "experiment": row.experiment,
             "variant": row.variant,
             "summary": training.summary,
             "family": training.family,
@@ -102,7 +104,7 @@ def markdown(card: Mapping[str, Any]) -> str:
     model, data, training = card["model"], card["data"], card["training"]
     splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
     lines = [
-        f"# {cell(model['variant'])}, version {model['version']}",
+        f"# {cell(model.get('name', model['variant']))}, version {model['version']}",
         "",
         *([cell(model["summary"]), ""] if model["summary"] else []),
         f"- **What**: {model['family']} model of {model['parameters']:,} parameters, a SavedModel.",

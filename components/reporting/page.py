@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from components.ingest import sources
-from components.reporting import charts, display
+from components.reporting import charts, display, experiments
 from components.reporting.charts import Scale, Tick
 from components.reporting.curves import curve_panel, term_panel
 from components.reporting.exhibit import SHARED
@@ -52,10 +52,16 @@ class About(NamedTuple):
     source: str = ""
 
 
-def view(subjects: Sequence[Subject], failed: Sequence[Row], about: About) -> dict[str, Any]:
+def view(
+    subjects: Sequence[Subject],
+    failed: Sequence[Row],
+    about: About,
+    groups: Sequence[experiments.Group] = (),
+) -> dict[str, Any]:
     """Return everything that the template shows.
 
-    subjects: in any order; failed: rows of variants without a model. There must be at least one of either.
+    subjects: in any order; failed: rows of models that failed. There must be at least one of either. groups:
+    comparisons of experiments.
     """
     rows = [subject.row for subject in subjects]
     panels = []
@@ -78,12 +84,15 @@ def view(subjects: Sequence[Subject], failed: Sequence[Row], about: About) -> di
         "made": about.made,
         "best": [each for panel in panels if (each := panel["best"])] + best_of_both(ranked),
         "lists": lists(rows, failed),
+        "protocols": ", ".join(dict.fromkeys(row.trained.protocol for row in rows)),
+        "seeds": sorted({row.trained.seed for row in rows}),
+        "comparisons": [experiments.panel(group, subjects, i) for i, group in enumerate(groups)],
         "panels": panels,
         "walls": [wall_row(subject) for subject in ranked if subject.sprite("wall")],
         "originals": originals(subjects),
         "hard": hard(ranked),
         "planes": [plane(s) for s in ranked if s.sprite("plane")][:MOST_PLANES],
-        "plane_data": {s.row.variant: plane(s)["data"] for s in ranked if s.sprite("plane")},
+        "plane_data": {s.row.name: plane(s)["data"] for s in ranked if s.sprite("plane")},
         "film_steps": max((len(s.facts.get("steps", ())) for s in subjects), default=0),
         "sections": [section(subject) for subject in ranked],
         "failed": [failure(row) for row in failed],
@@ -120,7 +129,7 @@ def originals(subjects: Sequence[Subject]) -> dict[str, Any] | None:
 def wall_row(subject: Subject) -> dict[str, Any]:
     """Return a row of the wall of digits."""
     return {
-        "name": subject.row.variant,
+        "name": subject.row.name,
         "status": subject.row.status,
         "now": subject.sprite("wall"),
         "production": subject.sprite("production"),
@@ -153,7 +162,7 @@ def hard(subjects: Sequence[Subject]) -> dict[str, Any] | None:
         "rows": rows,
         "readers": [
             {
-                "name": s.row.variant,
+                "name": s.row.name,
                 "cells": [
                     (
                         s.facts["read"][i][0],
@@ -188,7 +197,7 @@ def plane(subject: Subject) -> dict[str, Any]:
         if 0 <= x <= 1 and 0 <= y <= 1:
             by_class.setdefault(label, []).append((round(1000 * x), round(1000 * (1 - y))))
     return {
-        "name": subject.row.variant,
+        "name": subject.row.name,
         "sprite": subject.sprite("plane"),
         "rebuilt": subject.sprite("rebuilt"),
         "dots": {label: "".join(f"M{x} {y}h0" for x, y in dots) for label, dots in sorted(by_class.items())},
@@ -214,7 +223,7 @@ def section(subject: Subject) -> dict[str, Any]:
     family = next((f for f in FAMILIES if f.metric in row.metrics), None)
     files = [(picture["title"], picture["file"]) for picture in subject.gallery.get("pictures", ())]
     return {
-        "name": row.variant,
+        "name": row.name,
         "status": row.status,
         "summary": training.summary,
         "value": f"{value_text(row.metrics[family.metric], family)} {family.unit}"
@@ -227,7 +236,7 @@ def section(subject: Subject) -> dict[str, Any]:
         "strips": [
             (title, caption, image)
             for title, caption, image in (
-                ("Samples, none picked", f"samples of {row.variant}", subject.sprite("samples")),
+                ("Samples, none picked", f"samples of {row.name}", subject.sprite("samples")),
                 ("Costliest mistakes", strip_alt(subject, CLASSIFIER), subject.sprite("mistakes")),
             )
             if image
@@ -349,4 +358,4 @@ def confusion(counts: Sequence[Sequence[int]] | None) -> list[list[tuple[int, st
 
 def failure(row: Row) -> dict[str, str]:
     """Return the section of a variant that failed."""
-    return {"name": row.variant, "why": row.why_not or "the log of the run says why"}
+    return {"name": row.name, "why": row.why_not or "the log of the run says why"}

@@ -51,7 +51,7 @@ def family_panel(
     families: of variants that failed, as far as they are known.
     """
     mine = [s for s in subjects if family.metric in s.row.metrics]
-    lost = [row for row in failed if families.get(row.variant) in kinds(family)]
+    lost = [row for row in failed if families.get(row.name) in kinds(family)]
     if not mine:
         return None
     mine.sort(key=lambda s: -finite(s.row.metrics[family.metric].value))
@@ -64,7 +64,7 @@ def family_panel(
         "gain_ticks": gain_ticks,
         "rows": ranked[:MOST_ROWS],
         "rest": ranked[MOST_ROWS:],
-        "failed": [row.variant for row in lost],
+        "failed": [row.name for row in lost],
         "best": best(family, mine),
         "table": table(family, mine, lost),
         "cost": cost(family, mine),
@@ -125,7 +125,7 @@ def rank(family: Family, subject: Subject, scale: Scale, gains: Scale) -> dict[s
     metric = row.metrics[family.metric]
     production = metric.value - row.gain.value if row.gain is not None and same(row, family) else None
     found: dict[str, Any] = {
-        "name": row.variant,
+        "name": row.name,
         "status": row.status,
         "text": value_text(metric, family),
         "strip": strip(subject, family),
@@ -167,7 +167,7 @@ def belongs(row: Row, family: Family) -> bool:
 def tip(family: Family, row: Row, production: float | None) -> str:
     """Return the sentence that a row of the ranking shows when it is pointed at."""
     metric = row.metrics[family.metric]
-    text = f"{row.variant}, {row.status}: {value_text(metric, family)} {family.unit}"
+    text = f"{row.name}, {row.status}: {value_text(metric, family)} {family.unit}"
     if row.gain is not None and production is not None:
         words = {
             Verdict.BETTER: "better than production beyond noise",
@@ -189,7 +189,7 @@ def strip(subject: Subject, family: Family) -> str:
 def strip_alt(subject: Subject, family: Family) -> str:
     """Return the thumbnails in words."""
     if family is GENERATIVE:
-        return f"samples of {subject.row.variant}, none picked"
+        return f"samples of {subject.row.name}, none picked"
     read = [f"{label} read as {guess}" for label, guess, _ in subject.facts.get("mistaken", ())][:4]
     return f"costliest mistakes: {', '.join(read)}"
 
@@ -203,7 +203,7 @@ def best(family: Family, subjects: Sequence[Subject]) -> dict[str, Any] | None:
     value, _, half = value_text(row.metrics[family.metric], family).partition(" ")
     return {
         "title": "Best generative model" if family is GENERATIVE else "Best classifier",
-        "name": row.variant,
+        "name": row.name,
         "status": row.status,
         "value": value,
         "half": f"{half} {family.unit}",
@@ -248,9 +248,9 @@ def table(family: Family, subjects: Sequence[Subject], failed: Sequence[Row]) ->
         cells.append(cell(training.steps, thousands(training.steps)))
         cells.append(cell(training.parameters, thousands(training.parameters)))
         cells.append(cell(training.seed, str(training.seed)))
-        rows.append({"name": row.variant, "status": row.status, "cells": cells})
+        rows.append({"name": row.name, "status": row.status, "cells": cells})
     empty = [cell(None, "")] * len(heads)
-    rows += [{"name": row.variant, "status": row.status, "cells": empty} for row in failed]
+    rows += [{"name": row.name, "status": row.status, "cells": empty} for row in failed]
     return {"heads": heads, "rows": rows}
 
 
@@ -262,7 +262,7 @@ def cell(value: float | None, text: str) -> tuple[str, str]:
 def cost(family: Family, subjects: Sequence[Subject]) -> dict[str, Any] | None:
     """Return the headline metric against training time; None for fewer than three models."""
     points = [
-        (s.row.trained.train_seconds, s.row.metrics[family.metric].value, s.row.variant)
+        (s.row.trained.train_seconds, s.row.metrics[family.metric].value, s.row.name)
         for s in subjects
         if math.isfinite(s.row.metrics[family.metric].value) and s.row.trained.train_seconds > 0
     ]

@@ -80,7 +80,7 @@ def headline(rows: Sequence[Row], failed: Sequence[Row]) -> str:
             Status.REFUSED: "was refused",
             Status.FAILED: "failed",
         }
-        return f"{row.variant} {words[row.status]}."
+        return f"{row.name} {words[row.status]}."
     if len(pushed) == total:
         return f"{'Both' if total == 2 else f'All {in_words(total)}'} models go to production."
     count = in_words(len(pushed), capital=True)
@@ -104,7 +104,7 @@ def headline(rows: Sequence[Row], failed: Sequence[Row]) -> str:
 
 def named(rows: Sequence[Row]) -> str:
     """Return the name of a single variant, or how many there are."""
-    return rows[0].variant if len(rows) == 1 else in_words(len(rows))
+    return rows[0].name if len(rows) == 1 else in_words(len(rows))
 
 
 def was(rows: Sequence[Row]) -> str:
@@ -123,7 +123,7 @@ def lede(rows: Sequence[Row], failed: Sequence[Row]) -> str:
     """Return what stands behind the verdict: why models were refused, and what moved most."""
     sentences = []
     if failed:
-        subject = failed[0].variant if len(failed) == 1 else f"{in_words(len(failed), capital=True)} variants"
+        subject = failed[0].name if len(failed) == 1 else f"{in_words(len(failed), capital=True)} variants"
         sentences.append(
             f"{subject} failed, and nothing of {'it' if len(failed) == 1 else 'them'} was evaluated; "
             "the models in production stay."
@@ -132,14 +132,14 @@ def lede(rows: Sequence[Row], failed: Sequence[Row]) -> str:
         row for row in rows if row.status is Status.REFUSED and row.gain and row.gain.verdict is Verdict.WORSE
     ]
     if worse:
-        subject = worse[0].variant if len(worse) == 1 else f"{in_words(len(worse), capital=True)} models"
+        subject = worse[0].name if len(worse) == 1 else f"{in_words(len(worse), capital=True)} models"
         sentences.append(
             f"{subject} scored worse than production on the same test images, by more than noise explains."
         )
     floors = [row for row in rows if row.status is Status.REFUSED and row not in worse]
     if floors:
         sentences.append(
-            f"{floors[0].variant} was refused: {floors[0].why_not}."
+            f"{floors[0].name} was refused: {floors[0].why_not}."
             if len(floors) == 1
             else f"{in_words(len(floors), capital=True)} models were refused; their sections say why."
         )
@@ -148,7 +148,7 @@ def lede(rows: Sequence[Row], failed: Sequence[Row]) -> str:
     if len(gained) > 1:
         most = max(gained, key=lambda row: row.gain.value / max(row.gain.half, 1e-12) if row.gain else 0.0)
         assert most.gain is not None
-        sentences.append(f"Most gained: {most.variant}, {difference(most.gain)}.")
+        sentences.append(f"Most gained: {most.name}, {difference(most.gain)}.")
     if not any(row.gain for row in rows) and rows:
         sentences.append("There was no model in production to compare with.")
     return " ".join(sentences)
@@ -221,14 +221,14 @@ def lists(rows: Sequence[Row], failed: Sequence[Row]) -> dict[str, Any]:
     refused = []
     for row in (row for row in rows if row.status is Status.REFUSED):
         short = row.gain is not None and row.gain.verdict is Verdict.WORSE
-        refused.append((row.variant, moved_text(row) if short else row.why_not))
+        refused.append((row.name, moved_text(row) if short else row.why_not))
     changes = [row for row in rows if verdict_of(row) in (Verdict.BETTER, Verdict.WORSE)]
     return {
-        "pushed": [row.variant for row in rows if row.status is Status.PUSHED],
-        "accepted": [row.variant for row in rows if row.status is Status.BLESSED],
+        "pushed": [row.name for row in rows if row.status is Status.PUSHED],
+        "accepted": [row.name for row in rows if row.status is Status.BLESSED],
         "refused": refused,
-        "failed": [row.variant for row in failed],
-        "changed": [(row.variant, verdict_of(row) == Verdict.BETTER, moved_text(row)) for row in changes],
-        "same": [row.variant for row in rows if verdict_of(row) is Verdict.SAME],
+        "failed": [row.name for row in failed],
+        "changed": [(row.name, verdict_of(row) == Verdict.BETTER, moved_text(row)) for row in changes],
+        "same": [row.name for row in rows if verdict_of(row) is Verdict.SAME],
         "against": "production" if any(row.gain for row in rows) else "the last run",
     }

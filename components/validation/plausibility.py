@@ -13,13 +13,14 @@ CUSTOM = "CUSTOM_VALIDATION"
 """Name of TFDV's type of anomaly for what the validations of `config` find."""
 
 
-def config(protocol: str) -> custom_validation_config_pb2.CustomValidationConfig:
-    """Return the validations of a protocol, for ExampleValidator: those of all protocols and its own."""
+def config(*protocols: str) -> custom_validation_config_pb2.CustomValidationConfig:
+    """Return the validations of protocols, for ExampleValidator: those of all protocols and their own."""
     found = custom_validation_config_pb2.CustomValidationConfig()
-    own = VALIDATIONS.with_name(f"{VALIDATIONS.stem}_{protocol}{VALIDATIONS.suffix}")
-    for path in (VALIDATIONS, own):
-        if path == VALIDATIONS or path.exists():
-            text_format.Merge(path.read_text(), found)
+    text_format.Merge(VALIDATIONS.read_text(), found)
+    for protocol in protocols:
+        own = VALIDATIONS.with_name(f"{VALIDATIONS.stem}_{protocol}{VALIDATIONS.suffix}")
+        if own.exists():
+            text_format.Merge(own.read_text(), found)
     return found
 
 

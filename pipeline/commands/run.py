@@ -11,6 +11,7 @@ import yaml
 from pipeline import commands
 from pipeline.config import exit_codes
 from pipeline.config.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
+from pipeline.config.experiments import changed
 from pipeline.config.notify import EVENTS, Notify
 from pipeline.config.settings import Settings
 from pipeline.home.journal import summary
@@ -32,7 +33,7 @@ EXIT_CODES = {
 }
 FIELDS = (
     "variants", "profile", "data", PIXEL_VALUES, "subset", "resize", "scale", "protocol", "home", "seed",
-    "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs", "jobs",
+    "seeds", "push", "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs", "jobs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -66,7 +67,9 @@ def add(parsers: Any) -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a run does."""
     parser.add_argument(
-        "--variants", type=_names, help="names, separated by commas (default: all; see `list`)"
+        "--variants",
+        type=_names,
+        help="names of variants or of the settings' experiments, separated by commas (default: all)",
     )
     parser.add_argument("--profile", help="training budget (default: quick)")
     parser.add_argument(
@@ -116,6 +119,22 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, help="of weights, batches and noise (default: 0)")
     parser.add_argument(
+        "--seeds",
+        type=_numbers,
+        metavar="N,N,...",
+        help="train each experiment once per seed, and compare the experiments",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME.PART.FIELD=VALUE",
+        help="a field of an experiment, as in iwae.config.samples=50 or iwae.recipe.learning_rate=0.0005; "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--push", help="what goes to production: each or none (default: each; with several seeds: none)"
+    )
+    parser.add_argument(
         "--jobs",
         type=int,
         metavar="N",
@@ -150,10 +169,13 @@ def settings_of(options: argparse.Namespace) -> Settings:
     given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     settings = Settings.from_file(options.settings) if options.settings else Settings()
     try:
-        notify = with_hooks(settings.notify, options)
+        given["notify"] = with_hooks(settings.notify, options)
+        if options.set:
+            names = given.get("variants", settings.variants)
+            given["experiments"] = changed(settings.experiments, names, options.set)
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    return dataclasses.replace(settings, **given, notify=notify)
+    return dataclasses.replace(settings, **given)
 
 
 def with_hooks(notify: Notify, options: argparse.Namespace) -> Notify:
@@ -170,9 +192,11 @@ def arguments_of(options: argparse.Namespace) -> list[str]:
         if value is True:
             found.append(flag)
         elif value is not None and value is not False:
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             path = name in ("home", "settings")
             found += [flag, os.path.abspath(os.path.expanduser(text)) if path else text]
+    for assignment in options.set or ():
+        found += ["--set", assignment]
     return found
 
 
@@ -214,3 +238,10 @@ def _names(text: str) -> tuple[str, ...]:
     if not names:
         raise argparse.ArgumentTypeError("expected names of variants; leave the option out to train all")
     return names
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers, as in 0,1,2; got {text!r}") from None

@@ -62,10 +62,10 @@ def text(facts: dict[str, Any]) -> str:
     parts = [
         f"{name}: {facts['datasheet']}",
         f"family: {facts['family']}",
-        f"Config, under overrides: {{{name}: {{config: ...}}}} in a settings file:",
+        f"Config, under experiments: {{{name}: {{config: ...}}}} in a settings file:",
         _table(facts["config"]) or "  there is nothing to set",
-        f"RECIPE, under overrides: {{{name}: {{recipe: ...}}}}; a single number of steps or floor holds for "
-        "every profile:",
+        f"RECIPE, under experiments: {{{name}: {{recipe: ...}}}}; a single number of steps or floor holds "
+        "for every profile:",
         _table(facts["recipe"]),
     ]
     return "\n\n".join(part if part.startswith("  ") else _wrapped(part) for part in parts)

@@ -2,14 +2,18 @@
 
 import dataclasses
 import importlib.util
+import math
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import yaml
 
 from pipeline.config import files
 from pipeline.config.errors import SettingsError
+from pipeline.config.experiments import Experiment, Trial, trials
 from pipeline.config.notify import Notify
 from schemas import GREY, PIXEL_KINDS, RESIZE, strict
 from trainer import variants
@@ -22,8 +26,8 @@ AUTO = "auto"
 DRIFT = ("stop", "warn")
 PATTERN_CHARACTERS = "*?[]\\"
 """Characters that the path of a home may not hold, since TFX finds the files of artifacts by patterns."""
-OVERRIDES = ("config", "recipe")
-"""What may be overridden of a variant."""
+PUSH = ("each", "none")
+"""What may be pushed of a run: the model of each experiment, or none."""
 MAX_GAIN = {"accuracy": 0.2, "elbo": 50.0}
 """A gain over the model in production that no night's data brings, as a fraction and in nats per image.
 
@@ -32,12 +36,26 @@ wrong the same way, accuracy seems to gain 0.8; on inverted images, a bound 18,0
 """
 
 
+def _in_new_form(overrides: Any) -> str:
+    """Return what to write in place of `overrides`, on one line."""
+    try:
+        shown = yaml.safe_dump(overrides, default_flow_style=True, width=math.inf, sort_keys=False)
+    except yaml.YAMLError:  # not what a settings file can hold
+        shown = repr(overrides)
+    shown = " ".join(shown.removesuffix("...\n").split())
+    return (
+        f"overrides is now called experiments; write `experiments: {shown}`, and name all that the run "
+        "trains in `variants`"
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """A run of the pipeline.
 
     Attributes:
-      variants: names of modules in trainer/variants, trained in this order; empty means all.
+      variants: names of experiments, or of modules in trainer/variants, trained in this order; empty for all
+        experiments or, without any, all variants.
       profile: smoke, quick or full: the budget of every variant.
       data: a folder of IDX files or another form that `latentline import` reads, `mnist`, `digits`
         (embedded), or `auto` (MNIST, or the embedded digits where it cannot be downloaded).
@@ -51,7 +69,11 @@ class Settings:
       seed: of weights, batches and noise.
       jobs: cores that components may use at the same time, each in a process of its own; 1: one component
         after another; 0: what cores and memory allow.
-      overrides: by variant, {"config": {...}, "recipe": {...}}: fields of its Config and of its RECIPE.
+      seeds: several of them in place of `seed`: each experiment is trained once per seed.
+      experiments: by name, a variant with its own config, recipe, protocol and seeds. A variant's name is the
+        experiment with its defaults, and may be configured here, too.
+      push: what goes to production: `each`, the model of each experiment, under the experiment's name; or
+        `none`. Empty for `each` where every experiment has one seed, and for `none` otherwise.
       spans: 0 where `data` holds the images itself; else `data` holds folders span-1, span-2, ..., of which
         so many of the newest are trained on; the newest one's test split is what models are compared on.
       serving_data: folder of TFRecord files of tf.Examples as clients sent them, to be compared with the
@@ -80,7 +102,9 @@ class Settings:
     home: str = "out"
     seed: int = 0
     jobs: int = 0
-    overrides: Mapping[str, Mapping[str, Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    experiments: Mapping[str, Experiment] = dataclasses.field(default_factory=dict)
+    push: str = ""
     spans: int = 0
     serving_data: str = ""
     drift: str = "stop"
@@ -92,36 +116,48 @@ class Settings:
     mlflow: str = ""
     name: str = "latentline"
 
+    RETIRED: ClassVar[Mapping[str, Callable[[Any], str]]] = {"overrides": _in_new_form}
+    """Fields of 0.1, and what to say to somebody who gives one."""
+
     def __post_init__(self) -> None:
         try:
             for name, value in strict.typed_fields(type(self), vars(self)).items():
                 object.__setattr__(self, name, value)
             object.__setattr__(self, "home", _resolved(self.home))
-            object.__setattr__(self, "variants", tuple(self.variants) or tuple(variants.names()))
+            everything = tuple(self.experiments) or tuple(variants.names())
+            object.__setattr__(self, "variants", tuple(self.variants) or everything)
             self._check_operation()
             self._check_retraining()
+            self._check_seeds()
             if len(set(self.variants)) < len(self.variants):
                 raise ValueError(f"a variant is named twice in {', '.join(self.variants)}")
-            for name in self.variants:
-                variants.check_name(name)
-            self._check_overrides()
             self.trainings(dataset="")
+            self._check_push()
         except ValueError as error:
             raise SettingsError(str(error)) from error
 
-    def _check_overrides(self) -> None:
-        for name, override in self.overrides.items():
-            at = f"overrides.{name}"
-            if name not in self.variants:
-                raise ValueError(
-                    f"{at}: this run does not train {name}; it trains {', '.join(self.variants)}"
-                )
-            for field in override:
-                if field not in OVERRIDES:
-                    raise ValueError(f"{at}.{field}: no such field; {strict.suggestion(field, OVERRIDES)}")
-            variant = variants.load(name)
-            variant.config(override.get("config", {}), f"{at}.config")
-            variant.recipe.with_overrides(override.get("recipe", {}), f"{at}.recipe")
+    def _check_seeds(self) -> None:
+        if self.seeds and self.seed:
+            raise ValueError(
+                f"give seed or seeds, not both; got seed {self.seed} and seeds {list(self.seeds)}"
+            )
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"a seed is given twice in seeds {', '.join(map(str, self.seeds))}")
+
+    def _check_push(self) -> None:
+        if self.push and self.push not in PUSH:
+            raise ValueError(f"unknown push {self.push!r}; choose from {', '.join(PUSH)}")
+        several = next((trial for trial in self.trials if trial.name != trial.experiment), None)
+        if self.push == "each" and several:
+            raise ValueError(
+                f"push: each serves one model per experiment, and {several.experiment} has several seeds; "
+                "write push: none, or give it one seed"
+            )
+        if self.warm_start and self.pushed == "none":
+            raise ValueError(
+                "warm_start begins with the model in production, and push: none puts none there; "
+                "leave one of them out"
+            )
 
     def _check_retraining(self) -> None:
         if self.spans < 0:
@@ -168,19 +204,25 @@ class Settings:
             install = "pip install mlflow-skinny==2.19.0"
             raise ValueError(f"mlflow: MLflow's client is not installed; {install}, or log nowhere")
 
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        """Return the trainings of the run, in order."""
+        return trials(self.variants, self.experiments, self.protocol, self.seeds or (self.seed,))
+
+    @property
+    def pushed(self) -> str:
+        """Return what is pushed, `each` or `none`, as given or by default."""
+        several = any(trial.name != trial.experiment for trial in self.trials)
+        return self.push or ("none" if several else "each")
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Return the names under which models of the run are served; none where nothing is pushed."""
+        return tuple(trial.name for trial in self.trials) if self.pushed == "each" else ()
+
     def trainings(self, dataset: str) -> list[Job]:
-        """What each trainer is asked to do."""
-        return [
-            Job(
-                variant=name,
-                dataset=dataset,
-                protocol=self.protocol,
-                profile=self.profile,
-                seed=self.seed,
-                **self.overrides.get(name, {}),
-            )
-            for name in self.variants
-        ]
+        """Return what each trainer is asked to do, one job per trial."""
+        return [trial.job(dataset, self.profile) for trial in self.trials]
 
     @classmethod
     def from_file(cls, path: str) -> "Settings":

@@ -45,12 +45,16 @@ def leave_out(node: Any, failures: Mapping[str, str]) -> bool:
 
 
 def reasons(failures: Mapping[str, str]) -> dict[str, str]:
-    """Variant -> the first message of those of its nodes that failed."""
+    """Return name of a line -> the first message of those of its nodes that failed.
+
+    A line whose nodes were all left out, since its Transform failed, has the message of what failed before.
+    """
+    before = next((message for name, message in failures.items() if not variant(name) and message), "")
     found: dict[str, str] = {}
     for name, message in failures.items():
         if variant(name):
             found[variant(name)] = found.get(variant(name)) or message
-    return found
+    return {name: message or before for name, message in found.items()}
 
 
 def variant(name: str) -> str:

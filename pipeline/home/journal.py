@@ -61,6 +61,8 @@ class Result(enum.StrEnum):
     """Not pushed, since an alarm for slow decline stands until somebody ends it."""
     ENDED = "alarm ended"
     """Somebody ended the alarm."""
+    EVALUATED = "evaluated"
+    """Trained and evaluated in a run that pushes nothing."""
     FAILED = "failed"
     SKIPPED = "skipped"
 
@@ -106,7 +108,8 @@ class RunRecord:
       error: why it failed.
       settings: what was asked for, without the hooks, whose commands and addresses may be secret.
       spans: of the data, newest first; empty for data without spans.
-      variants: the outcome of each variant.
+      variants: the outcome of each trained model, by its name: of the variant or experiment, with its seed if
+        the experiment has several.
       drift: what was found.
       hooks: which of them failed, and why.
       log, report: paths; empty if there is none.

@@ -99,6 +99,11 @@ class Home:
         return self.report / CARDS
 
     @property
+    def report_scores(self) -> pathlib.Path:
+        """Return the folder of the report that holds the scores of each model on the test images."""
+        return self.report / SCORES
+
+    @property
     def logs(self) -> pathlib.Path:
         """Return the folder of the logs of runs and of the schedule's service."""
         return self.folder / "logs"
@@ -204,3 +209,5 @@ FIGURES = "leaderboard.json"
 """Name of a report's leaderboard, which the page of a run that failed is without."""
 CARDS = "cards"
 """Name of the folder of a report, in the home or in an artifact, that holds a model card for each variant."""
+SCORES = "scores"
+"""Name of the folder of a report that holds a Parquet file of scores for each model."""

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_hooks(settings, cluster)
         made = compile_to(options.output, settings, cluster)
         if options.models_config:
-            write_models_config(options.models_config, settings.variants, cluster.serving)
+            write_models_config(options.models_config, settings.endpoints, cluster.serving)
     except SettingsError as error:
         _fail(str(error))
     except OSError as error:
@@ -128,20 +128,20 @@ def without_effect(settings: Settings) -> str:
     )
 
 
-def write_models_config(path: str, variants: Sequence[str], serving: str) -> None:
+def write_models_config(path: str, names: Sequence[str], serving: str) -> None:
     """Write the file that tells TensorFlow Serving where the models are. Raises SettingsError."""
     try:
-        pathlib.Path(path).write_text(models_config(variants, serving))
+        pathlib.Path(path).write_text(models_config(names, serving))
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}; give another --models-config") from error
 
 
-def models_config(variants: Sequence[str], serving: str) -> str:
-    """Return what tells TensorFlow Serving where the pushed versions of each variant are."""
+def models_config(names: Sequence[str], serving: str) -> str:
+    """Return what tells TensorFlow Serving where the pushed versions of each of the served names are."""
     entries = [
         f'  config {{\n    name: "{name}"\n    base_path: "{os.path.join(serving, name)}"\n'
         '    model_platform: "tensorflow"\n  }\n'
-        for name in variants
+        for name in names
     ]
     return f"model_config_list {{\n{''.join(entries)}}}\n"
 

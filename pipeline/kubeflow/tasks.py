@@ -129,6 +129,8 @@ def kind_of(node: str) -> tuple[str, str]:
     """Return the kind and the line of the task that a node belongs to; an unknown node has its own kind."""
     if node in KINDS:
         return KINDS[node], ""
+    if node.startswith("Transform-"):  # of a protocol besides the run's own
+        return DATA, ""
     for beginning, kind in KINDS_OF_A_LINE:
         if node.startswith(beginning):
             return kind, variant(node)

@@ -67,8 +67,10 @@ def settle(
         writer.note(spans=spans(outputs.get("IdxExampleGen", {})))
         if found := outputs.get("DriftValidator", {}).get("anomalies"):
             writer.note(drift=tuple(drift.descriptions(found.uri)))
+        pushing = bool(settings.endpoints)
         outcomes = {
-            name: outcome(name, outputs, runner.failures, before.get(name, ())) for name in settings.variants
+            trial.name: outcome(trial.name, outputs, runner.failures, before.get(trial.name, ()), pushing)
+            for trial in settings.trials
         }
         evaluations = {
             name: outputs[f"Evaluator.{name}"]["evaluation"].uri
@@ -138,10 +140,17 @@ def outcome(
     outputs: Mapping[str, Mapping[str, Artifact]],
     failures: Mapping[str, str],
     before: Collection[int],
+    pushing: bool = True,
 ) -> Outcome:
-    """Return the outcome of a variant. outputs: of each node, by key; before: versions that existed."""
+    """Return the outcome of a model.
+
+    outputs: of each node, by key; before: versions that existed; pushing: whether the run pushes the model.
+    """
     push = outputs.get(f"Pusher.{name}", {}).get("pushed_model")
+    evaluated = outputs.get(f"Evaluator.{name}", {})
     if not isinstance(push, Push):
+        if not pushing and "evaluation" in evaluated:
+            return Outcome(Result.EVALUATED, why=why_not(evaluated["evaluation"].uri, name))
         mine = [message for node, message in failures.items() if variant(node) == name and message]
         shared = [message for node, message in failures.items() if not variant(node) and message]
         if mine:
@@ -149,7 +158,6 @@ def outcome(
         return Outcome(Result.SKIPPED, why=shared[0] if shared else "the run ended before")
     if push.version is not None:
         return Outcome(Result.CACHED if push.version in before else Result.PUSHED, version=push.version)
-    evaluated = outputs.get(f"Evaluator.{name}", {})
     blessing = evaluated.get("blessing")
     if isinstance(blessing, Blessing) and blessing.blessed:
         return Outcome(

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from components.ingest import sources
 from components.reporting.display import count, interval, seconds, short_gain
+from components.reporting.experiments import FILE as COMPARISON
 from components.reporting.leaderboard import FILE
 from components.reporting.report_page import SIGNS
 from components.serving import versions
@@ -31,9 +32,11 @@ FAMILIES = {
     "Classifiers, accuracy as a fraction": (Column("accuracy", "accuracy"),),
 }
 """Headings of the tables, and their metrics; a row is in each table whose first metric it has."""
+MOST_SENTENCES = 12
+"""Comparisons of experiments that are shown."""
 LEAST_FIRST = ("steps", "iwelbo", "train", "change")
 """Columns that a table can do without, in the order in which they go when it is too wide."""
-LEFT = ("variant", "change", "pushed")
+LEFT = ("model", "change", "pushed")
 """Columns of text; numbers are aligned to the right."""
 
 
@@ -46,7 +49,19 @@ def publish(home: Home, execution: int, stamp: str) -> str:
         [made] = store.outputs(execution)["report"]
     archive.publish(home, pathlib.Path(made.uri), stamp)
     rows = [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]
-    return table(rows, versions.by_variant(str(home.serving)))
+    said = [
+        pair["says"]
+        for group in json.loads((home.report / COMPARISON).read_text())
+        for pair in group["pairs"]
+    ]
+    shown = table(rows, versions.by_variant(str(home.serving)))
+    return "\n".join([shown, *([""] if said else []), *sentences(said)])
+
+
+def sentences(said: Sequence[str]) -> list[str]:
+    """Return the sentences about experiments that a terminal shows, and how many more the report has."""
+    more = len(said) - MOST_SENTENCES
+    return [*said[:MOST_SENTENCES], *([f"... and {more} more comparisons in the report"] if more > 0 else [])]
 
 
 def table(rows: Sequence[Row], serving: Mapping[str, Sequence[int]]) -> str:
@@ -59,7 +74,10 @@ def table(rows: Sequence[Row], serving: Mapping[str, Sequence[int]]) -> str:
     measured = [row for row in rows if row.training is not None]
     first = measured[0].trained
     named = f"dataset {sources.title(first.dataset)}"
-    rest = f"protocol {first.protocol} | profile {first.profile} | seed {first.seed}"
+    protocols = ", ".join(dict.fromkeys(row.trained.protocol for row in measured))
+    seeds = sorted({row.trained.seed for row in measured})
+    listed = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    rest = f"protocol {protocols} | profile {first.profile} | {listed}"
     whole = f"{named} | {rest}"
     parts = [whole] if len(whole) <= WIDTH else [named, rest]
     for title, shown in FAMILIES.items():
@@ -68,11 +86,11 @@ def table(rows: Sequence[Row], serving: Mapping[str, Sequence[int]]) -> str:
             heading = f"{title}; ± half the 95 % interval over test images"
             parts += ["", heading, *grid(mine, shown, serving)]
     unmeasured = [row for row in measured if not any(s[0].metric in row.metrics for s in FAMILIES.values())]
-    refused = [f"{row.variant} is not blessed: {row.why_not}" for row in measured if not row.blessed]
+    refused = [f"{row.name} is not blessed: {row.why_not}" for row in measured if not row.blessed]
     failed = [
-        f"{row.variant} failed: {row.why_not or 'the log says why'}" for row in rows if row.training is None
+        f"{row.name} failed: {row.why_not or 'the log says why'}" for row in rows if row.training is None
     ]
-    missing = [f"{row.variant} has no metrics" for row in unmeasured]
+    missing = [f"{row.name} has no metrics" for row in unmeasured]
     notes = [*missing, *failed, *refused]
     return "\n".join([*parts, *([""] if notes else []), *notes])
 
@@ -86,7 +104,7 @@ def pushed(row: Row, versions: Sequence[int]) -> str:
 
 def grid(rows: Sequence[Row], shown: Sequence[Column], serving: Mapping[str, Sequence[int]]) -> list[str]:
     """Return the lines of a table of these rows, with the metrics `shown`."""
-    columns = {"variant": [row.variant for row in rows]}
+    columns = {"model": [row.name for row in rows]}
     for column in shown:
         found = [row.metrics.get(column.metric) for row in rows]
         columns[column.header] = [interval(metric) if metric else "" for metric in found]

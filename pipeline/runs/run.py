@@ -33,7 +33,9 @@ def run(settings: Settings, verbose: bool = False) -> None:
         try:
             dataset = locate(settings)
             say(f"latentline: {described(dataset, settings)}")
-            say(f"{', '.join(settings.variants)} | profile {settings.profile} | home {settings.home}")
+            seeds = f" | seeds {', '.join(map(str, settings.seeds))}" if settings.seeds else ""
+            asked = f"{', '.join(settings.variants)} | profile {settings.profile}{seeds}"
+            say(f"{asked} | home {settings.home}")
             with quiet(log, verbose):
                 rows = run_components(settings, dataset, writer, verbose)
         except RunFailed as failed:

@@ -90,8 +90,8 @@ def results(settings: Settings, executions: Mapping[str, int]) -> Iterator[Resul
         if row.training is None:
             continue
         with metadata.opened(home) as store:
-            [trained] = store.outputs(executions[f"Trainer.{row.variant}"])["model_run"]
-            [evaluated] = store.outputs(executions[f"Evaluator.{row.variant}"])["evaluation"]
+            [trained] = store.outputs(executions[f"Trainer.{row.name}"])["model_run"]
+            [evaluated] = store.outputs(executions[f"Evaluator.{row.name}"])["evaluation"]
         # The folder alone does not do: in a home that was removed and made again, numbers start anew.
         identity = f"{artifact_name(evaluated.uri)} {evaluated.made}"
         yield Result(
@@ -116,7 +116,7 @@ def _publish_one(client: Any, experiment: str, result: Result, settings: Setting
     known = f"attributes.status = 'FINISHED' and tags.`{ID}` = '{result.id}'"
     if client.search_runs([experiment], known, max_results=1):
         return False
-    name = result.row.variant
+    name = result.row.name
     made = client.create_run(experiment, start_time=result.started, run_name=name, tags=tags(result, run))
     number = made.info.run_id
     for some in _batches((Param(key, str(value)) for key, value in params(result.row).items()), PARAMS):
@@ -154,6 +154,7 @@ def params(row: Row) -> dict[str, Any]:
     kept = ("family", "dataset", "protocol", "profile", "seed", "batch_size", "examples", "parameters")
     return {
         "variant": row.variant,
+        "experiment": row.experiment,
         **{name: getattr(training, name) for name in kept},
         **({"span": row.span} if row.span else {}),
         **({"warm_start": training.warm_start} if training.warm_start else {}),

@@ -240,7 +240,9 @@ def test_a_worse_model_and_one_below_its_floor_are_neither_blessed_nor_pushed(
     settings = tmp_path / "settings.yaml"
     worse = {"recipe": {"learning_rate": 1e-9}}
     hopeless = {"recipe": {"floor": -1.0}}
-    settings.write_text(yaml.safe_dump({"overrides": {"mlp": worse, "cvae": hopeless}, "variants": VARIANTS}))
+    settings.write_text(
+        yaml.safe_dump({"experiments": {"mlp": worse, "cvae": hopeless}, "variants": VARIANTS})
+    )
     result = home.run("--settings", str(settings)).fine()
     rows = home.rows()
     assert not rows["mlp"]["blessed"]
@@ -257,8 +259,8 @@ def test_a_variant_that_fails_is_reported_beside_those_that_work_which_mlflow_le
 ) -> None:
     settings = tmp_path / "settings.yaml"
     enough, broken = {"recipe": {"steps": 400}}, {"recipe": {"learning_rate": 1e30}}
-    overrides = {"linear": enough, "vae_dense": broken}
-    settings.write_text(yaml.safe_dump({"overrides": overrides, "variants": list(overrides)}))
+    trained = {"linear": enough, "vae_dense": broken}
+    settings.write_text(yaml.safe_dump({"experiments": trained}))
     for _ in range(2):  # the second time all that worked is cached
         result = home.run("--settings", str(settings), "--mlflow", str(tmp_path / "mlruns"))
         assert "Trainer.vae_dense failed" in result.error()

@@ -110,7 +110,7 @@ def test_it_is_run_evaluated_and_pushed(sources: pathlib.Path, digits_folder: pa
 def test_its_settings_are_checked(sources: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for name in ("toy", "toy_0_1"):
         settings = tmp_path / f"{name}.yaml"
-        settings.write_text(f"variants: [{name}]\noverrides: {{{name}: {{config: {{latent: 3}}}}}}\n")
+        settings.write_text(f"variants: [{name}]\nexperiments: {{{name}: {{config: {{latent: 3}}}}}}\n")
         assert "latent: 3" in run(sources, "-m", "pipeline", "run", "--settings", settings, "--check")
 
 

@@ -49,7 +49,7 @@ class Home:
         chosen = {
             "variants": ["linear"], "profile": "smoke", "data": str(self.data), "home": str(self.folder),
             "jobs": 1,
-            "overrides": {"linear": {"recipe": {"steps": steps, "floor": 0.0}}},
+            "experiments": {"linear": {"recipe": {"steps": steps, "floor": 0.0}}},
             "notify": {"on_push": hook, "on_failure": hook},
         }  # fmt: skip
         settings.write_text(yaml.safe_dump(chosen))

@@ -154,9 +154,7 @@ class Home:
         if not self.nights:
             return []
         settings = self.folder.with_name(f"{self.folder.name}-{self.nights}.yaml")
-        settings.write_text(
-            f"overrides: {{{VARIANT}: {{recipe: {{steps: {STEPS << self.nights}}}}}}}\nvariants: [{VARIANT}]"
-        )
+        settings.write_text(f"experiments: {{{VARIANT}: {{recipe: {{steps: {STEPS << self.nights}}}}}}}\n")
         return [f"--settings={settings}"]
 
     def start(self, *more: str) -> Child:

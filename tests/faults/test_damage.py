@@ -172,7 +172,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 ) -> None:
     home = new_home(warm)
     settings = tmp_path / "settings.yaml"
-    settings.write_text("variants: [linear]\noverrides: {linear: {recipe: {steps: 60000}}}\n")
+    settings.write_text("variants: [linear]\nexperiments: {linear: {recipe: {steps: 60000}}}\n")
     with tally("corrupted checkpoint"):
         child = home.start(f"--settings={settings}")
         while not child.gone.is_set() and not list(home.artifacts.glob("Trainer.linear/model_run/*/train/*")):

@@ -82,7 +82,7 @@ def test_a_full_disk_under_the_checkpoints_is_told_in_a_line(
     home = new_home(mounting)
     home.jobs = jobs
     settings = tmp_path / "settings.yaml"
-    settings.write_text("variants: [linear]\noverrides: {linear: {recipe: {steps: 60000}}}\n")
+    settings.write_text("variants: [linear]\nexperiments: {linear: {recipe: {steps: 60000}}}\n")
     with tally(FULL.format("training (checkpoint)")):
         disk = Disk(mounting, home.artifacts / "checkpoints", 4)
         child = home.start(f"--settings={settings}")

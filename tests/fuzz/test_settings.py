@@ -24,7 +24,7 @@ VALID: dict[str, Any] = {
     "protocol": "grey",
     "home": "out",
     "seed": 3,
-    "overrides": {"mlp": {"recipe": {"steps": 5, "floor": 0.1}}, "cvae": {"config": {"latent": 2}}},
+    "experiments": {"mlp": {"recipe": {"steps": 5, "floor": 0.1}}, "cvae": {"config": {"latent": 2}}},
     "name": "nightly",
 }
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from pipeline.config.cluster import Cluster, RunAs
 from pipeline.config.errors import SettingsError
+from pipeline.config.experiments import Experiment
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
 from pipeline.dag import ir
@@ -154,6 +156,36 @@ def test_trainers_get_the_gpu_pool_and_all_else_the_cpu_pool(compiled: Callable[
             assert container["resources"]["resourceCpuLimit"] == "500m"
             assert "nodeSelector" not in own
             assert "retryPolicy" not in task
+
+
+def test_four_experiments_with_five_seeds_have_a_task_each_with_a_name_that_kubernetes_takes(
+    compile_script: Any, cluster: Cluster, tmp_path: pathlib.Path
+) -> None:
+    experiments = {
+        "iwae_K1": Experiment("iwae", config={"samples": 1}),
+        "wide": Experiment("vae_dense", config={"hidden": 512}, protocol="grey"),
+        "vae_dense": Experiment(),
+        "mlp": Experiment(),
+    }
+    settings = Settings(experiments=experiments, seeds=tuple(range(5)), profile="smoke")
+    output = tmp_path / "pipeline.yaml"
+    made = compile_script.compile_to(str(output), settings, cluster)
+    tasks = {task.name: task for task in made.tasks}
+    lines = [f"{name}-s{seed}" for name in ("iwae-k1", "wide", "vae-dense", "mlp") for seed in range(5)]
+    expected = {f"{kind}-{line}" for kind in ("train", "evaluate") for line in lines}
+    assert set(tasks) == {"data", "report", "verdict"} | expected
+    assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in tasks)
+    assert {"Transform", "Transform-grey"} <= set(tasks["data"].nodes)
+    assert tasks["train-wide-s3"].nodes == ("Trainer.wide.s3",)
+    assert set(tasks["evaluate-iwae-k1-s4"].nodes) == {
+        "Resolver.iwae_K1.s4", "Resolver.night.iwae_K1.s4", "Evaluator.iwae_K1.s4", "Gallery.iwae_K1.s4",
+    }  # fmt: skip
+    assert {tasks[f"train-{line}"].pool for line in lines} == {"gpu"}
+    assert {tasks[f"evaluate-{line}"].pool for line in lines} == {"cpu"}
+    assert all(tasks[f"evaluate-{line}"].upstream == (f"train-{line}",) for line in lines)
+    assert set(tasks["report"].upstream) == {f"evaluate-{line}" for line in lines}
+    assert made.written.workflow.total < size.LIMIT
+    assert compile_script.models_config(settings.endpoints, "/serving") == "model_config_list {\n}\n"
 
 
 def test_the_password_is_a_reference_and_the_data_folder_a_parameter(

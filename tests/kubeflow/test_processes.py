@@ -294,7 +294,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, build: Callable[..., World])
     write_digits(volume / "nights" / "span-1")
     settings = {
         "variants": list(VARIANTS), "profile": "smoke", "data": str(volume / "nights"), "spans": 1,
-        "warm_start": True, "overrides": {STOPPED: {"recipe": {"steps": 10_000}}},
+        "warm_start": True, "experiments": {STOPPED: {"recipe": {"steps": 10_000}}},
         "notify": {f"on_{event}": f"sh -c 'cat >> {volume}/events; echo >> {volume}/events'"
                    for event in ("push", "failure")},
     }  # fmt: skip
@@ -443,7 +443,7 @@ def test_a_trainer_whose_machine_is_taken_away_three_times_goes_on_each_time(
 ) -> None:
     folder = tmp_path_factory.mktemp("evicted")
     settings = {**world.settings, "variants": ["mlp"], "seed": 7, "warm_start": False}
-    settings["overrides"] = {"mlp": {"recipe": {"steps": 60_000}}}
+    settings["experiments"] = {"mlp": {"recipe": {"steps": 60_000}}}
     evicted = build(folder, settings, ("unused", str(world.volume / "unused")), **same_volume(world))
     assert evicted.kubeflow.start("data", "run-4").code == 0
     logs = [
@@ -478,7 +478,7 @@ def test_a_variant_that_fails_leaves_the_others_and_the_report_and_the_run_fails
 ) -> None:
     folder = tmp_path_factory.mktemp("failed")
     settings = {**world.settings, "seed": 8, "warm_start": False}
-    settings["overrides"] = {"mlp": {"recipe": {"learning_rate": 1e30}}}
+    settings["experiments"] = {"mlp": {"recipe": {"learning_rate": 1e30}}}
     pool = {"cpu": "1", "memory": "2Gi", "retry": {"times": 1, "wait": "1s"}}
     placed = {"pools": {"cpu": pool}, "placement": [{"nodes": "*", "pool": "cpu"}]}
     failing = build(

@@ -13,7 +13,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
-from components.evaluation import gated, nights, paired
+from components.evaluation import gated, nights, paired, scores
 from components.evaluation.eval_config import Demands, eval_config
 from components.evaluation.gated import GateSettings
 from components.evaluation.nights import CANDIDATE, GATE, EarlierNight
@@ -109,6 +109,31 @@ def folder(tmp_path: pathlib.Path) -> Folder:
 
 def balanced(images: int) -> list[int]:
     return [number % CLASSES for number in range(images)]
+
+
+def test_the_scores_of_a_model_are_one_row_per_image_in_the_order_of_the_split(
+    folder: Folder, tmp_path: pathlib.Path
+) -> None:
+    labels = balanced(1_234)
+    examples = folder.examples(labels)
+    measured = scores.measure(folder.model(100), examples)
+    scores.write(measured, str(tmp_path / "evaluation"))
+    found = scores.read(str(tmp_path / "evaluation" / scores.FILE))
+    assert list(found.values) == ["accuracy", "cross_entropy"]
+    assert found.values["accuracy"].tolist() == [float(number >= 100) for number in range(1_234)]
+    assert found.values["cross_entropy"].dtype == np.float32
+    assert found.labels.tolist() == labels
+    assert len(set(found.images)) == 1_234
+    assert found.images.tolist() == scores.measure(folder.model(40), examples).images.tolist()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"no parquet at all"])
+def test_scores_that_are_missing_or_damaged_are_named(content: bytes | None, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / scores.FILE
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(scores.UnreadableScores, match=f"cannot read the scores in {path}.* run the pipeline"):
+        scores.read(str(path))
 
 
 def test_differences_of_two_models_are_those_of_their_examples(folder: Folder) -> None:

@@ -196,8 +196,8 @@ def test_pictures_move_into_the_report_with_a_folder_a_variant(tmp_path: pathlib
     index = {"variant": "cvae", "pictures": [picture], "left_out": {}}
     (source / gallery.INDEX).write_text(json.dumps(index))
     with pytest.raises(ValueError, match="shows cvae; expected mlp's"):
-        leaderboard.copy_pictures(str(source), str(target), "mlp")
-    shown = leaderboard.copy_pictures(str(source), str(target), "cvae")
+        leaderboard.copy_pictures(str(source), str(target), row("mlp"))
+    shown = leaderboard.copy_pictures(str(source), str(target), row("cvae"))
     assert (target / shown["pictures"][0]["file"]).read_bytes() == content
     values = {"elbo": metric(-9.0, 1.0), "distortion": metric(7.0, 1.0), "rate": metric(2.0, 0.1)}
     slices = {label: {name: dataclasses.asdict(m) for name, m in values.items()} for label in "01"}

@@ -12,10 +12,10 @@ def test_the_defaults_train_every_variant() -> None:
     assert list(Settings().variants) == variants.names()
 
 
-def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Path) -> None:
+def test_a_file_gives_settings_and_its_experiments_reach_the_job(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(
-        "variants: [cvae]\nseed: 7\noverrides: {cvae: {recipe: {steps: 5}, config: {latent: 3}}}\n"
+        "variants: [cvae]\nseed: 7\nexperiments: {cvae: {recipe: {steps: 5}, config: {latent: 3}}}\n"
     )
     [job] = Settings.from_file(str(path)).trainings("mnist")
     assert (job.seed, job.recipe, job.config, job.dataset) == (7, {"steps": 5}, {"latent": 3}, "mnist")
@@ -24,34 +24,36 @@ def test_a_file_gives_settings_and_overrides_reach_the_job(tmp_path: pathlib.Pat
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"variants": ("vae9",)}, "unknown variant 'vae9'; choose from .*cvae"),
+        ({"variants": ("vae9",)}, "unknown variant 'vae9'; did you mean hvae"),
         ({"variants": ("mlp", "mlp")}, "named twice"),
         ({"profile": "fast"}, "unknown profile 'fast'; choose from smoke, quick, full"),
         ({"protocol": "x"}, "unknown protocol 'x'"),
         ({"mlflow": "https://eve:secret@host"}, "MLFLOW_TRACKING_PASSWORD in the environment"),
         (
-            {"variants": ("mlp",), "overrides": {"cvae": {}}},
-            "overrides.cvae: this run does not train cvae; it trains mlp",
+            {"experiments": {"cvae": {"config": {"latents": 2}}}},
+            "experiments.cvae.config.latents: no such field; did you mean latent.$",
         ),
         (
-            {"overrides": {"cvae": {"config": {"latents": 2}}}},
-            "overrides.cvae.config.latents: no such field; did you mean latent.$",
+            {"experiments": {"cvae": {"recipe": {"epochs": 2}}}},
+            "experiments.cvae.recipe.epochs: no such field; choose from steps",
         ),
         (
-            {"overrides": {"cvae": {"recipe": {"epochs": 2}}}},
-            "overrides.cvae.recipe.epochs: no such field; choose from steps",
-        ),
-        ({"overrides": {"cvae": {"recipe": {"steps": -3}}}}, "overrides.cvae.recipe: steps must be a whole"),
-        ({"overrides": {"cvae": {"recipe": {"steps": 1.5}}}}, "overrides.cvae.recipe: steps must be a whole"),
-        ({"overrides": {"cvae": {"recipe": {"optimizer": "adma"}}}}, "optimizer must be one of adam, rms"),
-        ({"overrides": {"cvae": {"recipe": {"learning_rate": "1e-4"}}}}, "learning_rate must be a number"),
-        (
-            {"overrides": {"cvae": {"configs": {}}}},
-            "overrides.cvae.configs: no such field; did you mean conf",
+            {"experiments": {"cvae": {"recipe": {"steps": -3}}}},
+            "experiments.cvae.recipe: steps must be a whole",
         ),
         (
-            {"overrides": {"cvae": {"config": {"latent": 0}}}},
-            "overrides.cvae.config: latent must be at least 1, got 0",
+            {"experiments": {"cvae": {"recipe": {"steps": 1.5}}}},
+            "experiments.cvae.recipe: steps must be a whole",
+        ),
+        ({"experiments": {"cvae": {"recipe": {"optimizer": "adma"}}}}, "optimizer must be one of adam, rms"),
+        ({"experiments": {"cvae": {"recipe": {"learning_rate": "1e-4"}}}}, "learning_rate must be a number"),
+        (
+            {"experiments": {"cvae": {"configs": {}}}},
+            "experiments.cvae.configs: no such field; did you mean conf",
+        ),
+        (
+            {"experiments": {"cvae": {"config": {"latent": 0}}}},
+            "experiments.cvae.config: latent must be at least 1, got 0",
         ),
         ({"spans": True, "data": "d"}, "spans must be a whole number, got True"),
         ({"spans": -1, "data": "d"}, "spans must be a whole number, 0 for none, got -1"),
@@ -89,7 +91,7 @@ def test_hooks_of_a_file_become_typed(tmp_path: pathlib.Path) -> None:
         ("a: [\n", "line 2: expected the node content"),
         ("seed: 010\n", "line 1: 010 is octal in YAML; write 10"),
         ("seed: 1\nhome: out\nseed: 2\n", "line 3: seed is given twice, first on line 1"),
-        ("overrides: {cvae: {recipe: {learning_rate: 1e-4}}}", "write 1.0e-4"),
+        ("experiments: {cvae: {recipe: {learning_rate: 1e-4}}}", "write 1.0e-4"),
     ],
 )
 def test_a_wrong_file_is_named(tmp_path: pathlib.Path, text: str, message: str) -> None:

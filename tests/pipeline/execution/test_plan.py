@@ -22,7 +22,7 @@ def plan(**settings: Any) -> Plan:
 def test_the_text_of_a_plan_gives_the_same_pipeline() -> None:
     made = plan(
         variants=("mlp", "cvae"), seed=3, spans=2, data="/nights", max_gain={"accuracy": 0.5}, keep=2,
-        overrides={"mlp": {"recipe": {"steps": 12}}},
+        experiments={"mlp": {"recipe": {"steps": 12}}},
     )  # fmt: skip
     read = Plan.from_text(made.text())
     assert read.text() == made.text()
