@@ -96,9 +96,11 @@ def _named(name: str, experiments: Mapping[str, Experiment]) -> Experiment:
     if name in experiments:
         return experiments[name]
     if name not in variants.names():
-        known = [*experiments, *variants.names()]
+        known = list(dict.fromkeys([*experiments, *variants.names()]))
         kind = "experiment or variant" if experiments else "variant"
-        raise ValueError(f"unknown {kind} {name!r}; {strict.suggestion(name, known)}")
+        close = strict.suggestion(name, known)
+        hint = f"{close} Otherwise choose from {', '.join(known)}" if close.endswith("?") else close
+        raise ValueError(f"unknown {kind} {name!r}; {hint}")
     return Experiment()
 
 

@@ -240,7 +240,7 @@ def check_arguments(task: str, given: Sequence[str]) -> None:
     if longest >= MAX_ARGUMENT:
         raise TooLarge(
             f"an argument of {task} has {longest:,} bytes; Linux takes fewer than {MAX_ARGUMENT:,}: "
-            "shorten what the settings give to the variants (overrides)"
+            "shorten the experiments of the settings"
         )
 
 

@@ -53,6 +53,11 @@ RUN: Mapping[str, str] = {
     "latentline run --variants cvae,iwae,hvae --profile full --data mnist --seed 1": "latentline run "
     "--variants cvae,iwae,hvae --profile full --data mnist --seed 1 --check",
     "latentline run --settings nightly.yaml": "latentline run --settings nightly.yaml --check",
+    "latentline run --variants cvae --set cvae.config.latent=10": "latentline run --variants cvae "
+    "--set cvae.config.latent=10 --check",
+    "latentline run --settings compare.yaml": "latentline run --settings compare.yaml --check",
+    "latentline run --variants cvae,iwae --seeds 0,1,2": "latentline run --variants cvae,iwae "
+    "--seeds 0,1,2 --check",
     "latentline run --data FOLDER": "latentline run --variants cvae,mlp --profile smoke --data {data}",
     "latentline run --data ~/.keras/datasets/mnist.npz": "latentline run --data ~/.keras/datasets/mnist.npz "
     "--check",
@@ -148,6 +153,8 @@ class Reader:
                 (folder / path.name).symlink_to(path)
         (folder / ".venv").symlink_to(sys.prefix)
         [settings] = [b.text for b in documents.blocks("README.md") if b.text.startswith("# nightly.yaml")]
+        [compared] = [b.text for b in documents.blocks("README.md") if b.text.startswith("# compare.yaml")]
+        (folder / "compare.yaml").write_text(compared)
         (folder / "nightly.yaml").write_text(settings.replace("/srv/latentline", str(folder / "nights")))
         assert yaml.safe_load(settings)["home"] == "/srv/latentline"
         for path in data.iterdir():

@@ -76,7 +76,10 @@ def test_help_names_profiles_and_protocols() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--variants", "vae9"), "unknown variant 'vae9'; choose from"),
+        (
+            ("--variants", "vae9"),
+            "unknown variant 'vae9'; did you mean hvae? Otherwise choose from aae",
+        ),
         (("--profile", "slow"), "unknown profile 'slow'; choose from smoke, quick, full"),
         (("--protocol", "hard"), "unknown protocol 'hard'"),
         (("--settings", "nowhere.yaml"), "cannot read the settings file nowhere.yaml"),
