@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pipeline import commands
 from pipeline.commands import (
     alarm,
+    compare,
     convert,
     evaluate,
     history,
@@ -42,6 +43,7 @@ COMMANDS = (
     promote,
     alarm,
     prune,
+    compare,
     evaluate,
     predict,
 )
@@ -61,6 +63,7 @@ EXAMPLES = """examples:
   latentline rollback cvae --reason "blurred sevens"
   latentline resume cvae --reason "the labels are corrected"
   latentline prune --keep-runs 30
+  latentline compare iwae_k1 iwae_k50
   latentline evaluate out/serving/cvae --samples 5000 --limit 1000
   latentline predict out/serving/mlp seven.png --invert
 """

@@ -24,7 +24,7 @@ and each covers its own difference with at least 95 per cent.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -106,18 +106,23 @@ def summary(sample: Sample) -> Summary:
     )
 
 
-def compare(samples: Sequence[Sample], binary: bool = False) -> list[Pair]:
-    """Return all pairs of experiments, corrected for their number, in the order of their means, best first.
+def compare(
+    samples: Sequence[Sample], binary: bool = False, wanted: Collection[frozenset[str]] | None = None
+) -> list[Pair]:
+    """Return pairs of experiments, corrected for their number, in the order of their means, best first.
 
-    binary: whether scores are 0 or 1, as of accuracies. Raises ValueError for scores on different numbers of
-    images or on fewer than two.
+    binary: whether scores are 0 or 1, as of accuracies. wanted: the pairs, by name; None for all. Raises
+    ValueError for scores on different numbers of images or on fewer than two.
     """
     sizes = {sample.scores.shape[1] for sample in samples}
     if len(sizes) > 1 or min(sizes, default=2) < 2:
         raise ValueError(f"experiments are compared on the same two or more images, got {sorted(sizes)}")
     ordered = sorted(samples, key=lambda sample: -sample.scores.mean())
     pairs = [
-        _pair(first, second, binary) for place, first in enumerate(ordered) for second in ordered[place + 1 :]
+        _pair(first, second, binary)
+        for place, first in enumerate(ordered)
+        for second in ordered[place + 1 :]
+        if wanted is None or frozenset((first.name, second.name)) in wanted
     ]
     judged = [pair for pair in pairs if pair.judged]
     adjusted = dict(zip(map(id, judged), holm([pair.chance for pair in judged]), strict=True))

@@ -1,7 +1,7 @@
 """Say and arrange how the experiments of a run compare: sentences, a matrix of differences, and plots."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,11 +53,16 @@ def worth_comparing(rows: Sequence[Row]) -> bool:
     return any(row.name != row.variant for row in rows)
 
 
-def groups(rows: Sequence[Row], scores: Mapping[str, Scores]) -> list[Group]:
+def groups(
+    rows: Sequence[Row],
+    scores: Mapping[str, Scores],
+    wanted: Collection[frozenset[str]] | None = None,
+) -> list[Group]:
     """Return the comparisons that the rows allow, generative models first.
 
-    scores: by the name of the row; rows without any are left out. A group has at least two experiments, or
-    one with several seeds.
+    scores: by the name of the row; rows without any are left out. wanted: the pairs of experiments that are
+    compared, None for all. A group has at least two experiments, or one with several seeds, or one that was
+    left out.
     """
     found = []
     for family in FAMILIES:
@@ -67,13 +72,20 @@ def groups(rows: Sequence[Row], scores: Mapping[str, Scores]) -> list[Group]:
             # A likelihood of other pixels is another quantity; an accuracy is the same one.
             by_protocol.setdefault(row.trained.protocol if family is GENERATIVE else "", []).append(row)
         for protocol, members in by_protocol.items():
-            group = _group(family, protocol, members, scores)
-            if len(group.summaries) > 1 or any(len(each.seeds) > 1 for each in group.summaries):
+            group = _group(family, protocol, members, scores, wanted)
+            several = any(len(each.seeds) > 1 for each in group.summaries)
+            if len(group.summaries) > 1 or several or group.left_out:
                 found.append(group)
     return found
 
 
-def _group(family: Family, protocol: str, rows: Sequence[Row], scores: Mapping[str, Scores]) -> Group:
+def _group(
+    family: Family,
+    protocol: str,
+    rows: Sequence[Row],
+    scores: Mapping[str, Scores],
+    wanted: Collection[frozenset[str]] | None,
+) -> Group:
     by_experiment: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row.trained.seed):
         by_experiment.setdefault(row.experiment, []).append(row)
@@ -88,7 +100,7 @@ def _group(family: Family, protocol: str, rows: Sequence[Row], scores: Mapping[s
             values = np.stack([each.values[family.metric] for each in mine if each]).astype(np.float64)
             samples.append(Sample(name, tuple(row.trained.seed for row in members), values))
     summaries = sorted(map(comparison.summary, samples), key=lambda each: -each.mean)
-    pairs = comparison.compare(samples, binary=family is CLASSIFIER)
+    pairs = comparison.compare(samples, binary=family is CLASSIFIER, wanted=wanted)
     return Group(family, protocol, summaries, pairs, by_experiment, left_out)
 
 
@@ -191,8 +203,8 @@ def panel(group: Group, subjects: Sequence[Subject], place: int) -> dict[str, An
         "id": f"x{place}",
         "family": group.family,
         "protocol": group.protocol,
-        "rows": dots(group),
-        "ticks": _dot_scale(group)[1],
+        "rows": dots(group) if group.summaries else [],
+        "ticks": _dot_scale(group)[1] if group.summaries else [],
         "matrix": matrix(group),
         "sentences": [(mark(pair), sentence(pair, group)) for pair in group.pairs],
         "left_out": dict(group.left_out),

@@ -40,7 +40,7 @@ def publish(executor_input: str, report: str, mounts: str = "") -> None:
 def numbers(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return the headline metrics of the leaderboard's rows: `cvae.elbo`."""
     return {
-        f"{row['variant']}.{name}": float(row["metrics"][name]["value"])
+        f"{row['name']}.{name}": float(row["metrics"][name]["value"])
         for row in rows
         for name in NUMBERS
         if name in (row.get("metrics") or {})

@@ -36,14 +36,14 @@ def find(model: str, home: str | Home | None) -> Facts:
     home: of the runs, or its path; None for the folder above the model that has metadata. The facts are
     model, data, training, metrics, compared_with, verdicts and versions. Raises LineageError.
     """
-    place = _home(model, home)
-    uri = _artifact_uri(model, place)
+    place = home_of(model, home)
+    uri = artifact_uri(model, place)
     with metadata.opened(place) as found:
         artifact = found.at(uri, metadata.MODEL)
         if artifact is None:
             raise LineageError(f"the metadata of {place} knows no model at {uri}")
         trainer = found.maker(artifact)
-        evaluation = _evaluation(found, artifact)
+        evaluation = evaluation_of(found, artifact)
         return {
             "model": {
                 "id": artifact.id,
@@ -215,7 +215,7 @@ def _without_repeats(found: Store, entries: list[tuple[Execution, str]]) -> list
     return kept
 
 
-def _evaluation(found: Store, model: Artifact) -> Execution | None:
+def evaluation_of(found: Store, model: Artifact) -> Execution | None:
     """Return the newest execution that evaluated a model; None if there is none."""
     entries = [
         execution for execution, _ in _about(found, model) if "evaluation" in found.outputs(execution.id)
@@ -233,7 +233,8 @@ def _decision(execution: Execution) -> Facts:
     return {"user": user, "reason": execution.properties.get("reason") or ""} if user else {}
 
 
-def _home(model: str, home: str | Home | None) -> Home:
+def home_of(model: str, home: str | Home | None) -> Home:
+    """Return the home of a model, by default the one above its folder. Raises LineageError."""
     if isinstance(home, Home):
         return home
     if home is not None:
@@ -249,7 +250,7 @@ def _home(model: str, home: str | Home | None) -> Home:
     )
 
 
-def _artifact_uri(model: str, home: Home) -> str:
+def artifact_uri(model: str, home: Home) -> str:
     """Return the folder of the model artifact that is meant. Raises LineageError."""
     folder = pathlib.Path(model).expanduser()
     if not folder.exists():

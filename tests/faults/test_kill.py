@@ -142,7 +142,7 @@ def test_a_run_that_is_stopped_ends_its_components_and_resumes_from_a_checkpoint
     home = new_home(warm)
     home.jobs = 2
     settings = tmp_path / "settings.yaml"
-    settings.write_text("variants: [linear]\noverrides: {linear: {recipe: {steps: 20000}}}\n")
+    settings.write_text("variants: [linear]\nexperiments: {linear: {recipe: {steps: 20000}}}\n")
     with tally(f"{number.name} with components side by side"):
         child = home.start(f"--settings={settings}")
         while not child.gone.is_set() and not list(home.artifacts.glob("Trainer.linear/model_run/*/train/*")):
