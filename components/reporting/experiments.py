@@ -11,7 +11,7 @@ from components.evaluation.comparison import Pair, Sample, Summary
 from components.evaluation.scores import Scores
 from components.reporting import charts, display
 from components.reporting.charts import Scale, Tick
-from components.reporting.curves import Points, loss_term, series, settled
+from components.reporting.curves import Points, loss_term, series
 from components.reporting.panels import Subject
 from components.reporting.words import (
     CLASSIFIER,
@@ -29,6 +29,9 @@ from schemas.records import Metric, Row
 FILE = "comparison.json"
 SCORES = "scores"
 """Folder of a report that holds the scores of each model, `<name>.parquet`."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+FRAMED = 0.25
+"""Share of training after which values have to fit into the frame of the curves."""
 MOST_COLOURS = 10
 """Colours of the page; with more experiments, some share one."""
 
@@ -120,11 +123,11 @@ def amount(pair: Pair, family: Family) -> str:
     """Return the difference of a pair with half its interval: 1.9 ± 0.3 nats."""
     half = (pair.upper - pair.lower) / 2
     metric = Metric(pair.difference, pair.difference - half, pair.difference + half, family.gain_unit)
-    return f"{_spaced(display.interval(scaled(metric, family.factor)))} {family.gain_unit}"
+    return f"{_spaced(display.interval(scaled(metric, family.factor)))}{NO_BREAK}{family.gain_unit}"
 
 
 def _spaced(text: str) -> str:
-    return minus(text.replace("±", "± "))
+    return minus(text.replace(" ±", f"{NO_BREAK}±{NO_BREAK}"))
 
 
 def sentence(pair: Pair, group: Group) -> str:
@@ -160,7 +163,7 @@ def to_json(found: Sequence[Group]) -> list[dict[str, Any]]:
                 {**each._asdict(), "deviation": None if math.isnan(each.deviation) else each.deviation}
                 for each in group.summaries
             ],
-            "pairs": [{**pair._asdict(), "says": sentence(pair, group)} for pair in group.pairs],
+            "pairs": [{**pair._asdict(), "says": sentence(pair, group)} for pair in _judged_first(group)],
             "left_out": dict(group.left_out),
         }
         for group in found
@@ -178,10 +181,15 @@ def text(found: Sequence[Group]) -> str:
             count = len(each.seeds)
             spread = "one seed" if count == 1 else f"sd {_deviation(each, group.family)} over {count} seeds"
             lines.append(f"  {each.name:<{width}}  {mean_text(each, group.family)} over images, {spread}")
-        lines += [f"- {sentence(pair, group)}" for pair in group.pairs]
+        lines += [f"- {sentence(pair, group)}" for pair in _judged_first(group)]
         lines += [f"- {name} is left out: {why}" for name, why in group.left_out.items()]
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
+
+
+def _judged_first(group: Group) -> list[Pair]:
+    """Return the pairs with those last that allow no claim."""
+    return sorted(group.pairs, key=lambda pair: not pair.judged)
 
 
 def mean_text(each: Summary, family: Family) -> str:
@@ -206,7 +214,7 @@ def panel(group: Group, subjects: Sequence[Subject], place: int) -> dict[str, An
         "rows": dots(group) if group.summaries else [],
         "ticks": _dot_scale(group)[1] if group.summaries else [],
         "matrix": matrix(group),
-        "sentences": [(mark(pair), sentence(pair, group)) for pair in group.pairs],
+        "sentences": [(mark(pair), sentence(pair, group)) for pair in _judged_first(group)],
         "left_out": dict(group.left_out),
         "cost": cost(group, colours),
         "curves": curves(group, subjects, colours),
@@ -342,8 +350,8 @@ def curves(group: Group, subjects: Sequence[Subject], colours: Mapping[str, int]
                 lines.append((subject.row.experiment, points))
     if not lines:
         return None
-    values = [value for _, points in lines for value in settled(points)]
     steps = max(points[-1][0] for _, points in lines)
+    values = [value for _, points in lines for step, value in points if step >= FRAMED * points[-1][0]]
     scale = Scale(*charts.padded(min(values), max(values)))
     return {
         "lines": [

@@ -119,7 +119,7 @@ def grid(rows: Sequence[Row], shown: Sequence[Column], serving: Mapping[str, Seq
     ]
     columns["steps"] = [count(row.trained.steps) for row in rows]
     columns["train"] = [seconds(row.trained.train_seconds) for row in rows]
-    columns["pushed"] = [pushed(row, serving.get(row.variant, ())) for row in rows]
+    columns["pushed"] = [pushed(row, serving.get(row.name, ())) for row in rows]
     columns = {header: cells for header, cells in columns.items() if any(cells)}
     widths = {header: max(map(len, (header, *cells))) for header, cells in columns.items()}
     for header in LEAST_FIRST:

@@ -38,6 +38,7 @@ SECONDS = 120.0
 
 SMALL = "PROFILE=smoke DATA={data}"
 LOCAL = "tests/e2e/test_local_run.py"
+COMPARED = "needs experiments with several seeds: tests/pipeline/registry/test_compare.py runs it"
 OPERATED = "needs two models that were pushed: tests/e2e/test_operation.py runs it"
 ALARMS = "needs many nights: tests/pipeline/registry/test_alarms.py ends alarms"
 INSTALLED = documents.INSTALLED
@@ -97,6 +98,8 @@ NOT_RUN: Mapping[str, str] = {
     "make hooks": "changes the clone's Git configuration",
     "latentline run --variants toy --profile smoke": "tests/e2e/test_new_variant.py",
     "pytest tests/trainer/test_contract.py -k toy": "tests/e2e/test_new_variant.py",
+    "latentline compare wide vae_dense": COMPARED,
+    "latentline compare out/monday out/tuesday": COMPARED,
     "export LATENTLINE_SETTINGS=$PWD/nightly.yaml": LOCAL,
     "tfx pipeline create --engine=local --pipeline_path=pipeline/local_runner.py": LOCAL,
     "tfx run create --engine=local --pipeline_name=latentline": LOCAL,

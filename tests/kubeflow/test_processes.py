@@ -550,7 +550,7 @@ def test_a_pipeline_of_another_name_is_compared_with_what_serves(
     before = world.versions("mlp")
     settings = {
         **world.settings, "name": "experiment", "variants": ["mlp"], "warm_start": False,
-        "overrides": {"mlp": {"recipe": {"steps": 1, "floor": 0.0}}},
+        "experiments": {"mlp": {"recipe": {"steps": 1, "floor": 0.0}}},
     }  # fmt: skip
     folder = tmp_path_factory.mktemp("experiment")
     other = build(folder, settings, ("unused", str(world.volume / "unused")), **same_volume(world))
@@ -589,7 +589,7 @@ def test_mnist_runs_through_and_its_log_is_kept(
     moments = {"mlp": (0.5, 0.0), "vae_dense": (3.0, 0.1), "cvae": (10.0, 1.0)}
     settings = {
         "variants": [*moments, "linear"], "profile": "quick",
-        "overrides": {"linear": {"recipe": {"learning_rate": 1e30}}},
+        "experiments": {"linear": {"recipe": {"learning_rate": 1e30}}},
     }  # fmt: skip
     (tmp_path / "data").symlink_to(folder)
     pool = {"cpu": "1", "memory": "2Gi", "retry": {"times": 1, "wait": "1s"}}
