@@ -173,7 +173,7 @@ def test_four_experiments_with_five_seeds_have_a_task_each_with_a_name_that_kube
     tasks = {task.name: task for task in made.tasks}
     lines = [f"{name}-s{seed}" for name in ("iwae-k1", "wide", "vae-dense", "mlp") for seed in range(5)]
     expected = {f"{kind}-{line}" for kind in ("train", "evaluate") for line in lines}
-    assert set(tasks) == {"data", "report", "verdict"} | expected
+    assert set(tasks) == {"data", "report", "verdict", "finish"} | expected
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in tasks)
     assert {"Transform", "Transform-grey"} <= set(tasks["data"].nodes)
     assert tasks["train-wide-s3"].nodes == ("Trainer.wide.s3",)
