@@ -49,11 +49,9 @@ def publish(home: Home, execution: int, stamp: str) -> str:
         [made] = store.outputs(execution)["report"]
     archive.publish(home, pathlib.Path(made.uri), stamp)
     rows = [Row.from_json(values) for values in json.loads((home.report / FILE).read_text())]
-    said = [
-        pair["says"]
-        for group in json.loads((home.report / COMPARISON).read_text())
-        for pair in group["pairs"]
-    ]
+    comparison = home.report / COMPARISON
+    groups = json.loads(comparison.read_text()) if comparison.exists() else []  # reports of 0.1 have none
+    said = [pair["says"] for group in groups for pair in group["pairs"]]
     shown = table(rows, versions.by_variant(str(home.serving)))
     return "\n".join([shown, *([""] if said else []), *sentences(said)])
 
