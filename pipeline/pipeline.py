@@ -237,7 +237,7 @@ class Line:
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         night = Resolver(
             strategy_class=EarlierNight,
-            config={"serving": os.path.join(serving, job.variant), "job": job.to_dict()},
+            config={"serving": os.path.join(serving, name), "job": job.to_dict()},
             candidate=self.trainer.outputs["model"],
             evaluation=Channel(
                 type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{name}"
@@ -298,7 +298,7 @@ def gate_settings(job: Job, settings: Settings) -> GateSettings:
             )
             for metric, each in spread.of(job.variant, job.profile).items()
         },
-        variants=len(settings.variants),
+        variants=len(settings.trials),
         max_gain={**MAX_GAIN, **settings.max_gain},
         most_detectable={metrics[0]: limit} if limit else {},
         correlation=CORRELATION if settings.warm_start or settings.spans > 1 else 0.0,

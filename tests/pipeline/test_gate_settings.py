@@ -28,8 +28,8 @@ def test_nights_of_a_run_with_another_seed_are_of_one_era() -> None:
         {"profile": "smoke"},
         {"data": "/data", "spans": 2},
         {"warm_start": True},
-        {"overrides": {"mlp": {"recipe": {"steps": 7}}}},
-        {"overrides": {"mlp": {"config": {"hidden": (8,)}}}},
+        {"experiments": {"mlp": {"recipe": {"steps": 7}}}},
+        {"experiments": {"mlp": {"config": {"hidden": (8,)}}}},
     ],
 )
 def test_whatever_makes_nights_incomparable_begins_an_era(settings: dict[str, Any]) -> None:
