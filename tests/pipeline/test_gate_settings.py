@@ -38,7 +38,7 @@ def test_whatever_makes_nights_incomparable_begins_an_era(settings: dict[str, An
 
 def test_the_detectable_loss_of_the_recipe_is_that_of_its_first_headline_metric() -> None:
     limits = {"mlp": {"recipe": {"max_detectable_loss": 0.01}}, "m2": {"recipe": {"max_detectable_loss": 3}}}
-    assert [each.most_detectable for each in told(overrides=limits)] == [{"accuracy": 0.01}, {"elbo": 3.0}]
+    assert [each.most_detectable for each in told(experiments=limits)] == [{"accuracy": 0.01}, {"elbo": 3.0}]
     assert [each.most_detectable for each in told()] == [{}, {}]
 
 
