@@ -237,7 +237,7 @@ class Line:
         self.gallery = versioned(gallery, fingerprint("components.reporting.gallery"))
         night = Resolver(
             strategy_class=EarlierNight,
-            config={"serving": os.path.join(serving, name), "job": job.to_dict()},
+            config={"serving": os.path.join(serving, name), "job": json.dumps(job.to_dict(), sort_keys=True)},
             candidate=self.trainer.outputs["model"],
             evaluation=Channel(
                 type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{name}"

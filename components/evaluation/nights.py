@@ -33,9 +33,12 @@ class EarlierNight(ResolverStrategy):
     records, the oldest intact model that the gate pushed under today's settings is the anchor.
     """
 
-    def __init__(self, serving: str = "", job: Mapping[str, Any] | None = None) -> None:
-        """Set the folder of the variant's versions, and what its trainer is asked to do."""
-        self._serving, self._job = serving, job or {}
+    def __init__(self, serving: str = "", job: str = "{}") -> None:
+        """Set the folder of the variant's versions, and what its trainer is asked to do, as JSON.
+
+        As JSON, since TFX restores a mapping only if all its values have one type.
+        """
+        self._serving, self._job = serving, json.loads(job)
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
