@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes instead of failing
             stream.reconfigure(errors="backslashreplace")
@@ -93,17 +94,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser().print_help()
         sys.exit(exit_codes.OK)
     options = parser().parse_args(given)
+    code, problem = exit_codes.FAILED, None
     try:
         code = options.execute(options)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read it, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
-        code = exit_codes.FAILED
     except KeyboardInterrupt:
         code = commands.fail("interrupted", exit_codes.INTERRUPTED)
     except Exception as error:  # the one boundary: whatever went wrong is one sentence
-        code = commands.unexpected(error, getattr(options, "home", None))
+        problem = error
+    lost = _flush()
+    if isinstance(lost or problem, BrokenPipeError):  # whoever read it, such as `head`, has seen enough
+        code = code or exit_codes.FAILED
+    elif lost:
+        code = commands.fail(f"the output cannot be written ({lost.strerror})", code or exit_codes.FAILED)
+    elif problem:
+        code = commands.unexpected(problem, getattr(options, "home", None))
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Replace standard streams that the caller closed, whose numbers a file of ours would get otherwise."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 stays open as long as the process
+
+
+def _flush() -> OSError | None:
+    """Write what is still to be printed; return why that fails, after which it is dropped."""
+    try:
+        sys.stdout.flush()
+        return None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python's last flush fails, too
+        return error
 
 
 class _Version(argparse.Action):

@@ -443,6 +443,10 @@ PLAIN = (
 """Columns of the CSV that hold one value each."""
 
 
+FORMULA = ("=", "+", "-", "@")
+"""How a cell begins that a spreadsheet takes for a formula, which may run commands or fetch addresses."""
+
+
 def comma_separated(rows: Iterable[Row]) -> str:
     """Return the leaderboard as CSV; a metric takes three columns, its value and the ends of its interval."""
     rows = list(rows)
@@ -461,10 +465,24 @@ def comma_separated(rows: Iterable[Row]) -> str:
         values = row.to_json()
         measured = (values["metrics"].get(name, {}).get(end, "") for name, end in ends)
         gain = values["gain"] or {}
-        writer.writerow(
-            [*(values[field] for field in PLAIN), *(gain.get(part, "") for part in differences), *measured]
-        )
+        cells = [
+            *(values[field] for field in PLAIN),
+            *(gain.get(part, "") for part in differences),
+            *measured,
+        ]
+        writer.writerow([sheet_cell(value) for value in cells])
     return text.getvalue()
+
+
+def sheet_cell(value: object) -> object:
+    """Return a cell of a CSV file that no spreadsheet takes for a formula; numbers stay as they are."""
+    if not isinstance(value, str) or not value.lstrip().startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def markdown(rows: Iterable[Row]) -> str:

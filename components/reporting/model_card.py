@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from schemas.records import Metric, Row, Training
 
 CARD = "model_card.json"
 TEXT = "model_card.md"
+OTHER_LINK = re.compile(r"\](?=\s*:|\s*\((?!\s*https?://))", re.IGNORECASE)
+"""The bracket that makes a Markdown link to, or a definition of, anything but a web page."""
 """Files beside a pushed SavedModel: the card as JSON and as Markdown."""
 
 MEASURED = {
@@ -157,5 +160,9 @@ def by_label(slices: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def cell(text: str) -> str:
-    """Escape text so that it stays text within Markdown, also within a table."""
-    return html.escape(str(text), quote=False).replace("|", "\\|").replace("\n", " ")
+    """Escape text so that it stays text within Markdown, also within a table.
+
+    Of links only those to http and https stay; any other could run code in a viewer (`javascript:`, `data:`).
+    """
+    line = " ".join(html.escape(str(text), quote=False).splitlines())
+    return OTHER_LINK.sub("&#93;", line).replace("|", "\\|")

@@ -38,6 +38,11 @@ def path_of(folder: str) -> pathlib.Path:
     return place.with_name(f".{place.name}{SUFFIX}")
 
 
+def folder_of(manifest: str) -> str:
+    """Return the name of the folder, beside it, of which a file of that name is the manifest."""
+    return manifest.removeprefix(".").removesuffix(SUFFIX)
+
+
 def write(folder: str) -> None:
     """Put the files of an artifact's folder on disk, and then its manifest. Raises OSError."""
     to_disk(folder)

@@ -7,6 +7,8 @@ SOURCE = "latentline_source.txt"
 """File in a pushed version that names the model artifact it is a copy of."""
 WITHDRAWN = ".withdrawn"
 """File beside the versions that names, one per line, the artifacts that somebody rolled back from."""
+UNVERIFIED = ".unverified"
+"""File beside the versions that names, one per line, versions of 0.1 that differ from their artifact."""
 LARGEST = 2**63 - 1
 """The largest version that a model server can serve."""
 
@@ -59,10 +61,7 @@ def same_artifact(one: str, other: str) -> bool:
 
 def withdrawn(base_directory: str) -> set[str]:
     """Return the names of the artifacts that somebody rolled back from. Raises OSError."""
-    try:
-        return set(pathlib.Path(base_directory, WITHDRAWN).read_text().split("\n")) - {""}
-    except FileNotFoundError:
-        return set()
+    return _lines(base_directory, WITHDRAWN)
 
 
 def withdraw(base_directory: str, uri: str) -> None:
@@ -70,13 +69,38 @@ def withdraw(base_directory: str, uri: str) -> None:
 
     Raises OSError.
     """
-    names = withdrawn(base_directory) | {artifact_name(uri)}
-    staging = os.path.join(base_directory, f"{WITHDRAWN}.tmp")
+    _add(base_directory, WITHDRAWN, artifact_name(uri))
+
+
+def unverified(base_directory: str) -> set[int]:
+    """Return the versions of 0.1 that differ from the artifact that they are a copy of. Raises OSError."""
+    return {int(line) for line in _lines(base_directory, UNVERIFIED) if line.isdecimal()}
+
+
+def note_unverified(base_directory: str, version: int) -> None:
+    """Note that a version of 0.1 differs from what it is a copy of, so that it is not read again and again.
+
+    Raises OSError.
+    """
+    _add(base_directory, UNVERIFIED, str(version))
+
+
+def _lines(base_directory: str, name: str) -> set[str]:
+    try:
+        return set(pathlib.Path(base_directory, name).read_text().split("\n")) - {""}
+    except FileNotFoundError:
+        return set()
+
+
+def _add(base_directory: str, name: str, line: str) -> None:
+    """Add a line to a file beside the versions, whole or not at all."""
+    lines = sorted(_lines(base_directory, name) | {line})
+    staging = os.path.join(base_directory, f"{name}.tmp")
     with open(staging, "w") as file:
-        file.write("".join(f"{name}\n" for name in sorted(names)))
+        file.write("".join(f"{each}\n" for each in lines))
         file.flush()
         os.fsync(file.fileno())
-    os.replace(staging, os.path.join(base_directory, WITHDRAWN))
+    os.replace(staging, os.path.join(base_directory, name))
 
 
 def _numbers(base_directory: str) -> list[int]:

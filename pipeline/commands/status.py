@@ -17,7 +17,7 @@ The first line and the exit codes follow the convention of Nagios plugins.
 EXIT_CODES = {
     "0": "OK",
     "1": "WARNING: a candidate was refused, or the data has drifted; production is unchanged",
-    "2": "CRITICAL: an alarm stands, the last run failed or crashed, or the service is down or late",
+    "2": "CRITICAL: a run failed, is stuck or late; an alarm stands; the service is down; damage is served",
     "3": "UNKNOWN: there has been no run yet, or the home cannot be read",
 }
 

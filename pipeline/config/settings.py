@@ -123,6 +123,9 @@ class Settings:
         try:
             for name, value in strict.typed_fields(type(self), vars(self)).items():
                 object.__setattr__(self, name, value)
+            for name, value in vars(self).items():
+                if isinstance(value, str) and "\0" in value:
+                    raise ValueError(f"{name} holds a NUL byte, got {value!r}; no path or name can")
             object.__setattr__(self, "home", _resolved(self.home))
             everything = tuple(self.experiments) or tuple(variants.names())
             object.__setattr__(self, "variants", tuple(self.variants) or everything)

@@ -37,16 +37,24 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     whose inputs exist, what compares variants without those that failed, and raises RunFailed at the end.
     """
 
-    def __init__(self, say: Callable[[str], None], jobs: int = 1, moving: bool = True) -> None:
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        jobs: int = 1,
+        moving: bool = True,
+        begins: Callable[[str], None] = lambda node: None,
+    ) -> None:
         """Set how the pipeline is run.
 
         say: shows the user a line. jobs: cores that nodes may use at the same time; with 1, one node runs
-        after another in this process. moving: whether a terminal may show what runs at the moment.
+        after another in this process. moving: whether a terminal may show what runs at the moment. begins:
+        is given each node that begins.
         """
         super().__init__()
         self._say = say
         self._jobs = jobs
         self._moving = moving
+        self._begins = begins
         self.executions: dict[str, int] = {}
         """Node id -> execution id in the metadata store, of the nodes that completed or were cached."""
         self.failures: dict[str, str] = {}
@@ -75,6 +83,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                         queue.ended(name)
                         continue
                     work = functools.partial(self._launch, pipeline, node, home)
+                    self._begins(name)
                     workers.start(name, min(cores_of(node), workers.most), work)
                 for ended in workers.wait():
                     queue.ended(ended.name)
@@ -136,9 +145,9 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         except Exception as error:  # whatever a component raises is its failure, reported in one line
             log.exception("%s failed", name)
             inputs = _inputs(handle, pipeline, name)
-            # Where TFX fails before an executor starts, it leaves the execution as running.
-            with contextlib.suppress(*metadata.ERRORS), metadata.opened(handle) as store:
-                store.mark_unfinished_failed(node)
+            # Where TFX fails before an executor starts or after it has ended, it leaves the execution as
+            # running and its outputs where they are.
+            _end_execution(node, home)
             return Result(error=diagnosis.explain(error, str(home), inputs))
         found = outcome.read(handle, execution)
         if not found.good:
@@ -179,7 +188,7 @@ def warnings_to(say: Callable[[str], None], errors: list[str]) -> Iterator[None]
 
 
 def _end_execution(node: Any, home: Home) -> None:
-    """Record the execution of a node whose process is gone as failed, and remove what it left."""
+    """Record the execution of a node that was left unfinished as failed, and remove what it left."""
     try:
         with metadata.opened(metadata.InTurn(home)) as store:
             for execution in store.active_executions_of(node):

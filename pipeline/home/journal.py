@@ -4,6 +4,7 @@ A file is written when the run begins and again when it ends, whole each time. A
 its first file; that its process is gone shows that it crashed.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -12,6 +13,8 @@ import logging
 import os
 import pathlib
 import socket
+import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +25,8 @@ from pipeline.home.layout import Home
 from pipeline.home.process import identity
 
 log = logging.getLogger(__name__)
+BEAT = 10.0
+"""Seconds between two writes of the heartbeat, at least, except where a component begins."""
 
 
 class Command(enum.StrEnum):
@@ -110,8 +115,11 @@ class RunRecord:
       spans: of the data, newest first; empty for data without spans.
       variants: the outcome of each trained model, by its name: of the variant or experiment, with its seed if
         the experiment has several.
+      cached: whether nothing was new, so that the run took no time.
       drift: what was found.
       hooks: which of them failed, and why.
+      doing: the component at work, while the run is under way; empty before the first.
+      progress: when the run last got on, ISO 8601: a component began or ended, or a training took steps.
       log, report: paths; empty if there is none.
       user, reason: of what a person decided.
       ends_alarm: whether that ends an alarm of the variant.
@@ -133,8 +141,11 @@ class RunRecord:
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     spans: tuple[str, ...] = ()
     variants: Mapping[str, Outcome] = dataclasses.field(default_factory=dict)
+    cached: bool = False
     drift: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
+    doing: str = ""
+    progress: str = ""
     log: str = ""
     report: str = ""
     user: str = ""
@@ -169,6 +180,8 @@ class Writer:
     def __init__(self, home: Home, record: RunRecord) -> None:
         self._home = home
         self._discarded = False
+        self._lock = threading.Lock()
+        self._beaten = 0.0
         self.record = record
 
     @classmethod
@@ -203,12 +216,34 @@ class Writer:
 
     def note(self, **facts: Any) -> None:
         """Add facts to the record, which `write` and `end` put on disk."""
-        self.record = dataclasses.replace(self.record, **facts)
+        with self._lock:
+            self.record = dataclasses.replace(self.record, **facts)
 
     def write(self) -> None:
         """Write the record as it is now. Raises OSError."""
-        if not self._discarded:
-            _write(self._home, self.record)
+        with self._lock:
+            if not self._discarded:
+                _write(self._home, self.record)
+
+    def beat(self, doing: str = "") -> None:
+        """Write that the run gets on, by any thread and however often: on disk at most once per BEAT seconds.
+
+        doing: the component that begins, if one does. A full disk is for the run to report, not for this.
+        A process that the run has forked for a component only touches the file, which `read` sees: its own
+        copy of the record is out of date.
+        """
+        now = time.monotonic()
+        if self.record.status is not Status.RUNNING or (not doing and now - self._beaten < BEAT):
+            return
+        self._beaten = now
+        if os.getpid() != self.record.pid:
+            with contextlib.suppress(OSError):
+                os.utime(self._home.record(self.record.stamp))
+            return
+        moment = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        self.note(progress=moment, **({"doing": doing} if doing else {}))
+        with contextlib.suppress(OSError):
+            self.write()
 
     def end(self, seconds: float, error: BaseException | None) -> None:
         """Write how it ended: with `error`, or well. Raises OSError."""
@@ -220,6 +255,7 @@ class Writer:
             ended=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             exit_code=code,
             error=str(error) if status is Status.FAILED else "",
+            doing="",
         )
         self.write()
 
@@ -298,6 +334,9 @@ def _parse(home: Home, path: pathlib.Path) -> RunRecord | None:
             values["log"] = str(home.run_log(values["stamp"]))
         if values.get("report"):
             values["report"] = str(home.report)
+        if values.get("status") == Status.RUNNING:
+            touched = datetime.datetime.fromtimestamp(path.stat().st_mtime).astimezone()
+            values["progress"] = touched.isoformat(timespec="seconds")
         return RunRecord(
             **{
                 **values,

@@ -69,6 +69,11 @@ class Home:
         return self.folder / ".metadata.lock"
 
     @property
+    def database_copy_staging(self) -> pathlib.Path:
+        """Return the file that the copy of the metadata is written to before it gets its name."""
+        return self.folder / "metadata.db.bak.tmp"
+
+    @property
     def artifacts(self) -> pathlib.Path:
         """Return TFX's pipeline root."""
         return self.folder / "artifacts"

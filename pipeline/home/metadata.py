@@ -336,11 +336,6 @@ class Store:
         found.last_known_state = mlmd.Execution.FAILED
         self._store.put_executions([found])
 
-    def mark_unfinished_failed(self, node: Any) -> None:
-        """Record the execution of `node`, a node of a pipeline's IR, that was left unfinished as failed."""
-        for execution in self.active_executions_of(node):
-            self.mark_failed(execution.id)
-
     def active_executions_of(self, node: Any) -> list[Execution]:
         """Return the executions of `node`, a bound node of a pipeline's IR, that have not ended."""
         contexts = context_lib.prepare_contexts(self._handle, node.contexts)

@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import sqlite3
+import time
 import urllib.parse
 from collections.abc import Callable
 
@@ -18,7 +19,14 @@ from tfx.utils import path_utils
 
 from components.serving import manifests
 from components.serving.publication import expected
-from components.serving.versions import by_variant, published, same_artifact, source
+from components.serving.versions import (
+    by_variant,
+    note_unverified,
+    published,
+    same_artifact,
+    source,
+    unverified,
+)
 from pipeline.config.errors import MetadataDamaged
 from pipeline.home import metadata
 from pipeline.home.layout import Home
@@ -33,6 +41,10 @@ PRUNED = "pruned"
 """Endings of folders that were set aside; the last are on their way out (pipeline.registry.prune)."""
 STAGED = re.compile(r"\.\d+-[0-9a-f]{32}")
 """Names under which components.serving.publication copies a version before it is renamed into place."""
+UNNAMED = re.compile(r"\..+\.json-[0-9a-f]{32}")
+"""Names under which pipeline.home.files writes a file before it is renamed into place."""
+YOUNG = 60.0
+"""Seconds for which such a file may be of a living process: the service and hooks write without the lock."""
 UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -68,7 +80,7 @@ def keep_copy(home: Home) -> None:
     """
     if home.shared:
         return
-    staging = home.database_copy.with_name(f"{home.database_copy.name}.tmp")
+    staging = home.database_copy_staging
     with (
         contextlib.closing(_connected(home.database)) as source,
         contextlib.closing(sqlite3.connect(staging)) as copy,
@@ -220,25 +232,38 @@ def restore_serving(store: Store, home: Home) -> list[str]:
 
 
 def adopt_versions(home: Home) -> None:
-    """Give versions of 0.1 their manifest, if their files are those of the artifact they are a copy of."""
+    """Give versions of 0.1 their manifest, if their files are those of the artifact they are a copy of.
+
+    A version whose files differ is noted as such and not read again.
+    """
     for variant, versions in by_variant(str(home.serving)).items():
         base = home.versions(variant)
-        for number in versions:
+        for number in set(versions) - unverified(str(base)):
             inside = base / str(number) / manifests.INSIDE
             if inside.exists():
                 continue
             with contextlib.suppress(ValueError):
                 listed = expected(str(inside.parent), home.here(source(str(base), number)))
-                if listed and not manifests.compare(str(inside.parent), listed):
+                if listed and manifests.compare(str(inside.parent), listed):
+                    note_unverified(str(base), number)
+                elif listed:
                     manifests.put(inside, listed)
 
 
 def remove_leftovers(home: Home) -> None:
-    """Remove working folders of executions that were cut off, and what a push or prune was killed over."""
+    """Remove what a process was killed over: working folders, copies and files that never got their name."""
     staged = [path for path in home.serving.glob("*/.*") if STAGED.fullmatch(path.name)]
     pruned = home.artifacts.glob(f"*/*/*.{PRUNED}-*")
-    for path in (*home.working_folders(), *staged, *pruned):
+    restored = home.artifacts.glob(f"*/*/.*.{RESTORING}")
+    for path in (*home.working_folders(), *staged, *pruned, *restored):
         shutil.rmtree(path)
+    written = [path for folder in (home.folder, home.runs) for path in folder.glob(".*.json-*")]
+    unnamed = [path for path in written if UNNAMED.fullmatch(path.name) and _age(path) > YOUNG]
+    lists = home.artifacts.glob(f"*/*/.*{manifests.SUFFIX}")
+    orphans = [path for path in lists if not path.with_name(manifests.folder_of(path.name)).is_dir()]
+    half = [*home.artifacts.glob("*/*/.*.tmp"), *home.serving.glob("*/.*.tmp")]
+    for path in (*unnamed, *orphans, *half, home.database_copy_staging):
+        path.unlink(missing_ok=True)
 
 
 def _damaged(home: Home, found: str) -> MetadataDamaged:
@@ -259,6 +284,14 @@ def set_aside(folder: pathlib.Path, ending: str) -> pathlib.Path:
     folder.rename(place)
     manifests.path_of(str(folder)).unlink(missing_ok=True)
     return place
+
+
+def _age(path: pathlib.Path) -> float:
+    """Return the seconds since a file was last written; 0 if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _connected(database: pathlib.Path) -> sqlite3.Connection:

@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from tfx.components.evaluator import constants as evaluator
@@ -25,6 +25,7 @@ from components.serving import manifests
 from components.serving.publication import NotPublishable, publish
 from components.serving.versions import (
     SOURCE,
+    WITHDRAWN,
     artifact_name,
     by_variant,
     published,
@@ -37,7 +38,7 @@ from pipeline.home.files import write_json
 from pipeline.home.journal import Command
 from pipeline.home.layout import CARDS, Home
 from pipeline.home.lock import exclusive, production
-from pipeline.home.metadata import Artifact, Store, when
+from pipeline.home.metadata import Artifact, Push, Store, when
 from pipeline.registry import alarms
 
 TYPES = {Command.PROMOTE: "latentline.Promote", Command.ROLLBACK: "latentline.Rollback"}
@@ -66,29 +67,25 @@ def promote(home: Home, variant: str, number: int | None, reason: str, say: Say)
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    check_known(home)
     request = f"{Command.PROMOTE} {variant} {number}"
-    with exclusive(home):
-        settled = settle(home, say)
-        if settled and settled[0].request == request:
-            return settled[1]
-        recovery.put_in_order(home, say)
-        with production(home, variant), metadata.opened(home) as found:
-            models = _trained(found, variant)
-            model = _chosen(found, models, variant, number)
-            base = str(home.versions(variant))
-            versions = published(base)
-            if _serves(base, versions, model.uri) and _recorded(found, models) == model.id:
-                raise ProductionError(f"model {model.id} of {variant} is in production, as {versions[-1]}")
-            files = path_utils.serving_model_path(model.uri)
-            _check_files(files, f"model {model.id} of {variant}")
-            card = _card_of_report(found, model, variant)
-            before = versions[-1] if versions else 0
-            name = found.node(found.maker(model).id).pipeline
-            intent = Intent(
-                Command.PROMOTE, variant, name, request, model.id, before, current_user(), reason, stamp=""
-            )
-            return _change(home, found, intent, model, files, card)
+    with _deciding(home, variant, say, request) as (found, finished):
+        if finished:
+            return finished
+        models = _trained(found, variant)
+        model = _chosen(found, models, variant, number)
+        base = str(home.versions(variant))
+        versions = published(base)
+        if _serves(base, versions, model.uri) and _recorded(found, models) == model.id:
+            raise ProductionError(f"model {model.id} of {variant} is in production, as {versions[-1]}")
+        files = path_utils.serving_model_path(model.uri)
+        _check_files(files, f"model {model.id} of {variant}")
+        card = _card_of_report(found, model, variant)
+        before = versions[-1] if versions else 0
+        name = found.node(found.maker(model).id).pipeline
+        intent = Intent(
+            Command.PROMOTE, variant, name, request, model.id, before, current_user(), reason, stamp=""
+        )
+        return _change(home, found, intent, model, files, card)
 
 
 def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) -> Change:
@@ -96,49 +93,50 @@ def rollback(home: Home, variant: str, to: int | None, reason: str, say: Say) ->
 
     Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
     """
-    check_known(home)
     request = f"{Command.ROLLBACK} {variant} {to}"
-    with exclusive(home):
-        settled = settle(home, say)
-        if settled and settled[0].request == request:
-            return settled[1]
-        recovery.put_in_order(home, say)
-        with production(home, variant), metadata.opened(home) as found:
-            base, versions = _pushed(home, variant)
-            models = _trained(found, variant)
-            target_version = _earlier(base, versions, variant) if to is None else to
-            if target_version not in versions:
-                raise ProductionError(f"{variant} has no version {to}; there are {_listed(versions)}")
-            uri = source(base, target_version)
-            model = next((model for model in reversed(models) if same_artifact(model.uri, uri)), None)
-            if model is None:
-                raise ProductionError(
-                    f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of "
-                    "which this home has no metadata"
-                )
-            if _serves(base, versions, uri) and _recorded(found, models) == model.id:
-                raise ProductionError(
-                    f"version {target_version} of {variant} is current already: {versions[-1]} is a copy of "
-                    "the same model"
-                )
-            standing = alarms.newest(found).get(variant)
-            if standing and standing.record.alarm and not reason.strip():
-                say(f"! the alarm of {variant} stands: end it with `latentline resume {variant}` or `accept`")
-            files = os.path.join(base, str(target_version))
-            _check_files(files, f"version {target_version} of {variant}")
-            name = found.node(found.maker(model).id).pipeline
-            intent = Intent(
-                Command.ROLLBACK,
-                variant,
-                name,
-                request,
-                model.id,
-                versions[-1],
-                current_user(),
-                reason,
-                stamp="",
+    with _deciding(home, variant, say, request) as (found, finished):
+        if finished:
+            return finished
+        base, versions = _pushed(home, variant)
+        models = _trained(found, variant)
+        target_version = _earlier(base, versions, variant) if to is None else to
+        if target_version not in versions:
+            raise ProductionError(f"{variant} has no version {to}; there are {_listed(versions)}")
+        uri = source(base, target_version)
+        model = next((model for model in reversed(models) if same_artifact(model.uri, uri)), None)
+        if model is None:
+            raise ProductionError(
+                f"version {target_version} of {variant} is a copy of {uri or 'an unknown model'}, of "
+                "which this home has no metadata"
             )
-            return _change(home, found, intent, model, files, _card_in(files))
+        if _serves(base, versions, uri) and _recorded(found, models) == model.id:
+            raise ProductionError(
+                f"version {target_version} of {variant} is current already: {versions[-1]} is a copy of "
+                "the same model"
+            )
+        standing = alarms.newest(found).get(variant)
+        if standing and standing.record.alarm and not reason.strip():
+            say(f"! the alarm of {variant} stands: end it with `latentline resume {variant}` or `accept`")
+        files = os.path.join(base, str(target_version))
+        _check_files(files, f"version {target_version} of {variant}")
+        name = found.node(found.maker(model).id).pipeline
+        intent = Intent(
+            Command.ROLLBACK, variant, name, request, model.id, versions[-1], current_user(), reason, stamp=""
+        )
+        return _change(home, found, intent, model, files, _card_in(files))
+
+
+@contextlib.contextmanager
+def _deciding(home: Home, variant: str, say: Say, request: str) -> Iterator[tuple[Store, Change | None]]:
+    """Hold a home that is put in order, with its store open; and the change, if that finished `request`.
+
+    Raises ProductionError, HomeInUse, HomeNotWritable and MetadataDamaged.
+    """
+    check_known(home)
+    with exclusive(home):
+        settled = put_in_order(home, say)
+        with production(home, variant), metadata.opened(home) as store:
+            yield store, settled[1] if settled and settled[0].request == request else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +186,48 @@ class Intent:
         manifests.sync(str(home.folder))
 
 
+def put_in_order(home: Home, say: Say) -> tuple[Intent, Change] | None:
+    """Make a home ready for whatever changes it: as `settle`, and as pipeline.home.recovery.put_in_order.
+
+    Raises ProductionError and MetadataDamaged.
+    """
+    settled = settle(home, say)
+    recovery.put_in_order(home, say)
+    if not home.shared and home.database.exists():
+        with metadata.opened(home) as store:
+            adopt_rollbacks(home, store)
+    return settled
+
+
+def adopt_rollbacks(home: Home, store: Store) -> None:
+    """Note the models that somebody rolled back from with version 0.1: the gate never pushes them again.
+
+    Version 0.1 kept this in ML Metadata only. What was rolled back from is known as long as its push is.
+    """
+    for variant, numbers in by_variant(str(home.serving)).items():
+        base = str(home.versions(variant))
+        if not numbers or os.path.exists(os.path.join(base, WITHDRAWN)):
+            continue
+        for pipeline in store.pipelines():
+            for execution in store.executions_of_node(pipeline, f"{TYPES[Command.ROLLBACK]}.{variant}"):
+                left = _model_of(home, store, pipeline, variant, execution.properties.get("replaced_version"))
+                went_to = {model.uri for model in store.inputs(execution.id).get("model", [])}
+                if execution.state.succeeded and left and left not in went_to:
+                    withdraw(base, left)
+
+
+def _model_of(home: Home, store: Store, pipeline: str, variant: str, version: Any) -> str:
+    """Return the artifact of which a version was a copy; empty if that is not known any more."""
+    known = source(str(home.versions(variant)), int(version)) if version else ""
+    nodes = (f"Pusher.{variant}", *(f"{kind}.{variant}" for kind in TYPES.values()))
+    for node in () if known or not version else nodes:
+        for execution in store.executions_of_node(pipeline, node):
+            pushes = store.outputs(execution.id).get("pushed_model", [])
+            if any(isinstance(push, Push) and push.version == version for push in pushes):
+                return next((model.uri for model in store.inputs(execution.id).get("model", [])), "")
+    return known
+
+
 def settle(home: Home, say: Say) -> tuple[Intent, Change] | None:
     """Finish or undo the promotion or rollback that was interrupted, and say so. The caller holds the home.
 
@@ -205,7 +245,7 @@ def settle(home: Home, say: Say) -> tuple[Intent, Change] | None:
         known = store.executions_of_node(intent.pipeline, f"{TYPES[intent.kind]}.{intent.variant}")
         for execution in known:
             if execution.state.active:
-                store.mark_failed(execution.id)
+                recovery.end_execution(store, home, execution)
         writer = journal.Writer.resume(home, intent.stamp)
         version = _added(home, intent, model)
         if not version:

@@ -18,7 +18,7 @@ from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.home.metadata import Artifact, Store
 from pipeline.registry import alarms
-from pipeline.registry.production import Say, check_known, settle
+from pipeline.registry.production import Say, check_known, put_in_order
 
 LAST_NODE = "Leaderboard"
 """A run that got as far counts; runs that failed before are neither counted nor a reason to remove others."""
@@ -44,8 +44,7 @@ def prune(home: Home, runs: int, dry_run: bool, say: Say) -> Pruned:
     """
     check_known(home)
     with exclusive(home):
-        settle(home, say)
-        recovery.put_in_order(home, say)
+        put_in_order(home, say)
         done = remove_old(home, runs, dry_run)
         if not dry_run:
             recovery.keep_copy(home)

@@ -79,7 +79,7 @@ def settle(
         }
         standing = journal.alarms(journal.read(home or Home.of(settings.home)))
         outcomes = with_gate(outcomes, evaluations, standing)
-        writer.note(variants=outcomes)
+        writer.note(variants=outcomes, cached=runner.all_cached)
         if not runner.all_cached:
             for name, one in outcomes.items():
                 if one.gate:

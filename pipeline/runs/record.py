@@ -1,6 +1,7 @@
 """Keep the journal of a run from its beginning to its end, whatever the end, and then run the hooks."""
 
 import contextlib
+import logging
 import os
 import signal
 import threading
@@ -16,6 +17,8 @@ from pipeline.home.lock import exclusive
 from pipeline.runs import hooks
 
 Say = Callable[[str], None]
+OWN = ("components", "trainer")
+"""Packages whose log says that a run gets on: a training has a line at least every 15 seconds."""
 
 
 @contextlib.contextmanager
@@ -48,6 +51,32 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Writer]:
             finally:
                 if writer is not None:
                     events += hooks.events(writer.record)
+
+
+@contextlib.contextmanager
+def beating(writer: journal.Writer) -> Iterator[None]:
+    """Take every line that a component or trainer logs while the body runs for a sign of progress."""
+    handler = _Heart(writer)
+    loggers = [logging.getLogger(name) for name in OWN]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+class _Heart(logging.Handler):
+    """Writes the heartbeat of a run for each line that is logged."""
+
+    def __init__(self, writer: journal.Writer) -> None:
+        super().__init__(logging.INFO)
+        self._writer = writer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the heartbeat; logging calls this."""
+        self._writer.beat()
 
 
 def mark_crashed(home: Home, say: Say) -> list[journal.RunRecord]:

@@ -16,7 +16,7 @@ from pipeline.execution.quiet import quiet
 from pipeline.home import journal
 from pipeline.home.layout import Home
 from pipeline.runs import failure
-from pipeline.runs.record import recorded
+from pipeline.runs.record import beating, recorded
 from schemas import TEST_SPLIT, TRAIN_SPLIT
 
 
@@ -76,12 +76,12 @@ def run_components(
     from pipeline.runs import account
 
     home = Home.of(settings.home)
-    production.settle(home, say)
-    recovery.put_in_order(home, say)
-    runner = LocalRunner(say, settings.jobs or capacity.jobs(), moving=not verbose)
+    production.put_in_order(home, say)
+    runner = LocalRunner(say, settings.jobs or capacity.jobs(), moving=not verbose, begins=writer.beat)
     before = versions.by_variant(str(home.serving))
     try:
-        runner.run(create_pipeline(settings, dataset))
+        with beating(writer):
+            runner.run(create_pipeline(settings, dataset))
     except RunFailed as failed:
         if "Leaderboard" in runner.executions:
             failed.leaderboard = publish(settings, runner.executions, writer)

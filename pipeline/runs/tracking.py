@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from components.reporting.leaderboard import FILE
+from components.reporting.model_card import cell
 from components.serving.versions import artifact_name
 from pipeline.config.settings import Settings
 from pipeline.dag.fingerprint import trainer_code
@@ -139,7 +140,7 @@ def tags(result: Result, run: str) -> dict[str, str]:
         "blessed": "yes" if row.blessed else "no",
         "why_not_blessed": row.why_not,
         "pushed_version": str(row.pushed_version or ""),
-        "mlflow.note.content": row.trained.summary,
+        "mlflow.note.content": cell(row.trained.summary),
         "mlflow.source.name": "latentline",
     }
 

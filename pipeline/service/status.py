@@ -5,10 +5,11 @@ Reads the journal, the schedule and the serving folder, and neither imports Tens
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from components.serving import manifests
-from components.serving.versions import by_variant, strangers
+from components.serving.versions import by_variant, strangers, unverified
 from pipeline.config import exit_codes
 from pipeline.config.notify import EVENTS
 from pipeline.home import journal
@@ -24,7 +25,13 @@ SECRET = ("--webhook", *(f"--on-{event}" for event in EVENTS))
 MOST_NAMED = 4
 """Variants that were skipped and are named; of more, the number is given."""
 GRACE = datetime.timedelta(minutes=10)
-"""How late a run may begin before it is called overdue."""
+"""How late a run may begin, or end, before it is called overdue."""
+STILL = datetime.timedelta(hours=1)
+"""How long a run may go without progress, if none has ever taken longer."""
+RECENT = 10
+"""How many of the newest runs that succeeded tell the usual duration."""
+LONGER = 2
+"""How many times the usual duration a run may take."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +89,7 @@ def find(home: Home, now: datetime.datetime) -> Status:
         *_of_serving(home),
         *_of_run(last),
         *[f"{name}: {words}" for name, words in journal.alarms(records).items()],
+        *(_of_progress(under_way, runs, now) if under_way else []),
         *(_of_schedule(home, plan, under_way, last, now) if plan else []),
     ]
     slight = (
@@ -129,6 +137,8 @@ def _of_serving(home: Home) -> list[str]:
             continue
         base = home.versions(name)
         wrong = manifests.damage_of_version(str(base / str(versions[-1])), thorough=True)
+        if wrong == manifests.NONE and versions[-1] in unverified(str(base)):
+            wrong = "its files are not those of the model that it is a copy of"
         if wrong and wrong != manifests.NONE:
             found.append(
                 f"version {versions[-1]} of {name} is damaged ({wrong}); `latentline promote {name}` or "
@@ -150,6 +160,45 @@ def _of_run(last: RunRecord | None) -> list[str]:
     return [f"the last run failed: {' '.join(last.error.split())}"]
 
 
+def usual(runs: Sequence[RunRecord], like: RunRecord) -> datetime.timedelta | None:
+    """Return the longest time that the newest runs such as `like` took; None if none has succeeded.
+
+    Runs are alike if they train the same variants with the same profile. Those that found nothing new tell
+    nothing.
+    """
+    alike = [
+        run.seconds
+        for run in runs
+        if run.status is State.SUCCEEDED
+        and not run.cached
+        and any(outcome.result is not Result.CACHED for outcome in run.variants.values())
+        and all(run.settings.get(name) == like.settings.get(name) for name in ("variants", "profile"))
+    ]
+    return datetime.timedelta(seconds=max(alike[-RECENT:])) if alike else None
+
+
+def _of_progress(run: RunRecord, runs: Sequence[RunRecord], now: datetime.datetime) -> list[str]:
+    """Return what is said of a run under way that makes no progress, or takes much longer than usual."""
+    known = usual(runs, run)
+    words = f"; such runs take {_duration(known)}" if known else ""
+    sign = datetime.datetime.fromisoformat(run.progress or run.started)
+    if now - sign > max(STILL, known or STILL):
+        where = f" in {run.doing}" if run.doing else ""
+        return [
+            f"the run of {run.started} has made no progress for {_duration(now - sign)}{where}{words}; "
+            f"look at {run.log}, and stop process {run.pid}: the next run resumes"
+        ]
+    taken = now - datetime.datetime.fromisoformat(run.started)
+    if known and taken > LONGER * known + GRACE:
+        return [f"the run of {run.started} has taken {_duration(taken)} so far{words}"]
+    return []
+
+
+def _duration(span: datetime.timedelta) -> str:
+    minutes = round(span.total_seconds() / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
 def _of_schedule(
     home: Home,
     plan: schedule.State,
@@ -167,7 +216,14 @@ def _of_schedule(
     refused = plan.exit_code is not None and exit_codes.failed(plan.exit_code) and plan.error
     if refused and (last is None or plan.started > last.started):
         found.append(f"the last scheduled run did not begin: {plan.error}")
-    busy = under_way is not None or (plan.started and not plan.ended)
+    begun = datetime.datetime.fromisoformat(plan.started) if plan.started and not plan.ended else None
+    ended = datetime.datetime.fromisoformat(last.ended) if last and last.ended else None
+    if begun and not under_way and max(begun, ended or begun) + GRACE < now:
+        found.append(
+            f"the service waits since {plan.started} for a run that is not at work; look at its hooks and at "
+            f"{home.schedule_log}"
+        )
+    busy = under_way is not None or begun
     if plan.next and not busy and datetime.datetime.fromisoformat(plan.next) + GRACE < now:
         found.append(f"the run that was due at {plan.next} has not begun")
     return found
@@ -193,7 +249,8 @@ def text(found: Status) -> str:
     reasons = "; ".join(found.reasons) or f"the last run {'was stopped' if stopped else 'succeeded'}"
     lines = [f"{NAMES[found.code]}: {reasons}"]
     if found.now:
-        lines.append(f"now         running since {_when(found.now.started)}, process {found.now.pid}")
+        doing = f", in {found.now.doing}" if found.now.doing else ""
+        lines.append(f"now         running since {_when(found.now.started)}{doing}, process {found.now.pid}")
     if found.last:
         lines.append(f"last run    {_when(found.last.started)}, {_ended(found.last)}")
         if found.last.spans:

@@ -314,3 +314,32 @@ def evaluated(folder: pathlib.Path) -> str:
     with tf.io.TFRecordWriter(str(place / tfma.METRICS_KEY)):
         pass
     return str(place)
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=HYPERLINK(A1)", "'=HYPERLINK(A1)"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1+1", "'\t=1+1"),
+        (" \r\n@x", "' \r\n@x"),
+        ("-86.4", "-86.4"),
+        ("+1e-3", "+1e-3"),
+        ("-inf", "-inf"),
+        ("mlp", "mlp"),
+        ("", ""),
+        (-3.5, -3.5),
+        (None, None),
+    ],
+)
+def test_a_text_that_a_spreadsheet_would_calculate_is_quoted_in_the_csv(value: object, cell: object) -> None:
+    assert leaderboard.sheet_cell(value) == cell
+
+
+def test_every_text_of_the_csv_is_treated_so() -> None:
+    found = leaderboard.comma_separated([row("=1+1", dataset="@data", why_not="-worse")])
+    [read] = csv.DictReader(io.StringIO(found))
+    assert (read["variant"], read["dataset"], read["why_not"]) == ("'=1+1", "'@data", "'-worse")
+    assert read["elbo"] == "-160.0"

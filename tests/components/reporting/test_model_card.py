@@ -1,3 +1,4 @@
+import html
 import json
 from typing import Any
 
@@ -94,3 +95,33 @@ def test_names_cannot_break_out_of_the_text() -> None:
 def test_a_model_without_slices_has_no_table_of_them() -> None:
     text = model_card.markdown(model_card.card(row(), {}, model_card.Data("mnist", "/d", DATA, {}), "/a"))
     assert "By label" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x](javascript:alert(1))",
+        "[x]( JavaScript:alert(1))",
+        "![x](data:text/html;base64,AA)",
+        "[x](file:///etc/passwd)",
+        "[x](<javascript:alert(1)>)",
+        "[x](\njavascript:alert(1))",
+        "[x\\](javascript:alert(1))",
+        "[x]: javascript:alert(1)",
+        "[x](java\nscript:alert(1))",
+        "[x](//host/path)",
+    ],
+)
+def test_a_link_to_anything_but_a_web_page_is_text(text: str) -> None:
+    found = model_card.cell(text)
+    assert "](" not in found.replace(" ", "")
+    assert "]:" not in found
+    assert "\n" not in found
+    assert html.unescape(html.unescape(found)) == " ".join(text.splitlines())  # a reader sees the same
+
+
+@pytest.mark.parametrize(
+    "text", ["[x](https://a.org/b)", "[x](http://a.org)", "weights [0, 1] (two)", "a [b] c"]
+)
+def test_links_to_web_pages_and_brackets_stay(text: str) -> None:
+    assert model_card.cell(text) == text.replace("] (", "&#93; (")

@@ -12,6 +12,7 @@ from pipeline.config.errors import RunFailed, Stopped
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
 from pipeline.home import journal
+from pipeline.home.files import write_json
 from pipeline.home.journal import Command, Result, Status
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
@@ -172,3 +173,57 @@ def test_a_record_of_version_0_1_reads_as_the_words_of_today(
     [record] = journal.read(Home(tmp_path))
     assert record.state is status
     assert record.variants["mlp"] == journal.Outcome(Result.SKIPPED, why="x")
+
+
+def test_a_heartbeat_is_written_when_a_component_begins_and_otherwise_now_and_then(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, writes = Home(tmp_path), 0
+    write = write_json
+
+    def counted(path: pathlib.Path, values: dict[str, object]) -> None:
+        nonlocal writes
+        writes += 1
+        write(path, values)
+
+    writer = journal.Writer.begin(home, Command.RUN)
+    monkeypatch.setattr(journal, "write_json", counted)
+    for _ in range(1000):
+        writer.beat()
+    assert writes == 1
+    writer.beat("Trainer.mlp")
+    writer.beat("Evaluator.mlp")
+    assert writes == 3
+    [record] = journal.read(home)
+    assert (record.doing, bool(record.progress)) == ("Evaluator.mlp", True)
+    writer.end(1.0, None)
+    writer.beat("too late")
+    [record] = journal.read(home)
+    assert (record.status, record.doing) == (Status.SUCCEEDED, "")
+
+
+def test_a_heartbeat_that_finds_the_disk_full_fails_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
+
+    def full(path: pathlib.Path, values: dict[str, object]) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(journal, "write_json", full)
+    writer.beat("Trainer.mlp")
+    assert writer.record.doing == "Trainer.mlp"
+
+
+def test_a_process_that_the_run_forked_only_touches_the_file(tmp_path: pathlib.Path) -> None:
+    home = Home(tmp_path)
+    writer = journal.Writer.begin(home, Command.RUN)
+    place = home.record(writer.record.stamp)
+    content = place.read_bytes()
+    os.utime(place, (0, 0))
+    writer.note(pid=os.getpid() + 1)  # as a child sees it
+    writer.beat()
+    assert place.read_bytes() == content
+    assert place.stat().st_mtime > 0
+    [record] = journal.read(home)
+    assert record.progress > "2000"

@@ -1,4 +1,5 @@
 import contextlib
+import os
 import pathlib
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 
 from components.serving import manifests
+from components.serving.versions import SOURCE, unverified
 from pipeline.config.errors import MetadataDamaged
 from pipeline.home import recovery
 from pipeline.home.layout import Home
@@ -191,3 +193,55 @@ def test_the_copy_is_the_database_as_it_was(place: Home, tmp_path: pathlib.Path)
     with store(place) as found:
         assert [each.id for each in found.get_executions()] == [number]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["metadata.db", "metadata.db.bak"]
+
+
+def version(place: Home, folder: pathlib.Path, number: int, content: bytes) -> pathlib.Path:
+    """A version of 0.1, which has no manifest, that says it is a copy of the artifact in `folder`."""
+    made = place.versions("mlp") / str(number)
+    made.mkdir(parents=True)
+    (made / "saved_model.pb").write_bytes(content)
+    (made / SOURCE).write_text(str(folder))
+    return made
+
+
+def test_a_version_of_0_1_gets_its_manifest_or_is_noted_as_different_and_read_once(
+    place: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place.output("Trainer.mlp", "model", 7)
+    (folder / "Format-Serving").mkdir(parents=True)
+    (folder / "Format-Serving" / "saved_model.pb").write_bytes(b"content")
+    manifests.write(str(folder))
+    same, other = version(place, folder, 1, b"content"), version(place, folder, 2, b"changed")
+    recovery.adopt_versions(place)
+    assert manifests.damage_of_version(str(same), thorough=True) == ""
+    assert not (other / manifests.INSIDE).exists()
+    assert unverified(str(place.versions("mlp"))) == {2}
+
+    def read_again(*arguments: object, **named: object) -> str:
+        raise AssertionError("a version was read again")
+
+    monkeypatch.setattr(manifests, "compare", read_again)
+    recovery.adopt_versions(place)
+
+
+def test_files_that_a_killed_process_left_without_a_name_are_removed_once_they_are_old(place: Home) -> None:
+    place.runs.mkdir()
+    place.versions("mlp").mkdir(parents=True)
+    folder = place.output("Trainer.mlp", "model", 7)
+    folder.mkdir(parents=True)
+    manifests.write(str(folder))
+    unnamed = [place.folder / f".intent.json-{'a' * 32}", place.runs / f".20261125-030000.json-{'b' * 32}"]
+    left = [
+        *unnamed, place.database_copy_staging, place.versions("mlp") / ".withdrawn.tmp",
+        folder.with_name(".8.sha256"), folder.with_name(".7.sha256.tmp"),
+    ]  # fmt: skip
+    kept = [manifests.path_of(str(folder)), place.folder / ".intent.json-notes", place.runs / "1.json"]
+    for path in (*left, *kept[1:]):
+        path.touch()
+    young = place.folder / f".schedule.json-{'c' * 32}"
+    young.touch()
+    for path in unnamed:
+        os.utime(path, (0, 0))
+    recovery.remove_leftovers(place)
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in (*kept, young))

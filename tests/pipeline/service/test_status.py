@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from components.serving import manifests
-from components.serving.versions import SOURCE
+from components.serving.versions import SOURCE, note_unverified
 from pipeline.config.errors import RunFailed, Stopped
 from pipeline.home import journal
 from pipeline.home.files import write_json
@@ -108,7 +108,9 @@ def test_a_run_that_crashed_is_critical(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
     writer = journal.Writer.begin(Home(tmp_path), Command.RUN)
     assert find(tmp_path).code == status.OK  # under way: this process is alive
-    assert find(tmp_path).now == writer.record
+    under_way = find(tmp_path).now
+    assert under_way
+    assert dataclasses.replace(under_way, progress="") == writer.record
     writer.note(process="gone")
     writer.write()
     assert find(tmp_path).code == status.CRITICAL
@@ -139,6 +141,88 @@ def test_a_run_that_takes_long_is_not_overdue(tmp_path: pathlib.Path) -> None:
     assert find(tmp_path).code == status.OK
 
 
+def under_way(home: pathlib.Path, minutes: float, since_progress: float | None = None, **facts: Any) -> None:
+    """A run that began so many minutes ago, and last made progress `since_progress` minutes ago."""
+    writer = journal.Writer.begin(Home(home), Command.RUN, **facts)
+    still = minutes if since_progress is None else since_progress
+    writer.note(started=(now() - datetime.timedelta(minutes=minutes)).isoformat(), doing="Trainer.mlp")
+    writer.write()
+    moment = (now() - datetime.timedelta(minutes=still)).timestamp()
+    os.utime(Home(home).record(writer.record.stamp), (moment, moment))
+
+
+def took(home: pathlib.Path, *minutes: float, settings: dict[str, Any] | None = None) -> None:
+    """Runs that succeeded, of these durations."""
+    for each in minutes:
+        writer = journal.Writer.begin(Home(home), Command.RUN, settings=settings or {})
+        writer.note(variants={"mlp": PUSHED})
+        writer.end(60 * each, None)
+
+
+@pytest.mark.parametrize(
+    ("usual", "minutes", "since_progress", "alarm"),
+    [
+        ((), 50, None, ""),
+        ((), 500, 50, ""),
+        ((), 500, 70, "has made no progress for 1 h 10 min in Trainer.mlp; look at"),
+        ((30, 20), 69, 1, ""),
+        ((30, 20), 71, 1, "has taken 1 h 11 min so far; such runs take 30 min"),
+        ((30, 20), 65, 61, "has made no progress for 1 h 1 min in Trainer.mlp; such runs take 30 min"),
+        ((200, 20), 180, 170, ""),
+        ((200, 20), 230, 210, "has made no progress for 3 h 30 min"),
+        ((600, *[30] * 10), 71, 1, "has taken 1 h 11 min so far; such runs take 30 min"),
+    ],
+)
+def test_a_run_is_late_by_its_progress_and_by_its_usual_duration(
+    tmp_path: pathlib.Path, usual: tuple[float, ...], minutes: float, since_progress: float | None, alarm: str
+) -> None:
+    took(tmp_path, *usual)
+    under_way(tmp_path, minutes, since_progress)
+    found = find(tmp_path)
+    assert found.code == (status.CRITICAL if alarm else status.OK)
+    assert alarm in "; ".join(found.reasons)
+    assert bool(alarm) == any("the run of" in reason for reason in found.reasons)
+    assert ", in Trainer.mlp, process" in status.text(found)
+
+
+def test_a_usual_duration_is_that_of_runs_of_the_same_variants_and_profile(tmp_path: pathlib.Path) -> None:
+    quick, full = ({"variants": ["mlp"], "profile": profile} for profile in ("quick", "full"))
+    took(tmp_path, 5, settings=quick)
+    under_way(tmp_path, 300, 1, settings=full)
+    assert find(tmp_path).code == status.OK
+    took(tmp_path, 100, settings=full)
+    assert "such runs take 1 h 40 min" in find(tmp_path).reasons[0]
+
+
+def test_a_run_that_failed_was_stopped_or_found_nothing_new_tells_no_duration(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, RunFailed("x"))
+    run(tmp_path, Stopped(143))
+    run(tmp_path, mlp=CACHED)
+    refused = journal.Writer.begin(Home(tmp_path), Command.RUN)
+    refused.note(variants={"mlp": PUSHED}, cached=True)
+    refused.end(2.0, None)
+    under_way(tmp_path, 300, 1)
+    assert find(tmp_path).code == status.OK
+
+
+def test_a_service_that_waits_for_a_run_that_is_not_at_work_is_critical(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    began = (now() - datetime.timedelta(minutes=5)).isoformat()
+    plan(tmp_path, started=began)
+    assert find(tmp_path).code == status.OK  # hooks have their time
+    record = journal.read(Home(tmp_path))[-1]
+    earlier = (now() - datetime.timedelta(minutes=15)).isoformat()
+    write_json(
+        Home(tmp_path).record(record.stamp),
+        {**dataclasses.asdict(record), "started": earlier, "ended": earlier},
+    )
+    plan(tmp_path, started=earlier)
+    assert find(tmp_path).code == status.CRITICAL
+    assert "that is not at work" in find(tmp_path).reasons[0]
+    under_way(tmp_path, 8, 1)
+    assert find(tmp_path).code == status.OK
+
+
 def test_a_scheduled_run_that_never_began_is_critical_until_one_does(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
     later = (now() + datetime.timedelta(minutes=1)).isoformat()
@@ -153,6 +237,17 @@ def test_a_scheduled_run_that_never_began_is_critical_until_one_does(tmp_path: p
         error="x",
     )
     assert find(tmp_path).code == status.OK
+
+
+def test_a_version_of_0_1_that_differs_from_its_model_is_critical(tmp_path: pathlib.Path) -> None:
+    run(tmp_path, mlp=PUSHED)
+    folder = Home(tmp_path).versions("mlp") / "17"
+    folder.mkdir(parents=True)
+    (folder / SOURCE).write_text("/home/artifacts/Trainer.mlp/model/7")
+    assert find(tmp_path).code == status.OK  # without a manifest nothing is known against it
+    note_unverified(str(folder.parent), 17)
+    assert find(tmp_path).code == status.CRITICAL
+    assert "version 17 of mlp is damaged (its files are not those of the model" in find(tmp_path).reasons[0]
 
 
 def test_the_text_says_what_is_in_production_and_by_whom(tmp_path: pathlib.Path) -> None:
