@@ -184,7 +184,14 @@ class Reader:
 
     def make(self, arguments: list[str]) -> list[str]:
         """The command that make would run."""
-        dry = [arguments[0], "--dry-run", "--old-file", ".venv/.ready", *arguments[1:]]
+        dry = [
+            arguments[0],
+            "--no-print-directory",
+            "--dry-run",
+            "--old-file",
+            ".venv/.ready",
+            *arguments[1:],
+        ]
         done = subprocess.run(dry, cwd=self.folder, capture_output=True, text=True, check=True)
         return shlex.split(done.stdout.replace("\\\n", ""))
 

@@ -97,7 +97,7 @@ def pipeline(home: Home, wrong: int, gate: GateSettings, images: int = 200, keep
     ).with_id(f"Resolver.{VARIANT}")
     night = Resolver(
         strategy_class=EarlierNight,
-        config={"serving": serving, "job": JOB},
+        config={"serving": serving, "job": json.dumps(JOB)},
         candidate=trainer.outputs["model"],
         evaluation=Channel(
             type=standard_artifacts.ModelEvaluation, producer_component_id=f"Evaluator.{VARIANT}"

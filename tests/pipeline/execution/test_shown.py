@@ -6,10 +6,10 @@ import pytest
 from pipeline.execution import shown
 
 ROWS = [
-    {"variant": "cvae", "metrics": {"elbo": {"value": -101.5, "lower": -103.0}, "rate": {"value": 9.0}}},
-    {"variant": "mlp", "metrics": {"accuracy": {"value": 0.97, "unit": "fraction"}}},
-    {"variant": "broken", "metrics": None},
-    {"variant": "failed"},
+    {"name": "cvae", "metrics": {"elbo": {"value": -101.5, "lower": -103.0}, "rate": {"value": 9.0}}},
+    {"name": "mlp.s1", "metrics": {"accuracy": {"value": 0.97, "unit": "fraction"}}},
+    {"name": "broken", "metrics": None},
+    {"name": "failed"},
 ]
 
 
@@ -50,7 +50,7 @@ def test_the_report_lies_where_the_launcher_takes_it_from(
         "metrics"
     ]["artifacts"]
     assert metrics["uri"] == f"{scheme}bucket/run/metrics"
-    assert metrics["metadata"] == {"cvae.elbo": -101.5, "mlp.accuracy": 0.97}
+    assert metrics["metadata"] == {"cvae.elbo": -101.5, "mlp.s1.accuracy": 0.97}
 
 
 def test_storage_of_an_unknown_kind_is_refused(report: str, tmp_path: pathlib.Path) -> None:
