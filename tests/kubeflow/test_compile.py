@@ -6,6 +6,7 @@ The digest of the IR and the plan are left out of them, since they change with t
 """
 
 import dataclasses
+import inspect
 import json
 import os
 import pathlib
@@ -490,3 +491,43 @@ def test_the_pod_of_a_trainer_on_a_real_cluster_is_what_is_compiled(
     assert own["imagePullPolicy"] == main["imagePullPolicy"]
     assert container["command"] == main["args"][:3]
     assert cluster.service_account == pod["spec"]["serviceAccountName"]
+
+
+def refused_setting(sdk: Any) -> str:
+    """What the SDK says of an environment variable for a task that is a whole pipeline."""
+
+    @sdk.component
+    def step() -> None:
+        pass
+
+    @sdk.pipeline
+    def inner() -> None:
+        step()
+
+    @sdk.pipeline
+    def outer() -> None:
+        inner().set_env_variable("A", "b")
+
+    return str(outer)
+
+
+def test_the_sdk_names_the_method_that_was_called_without_reading_the_source_of_all_frames(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from kfp import dsl
+
+    slow: list[int] = []
+    real = inspect.stack
+
+    def counted() -> list[inspect.FrameInfo]:
+        slow.append(1)
+        return real()[1:]  # without this function
+
+    monkeypatch.setattr(inspect, "stack", counted)
+    with pytest.raises(ValueError, match="set_env_variable can only be used on single-step"):
+        refused_setting(dsl)
+    assert slow, "the SDK no longer calls inspect.stack: remove emit.names_of_callers"
+    slow.clear()
+    with emit.names_of_callers(), pytest.raises(ValueError, match="set_env_variable can only be used on"):
+        refused_setting(dsl)
+    assert not slow

@@ -162,7 +162,7 @@ def lines(variants: int) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("variants", "limit"),
-    [(16, size.LIMIT // 2), pytest.param(100, size.LIMIT, marks=pytest.mark.cluster)],
+    [(16, size.LIMIT // 2), (100, size.LIMIT)],
 )
 def test_a_run_fits_with_room_to_spare(
     cluster_values: dict[str, Any], write_cluster: Callable[[dict[str, Any]], str], variants: int, limit: int
