@@ -1,6 +1,7 @@
 """The nights of a variant in ML Metadata: which record a night starts from, and which models it measures."""
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ DECISIONS = ("accept", "resume", "rollback")
 """Keys of EarlierNight's inputs that hold what a person's decision gave: each word ends an alarm."""
 BY_PERSONS = "latentline."
 """How the names of execution types begin that record a person's decision."""
+
+log = logging.getLogger(__name__)
 
 
 class EarlierNight(ResolverStrategy):
@@ -43,7 +46,17 @@ class EarlierNight(ResolverStrategy):
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Resolve the inputs; TFX calls this. Raises ValueError where a record cannot be read."""
+        """Resolve the inputs; TFX calls this. Raises ValueError or OSError where a record cannot be read."""
+        try:
+            return self._resolved(store, input_dict)
+        except (OSError, ValueError) as error:
+            # TFX swallows what a strategy raises; the runner reports what is logged.
+            log.error("what the gate knows of earlier nights cannot be read: %s", error)
+            raise
+
+    def _resolved(
+        self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
         candidates = {artifact.id for artifact in input_dict["candidate"]}
         evaluations = [each for key in ("evaluation", *DECISIONS) for each in input_dict.get(key, ())]
         found = before(candidates, evaluations)

@@ -246,6 +246,16 @@ def resolved(
     return [each.id for each in found["evaluation"]], [each.id for each in found["model"]]
 
 
+def test_what_cannot_be_read_of_earlier_nights_is_named(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "serving"
+    file.write_text("")
+    with pytest.raises(NotADirectoryError):
+        resolved(1, [], [1], str(file / "toy"))
+    assert str(file) in caplog.text
+
+
 def test_the_newest_record_and_its_anchor_are_resolved() -> None:
     lived = [recorded(30, 2, anchor=1), recorded(40, 3, anchor=1), recorded(20, 1, anchor=1)]
     assert resolved(4, lived, [1, 2, 3, 4]) == ([40], [1])
