@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
+from schemas import RESIZE
 
 EXAMPLES = """examples:
   latentline predict out/serving/mlp seven.png                     the label and its probability
@@ -42,7 +43,7 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--resize",
         default="",
-        choices=("pad", "area"),
+        choices=RESIZE,
         help="for images of another size: surround by background, or average over areas",
     )
     parser.add_argument("--scale", action="store_true", help="values from 0 to 1 become 0 to 255")

@@ -85,8 +85,6 @@ def features(feature_classifier: Any, examples: Sequence[bytes]) -> Array:
 
 def load(folder: str, signature: str) -> Any:
     """Load the SavedModel in `folder`. Raises FrechetError if it lacks the signature."""
-    if not tf.saved_model.contains_saved_model(folder):
-        raise FrechetError(f"{folder} is not a SavedModel; give a folder that holds saved_model.pb")
     loaded = saved_model.load(folder, FrechetError)
     if signature not in loaded.signatures:
         kind = "classifier" if signature == "classify" else "generative model"

@@ -87,11 +87,6 @@ class Estimates:
 
 def log_weights(model: str) -> LogWeights:
     """Return the log-weights of the SavedModel in folder `model`. Raises LikelihoodError."""
-    if not tf.saved_model.contains_saved_model(model):
-        raise LikelihoodError(
-            f"{model} is not a SavedModel; give a folder that holds saved_model.pb, such as "
-            "out/serving/<variant>/<version>"
-        )
     loaded = saved_model.load(model, LikelihoodError)
     if SIGNATURE not in loaded.signatures:
         found = ", ".join(sorted(loaded.signatures)) or "none"

@@ -82,11 +82,6 @@ def answered(folder: str, images: Bytes) -> Outputs:
     from components.ingest.examples import serialize
     from pipeline.evaluation import saved_model
 
-    if not tf.saved_model.contains_saved_model(folder):
-        raise PredictionError(
-            f"{folder} is not a SavedModel; give a folder that holds saved_model.pb, such as "
-            "out/serving/<variant>"
-        )
     loaded = saved_model.load(folder, PredictionError)
     if SIGNATURE not in loaded.signatures:
         raise PredictionError(f"{folder} has no signature {SIGNATURE}; give a model that latentline exported")

@@ -15,12 +15,17 @@ def newest_version(folder: str) -> str:
 
 
 def load(folder: str, failure: type[Exception]) -> Any:
-    """Load the SavedModel in `folder`. Raises `failure` with one line if it is damaged.
+    """Load the SavedModel in `folder`. Raises `failure` with one line if there is none or it is damaged.
 
     Loading makes the model's graph runnable: a model from somebody else is a program from somebody else.
     """
     import tensorflow as tf
 
+    if not tf.saved_model.contains_saved_model(folder):
+        raise failure(
+            f"{folder} is not a SavedModel; give a folder that holds saved_model.pb, such as "
+            "out/serving/<variant>/<version>"
+        )
     try:
         return tf.saved_model.load(folder)
     except (OSError, IndexError, KeyError, ValueError, RuntimeError, tf.errors.OpError) as error:

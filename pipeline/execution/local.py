@@ -1,11 +1,10 @@
 """Runs the pipeline on this machine, one line per component."""
 
-import contextlib
 import datetime
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tfx.dsl.compiler import constants
@@ -20,14 +19,12 @@ from pipeline.execution.crew import Alone, Crew, Ended, Result
 from pipeline.execution.display import Display
 from pipeline.execution.launch import launch
 from pipeline.execution.order import Queue, cores_of
-from pipeline.home import metadata, recovery
+from pipeline.home import metadata, own_log, recovery
 from pipeline.home.layout import Home
 from pipeline.home.metadata import Artifacts
 from trainer.devices import cores
 
 log = logging.getLogger(__name__)
-OWN = ("components", "trainer")
-"""Packages whose warnings are for the user, not only for the log."""
 
 
 class LocalRunner(local_dag_runner.LocalDagRunner):
@@ -140,7 +137,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         handle = metadata.InTurn(home)
         errors: list[str] = []
         try:
-            with warnings_to(say, errors):
+            with own_log.heard_by(Said(say, errors)):
                 execution = launch(pipeline, node, handle)
         except Exception as error:  # whatever a component raises is its failure, reported in one line
             log.exception("%s failed", name)
@@ -171,20 +168,6 @@ class Said(logging.Handler):
         if record.levelno >= logging.ERROR:
             self._errors.append(line)
         self._say(f"! {line}")
-
-
-@contextlib.contextmanager
-def warnings_to(say: Callable[[str], None], errors: list[str]) -> Iterator[None]:
-    """Show the user the warnings of our own components and trainers, and add what they log as an error."""
-    handler = Said(say, errors)
-    loggers = [logging.getLogger(name) for name in OWN]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
 
 
 def _end_execution(node: Any, home: Home) -> None:

@@ -10,7 +10,7 @@ from pipeline.home.journal import Command
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive, production
 from pipeline.registry import alarms
-from pipeline.registry.production import ProductionError, Say, check_known, current_user, settle
+from pipeline.registry.production import ProductionError, Say, check_known, current_user, put_in_order
 
 
 class Ended(NamedTuple):
@@ -30,8 +30,7 @@ def end(home: Home, variant: str, command: Command, reason: str, say: Say) -> En
     if not reason.strip():
         raise ProductionError(f"an alarm is ended with a reason; give --reason to {command}")
     with exclusive(home):
-        settle(home, say)
-        recovery.put_in_order(home, say)
+        put_in_order(home, say)
         noted = journal.alarms(journal.read(home))
         with production(home, variant), metadata.opened(home) as store:
             found = alarms.newest(store)

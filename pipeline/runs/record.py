@@ -11,14 +11,12 @@ from types import FrameType
 
 from pipeline.config.errors import HomeNotWritable, Stopped
 from pipeline.config.settings import Settings
-from pipeline.home import journal
+from pipeline.home import journal, own_log
 from pipeline.home.layout import Home
 from pipeline.home.lock import exclusive
 from pipeline.runs import hooks
 
 Say = Callable[[str], None]
-OWN = ("components", "trainer")
-"""Packages whose log says that a run gets on: a training has a line at least every 15 seconds."""
 
 
 @contextlib.contextmanager
@@ -53,18 +51,12 @@ def recorded(settings: Settings, say: Say) -> Iterator[journal.Writer]:
                     events += hooks.events(writer.record)
 
 
-@contextlib.contextmanager
-def beating(writer: journal.Writer) -> Iterator[None]:
-    """Take every line that a component or trainer logs while the body runs for a sign of progress."""
-    handler = _Heart(writer)
-    loggers = [logging.getLogger(name) for name in OWN]
-    for logger in loggers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+def beating(writer: journal.Writer) -> contextlib.AbstractContextManager[None]:
+    """Take every line that a component or trainer logs while the body runs for a sign of progress.
+
+    A training has a line at least every 15 seconds.
+    """
+    return own_log.heard_by(_Heart(writer))
 
 
 class _Heart(logging.Handler):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
+from small import Toy
 from tfx.components.evaluator import constants
 from tfx.dsl.components.base import base_beam_executor
 from tfx.types import standard_artifacts
@@ -24,20 +25,6 @@ from schemas import CLASSES, LABEL, TEST_SPLIT
 
 ERA = {"variant": "toy", "profile": "quick"}
 SETTINGS = GateSettings(("accuracy",), ERA, {"accuracy": Declared(0.01, seeds=20)})
-
-
-class Toy(tf.Module):
-    """Right on the examples whose number is at least `wrong`: the quality of a classifier, made to order."""
-
-    def __init__(self, wrong: int) -> None:
-        super().__init__()
-        self.wrong = tf.Variable(wrong, dtype=tf.int64)
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
-    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        spec = {"number": tf.io.FixedLenFeature([], tf.int64)}
-        right = tf.cast(tf.io.parse_example(examples, spec)["number"] >= self.wrong, tf.float32)
-        return {"accuracy": right, "cross_entropy": 1.0 - right}
 
 
 class Folder:
