@@ -49,7 +49,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     Without a target it runs on this machine, under the settings' home. The data is read once, and transformed
     once per protocol.
     """
-    target = target or local(Home.of(settings.home))
+    target = target or local(Home.of(settings.home), settings.beam_arguments)
     trials = settings.trials
     protocols = list(dict.fromkeys(trial.protocol for trial in trials))
     example_gen = versioned(

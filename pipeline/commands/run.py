@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline import commands
-from pipeline.config import exit_codes
+from pipeline.config import engines, exit_codes
 from pipeline.config.errors import HomeInUse, HomeNotWritable, RunFailed, SettingsError
 from pipeline.config.experiments import changed
 from pipeline.config.notify import EVENTS, Notify
@@ -142,6 +142,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "(default: what cores and memory allow)",
     )
     parser.add_argument(
+        "--beam",
+        metavar="NAME",
+        help="what Beam's components run on: direct, direct-N for N processes, or an engine of the settings "
+        "(default: direct)",
+    )
+    parser.add_argument(
         "--settings", metavar="FILE", help="a YAML file of settings; options given here win over it"
     )
     parser.add_argument(
@@ -173,6 +179,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         if options.set:
             names = given.get("variants", settings.variants)
             given["experiments"] = changed(settings.experiments, names, options.set)
+        if options.beam is not None:
+            given["beam"] = {**settings.beam, engines.EVERY: options.beam}
     except ValueError as error:
         raise SettingsError(str(error)) from error
     return dataclasses.replace(settings, **given)
@@ -187,7 +195,7 @@ def with_hooks(notify: Notify, options: argparse.Namespace) -> Notify:
 def arguments_of(options: argparse.Namespace) -> list[str]:
     """The options of `add_options` as arguments of a command, good from any folder."""
     found = []
-    for name in (*FIELDS, *HOOKS, "settings", "verbose"):
+    for name in (*FIELDS, *HOOKS, "beam", "settings", "verbose"):
         flag, value = f"--{name.replace('_', '-')}", getattr(options, name)
         if value is True:
             found.append(flag)
@@ -204,6 +212,8 @@ def execute(options: argparse.Namespace) -> int:
     """Run the pipeline."""
     try:
         settings = settings_of(options)
+        if options.check:
+            engines.check_reachable(settings.beam_arguments)
     except SettingsError as error:
         return commands.fail(error, exit_codes.BAD_REQUEST)
     if options.check:

@@ -9,7 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
-from pipeline.config import files
+from pipeline.config import engines, files
+from pipeline.config.engines import EVERY, LOCAL_BEAM
 from pipeline.config.errors import SettingsError
 from pipeline.config.settings import PATTERN_CHARACTERS
 
@@ -21,11 +22,6 @@ VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 RESERVED = ("/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config")
 """Where Kubeflow Pipelines mounts its own volumes in every task."""
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
-EVERY = "default"
-"""Key of the Beam arguments of the component classes that have none of their own."""
-LOCAL_BEAM = ("--direct_running_mode=in_memory", "--sdk_container_image=unused")
-"""Beam in this process. The image is never looked at; naming one keeps TFX from packing its own sources for
-remote workers, which takes a second for every component that uses Beam."""
 
 
 class ClusterError(SettingsError):
@@ -310,7 +306,7 @@ class Cluster:
       endpoint: the API, for deploy.py.
       experiment: that runs belong to.
       schedule: default of `deploy.py schedule`.
-      beam: Beam arguments by component class; `default` is for the classes not named.
+      beam: Beam arguments by component; `default` is for those not named. Settings that have `beam` win.
       log_format: of the tasks: plain or json, a line an event either way.
       verbose: whether the tasks show what TFX, Beam and TensorFlow say as well.
       unpinned_image: accept an image without digest, on a cluster for trying things out.
@@ -367,7 +363,8 @@ class Cluster:
         if self.log_format not in ("plain", "json"):
             raise ValueError(f"log_format must be plain or json, got {self.log_format!r}")
         if EVERY not in self.beam:
-            raise ValueError(f"beam has no {EVERY}, the arguments of the classes that are not named")
+            raise ValueError(f"beam has no {EVERY}, the arguments of the components that are not named")
+        engines.resolved(self.beam, {})
 
     def pool_of(self, node_id: str) -> str:
         """Name of the pool for a node. Raises ClusterError where no entry of placement fits."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from pipeline.config import files
+from pipeline.config import engines, files
 from pipeline.config.errors import SettingsError
 from pipeline.config.experiments import Experiment, Trial, trials
 from pipeline.config.notify import Notify
@@ -88,6 +88,10 @@ class Settings:
         is in production; 0: all.
       notify: hooks on failure, push and drift, as a Notify or the values of one.
       mlflow: where to log results: a folder, a URI of one, or an MLflow server's address; empty for nowhere.
+      engines: what Beam can run on, by name: a list of Beam's arguments. `direct`, and `direct-N` for N
+        processes of this machine, need no entry.
+      beam: what the components of Beam run on, by component (`StatisticsGen`, `Transform`, `Evaluator`) or
+        `default`: the name of an engine or Beam's arguments; `direct` for what is not named.
       name: of the pipeline in the metadata store.
     """
 
@@ -114,6 +118,8 @@ class Settings:
     keep_runs: int = 0
     notify: Notify = dataclasses.field(default_factory=Notify)
     mlflow: str = ""
+    engines: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    beam: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
     name: str = "latentline"
 
     RETIRED: ClassVar[Mapping[str, Callable[[Any], str]]] = {"overrides": _in_new_form}
@@ -136,6 +142,7 @@ class Settings:
                 raise ValueError(f"a variant is named twice in {', '.join(self.variants)}")
             self.trainings(dataset="")
             self._check_push()
+            engines.resolved(self.beam, self.engines)
         except ValueError as error:
             raise SettingsError(str(error)) from error
 
@@ -222,6 +229,11 @@ class Settings:
     def endpoints(self) -> tuple[str, ...]:
         """Return the names under which models of the run are served; none where nothing is pushed."""
         return tuple(trial.name for trial in self.trials) if self.pushed == "each" else ()
+
+    @property
+    def beam_arguments(self) -> dict[str, tuple[str, ...]]:
+        """Return Beam's arguments by component, with those of all others as `default`."""
+        return engines.resolved(self.beam, self.engines)
 
     def trainings(self, dataset: str) -> list[Job]:
         """Return what each trainer is asked to do, one job per trial."""

@@ -1,6 +1,7 @@
-"""The key under which a result is kept in the cache: TFX's own, without the place of the home.
+"""The key under which a result is kept in the cache: TFX's own, without the home's place and Beam's engine.
 
-TFX hashes the paths of inputs and settings, so that nothing in a moved home would come from the cache.
+TFX hashes the paths of inputs and settings, so that nothing in a moved home would come from the cache, and
+Beam's arguments, so that another engine would make everything again.
 """
 
 import contextlib
@@ -11,7 +12,9 @@ from typing import Any
 
 from tfx import types
 from tfx.orchestration.portable import cache_utils
+from tfx.proto.orchestration import executable_spec_pb2
 
+from pipeline.config.engines import LOCAL_BEAM
 from pipeline.home.metadata import PLACES
 
 
@@ -19,27 +22,43 @@ from pipeline.home.metadata import PLACES
 def independent_of(folder: str) -> Iterator[None]:
     """Have TFX's launcher compute its cache keys, while the body runs, as if the home lay nowhere.
 
-    TFX offers no hook for it (tests/pipeline/test_upstream.py).
+    They are the keys of the engine `direct`, whatever Beam runs on. TFX offers no hook for it
+    (tests/pipeline/test_upstream.py).
 
-    folder: the home; empty to leave TFX's keys as they are.
+    folder: the home; empty to leave the places in the keys, as on a cluster.
     """
     original = cache_utils.get_cache_context
 
-    def key(*, input_artifacts: Any = None, parameters: Any = None, **rest: Any) -> Any:
+    def key(
+        *, executor_spec: Any = None, input_artifacts: Any = None, parameters: Any = None, **rest: Any
+    ) -> Any:
+        if folder:
+            input_artifacts = without_place(folder, input_artifacts or {})
+            parameters = {name: _relative(folder, value) for name, value in (parameters or {}).items()}
         return original(
-            input_artifacts=without_place(folder, input_artifacts or {}),
-            parameters={name: _relative(folder, value) for name, value in (parameters or {}).items()},
+            executor_spec=without_engine(executor_spec),
+            input_artifacts=input_artifacts,
+            parameters=parameters,
             **rest,
         )
 
-    if not folder:
-        yield
-        return
     cache_utils.get_cache_context = key
     try:
         yield
     finally:
         cache_utils.get_cache_context = original
+
+
+def without_engine(spec: Any) -> Any:
+    """Return the specification of an executor, for one of Beam with the arguments of the engine `direct`."""
+    if not isinstance(spec, executable_spec_pb2.BeamExecutableSpec):
+        return spec
+    found = copy.deepcopy(spec)
+    del found.beam_pipeline_args[:], found.beam_pipeline_args_placeholders[:]
+    found.beam_pipeline_args.extend(LOCAL_BEAM)
+    for argument in LOCAL_BEAM:
+        found.beam_pipeline_args_placeholders.add().value.string_value = argument
+    return found
 
 
 def without_place(

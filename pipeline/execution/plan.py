@@ -14,12 +14,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from pipeline.config import engines
 from pipeline.config.cluster import Cluster, Data
 from pipeline.config.settings import Settings
 from schemas import strict
 
-NOT_PLANNED = ("home", "notify", "mlflow", "keep_runs")
-"""Settings that no node of a cluster heeds."""
+NOT_PLANNED = ("home", "notify", "mlflow", "keep_runs", "engines", "beam")
+"""Settings that no node of a cluster reads; what Beam runs on is in the plan itself, and in the IR."""
 
 DIGEST_BYTES = 16
 """Bytes of SHA-256 before the compressed plan; Adler-32, which zlib checks, misses some exchanged letters."""
@@ -39,7 +40,7 @@ class Plan:
       root: TFX's pipeline root.
       serving: folder of the pushed models.
       schema: the curated schema file in the image.
-      beam: Beam's arguments by component class.
+      beam: Beam's arguments by component.
     """
 
     settings: Settings
@@ -51,9 +52,10 @@ class Plan:
 
     @classmethod
     def of(cls, settings: Settings, cluster: Cluster) -> "Plan":
-        """Return the plan of the settings with the places of a cluster."""
+        """Return the plan of the settings with the places of a cluster; `beam` of the settings wins."""
         schema = os.path.join(cluster.code, "schemas", "schema.pbtxt")
-        return cls(settings, cluster.data, cluster.root, cluster.serving, schema, dict(cluster.beam))
+        beam = settings.beam_arguments if settings.beam else engines.resolved(cluster.beam, {})
+        return cls(settings, cluster.data, cluster.root, cluster.serving, schema, beam)
 
     def text(self, hooks: bool = False) -> str:
         """Return the plan as text without braces and dollar signs, which Kubeflow and Kubernetes rewrite.

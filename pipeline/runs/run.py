@@ -9,6 +9,7 @@ import platformdirs
 
 from components.ingest import formats, idx, sources
 from components.serving import versions
+from pipeline.config import engines
 from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
 from pipeline.execution import diagnosis
@@ -23,7 +24,8 @@ from schemas import TEST_SPLIT, TRAIN_SPLIT
 def run(settings: Settings, verbose: bool = False) -> None:
     """Run the pipeline of `settings` in this process and print its leaderboard.
 
-    Raises HomeInUse, HomeNotWritable, components.ingest.sources.DataSourceError and RunFailed.
+    Raises SettingsError where the job server of an engine does not answer, HomeInUse, HomeNotWritable,
+    components.ingest.sources.DataSourceError and RunFailed.
     """
     started = time.perf_counter()
     home = Home.of(settings.home)
@@ -31,6 +33,7 @@ def run(settings: Settings, verbose: bool = False) -> None:
         log = writer.record.log
         home.logs.mkdir(exist_ok=True)
         try:
+            engines.check_reachable(settings.beam_arguments)
             dataset = locate(settings)
             say(f"latentline: {described(dataset, settings)}")
             seeds = f" | seeds {', '.join(map(str, settings.seeds))}" if settings.seeds else ""

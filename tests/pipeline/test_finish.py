@@ -12,7 +12,8 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 
 from pipeline import finish
-from pipeline.config.cluster import EVERY, LOCAL_BEAM, Data
+from pipeline.config.cluster import Data
+from pipeline.config.engines import EVERY, LOCAL_BEAM
 from pipeline.config.settings import Settings
 from pipeline.execution.plan import Plan
 from pipeline.home import journal, metadata

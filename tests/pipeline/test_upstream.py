@@ -11,7 +11,7 @@ from tfx.proto import pusher_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import dependency_utils, path_utils, proto_utils
 
-from pipeline.config.cluster import LOCAL_BEAM
+from pipeline.config.engines import LOCAL_BEAM
 
 
 def test_tfx_still_packs_itself_for_beam_unless_an_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

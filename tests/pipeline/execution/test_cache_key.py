@@ -1,4 +1,4 @@
-"""The key of a cached result does not depend on where the home lies, and on everything else as TFX has it."""
+"""The key of a cached result depends neither on where the home lies nor on Beam's engine."""
 
 import copy
 import pathlib
@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.dsl.components.base import base_beam_executor, executor_spec
 from tfx.orchestration import metadata
 from tfx.orchestration.portable import cache_utils
 from tfx.proto.orchestration import pipeline_pb2
 from tfx.types import standard_artifacts
 
+from pipeline.config.engines import LOCAL_BEAM, built_in
 from pipeline.execution import cache_key
 from pipeline.home.metadata import PLACES
 
@@ -31,7 +33,11 @@ def key(tmp_path: pathlib.Path) -> Callable[..., str]:
     """Computes the key of a Pusher in a home."""
     connection = metadata.sqlite_metadata_connection_config(str(tmp_path / "metadata.db"))
 
-    def compute(home: str, given: Any = None, keep: str = "10", independent: bool = True) -> str:
+    def compute(
+        home: str, given: Any = None, keep: str = "10", independent: bool = True, engine: Any = LOCAL_BEAM
+    ) -> str:
+        spec = executor_spec.BeamExecutorSpec(base_beam_executor.BaseBeamExecutor)
+        spec.add_beam_pipeline_args(engine)
         with (
             metadata.Metadata(connection) as handle,
             cache_key.independent_of(home if independent else ""),
@@ -40,6 +46,7 @@ def key(tmp_path: pathlib.Path) -> Callable[..., str]:
                 metadata_handle=handle,
                 pipeline_node=pipeline_pb2.PipelineNode(),
                 pipeline_info=pipeline_pb2.PipelineInfo(id="latentline"),
+                executor_spec=spec.encode(),
                 input_artifacts={"blessing": [given or blessing(home)]},
                 parameters={"push": f'{{"base_directory": "{home}/serving/mlp"}}', "keep": keep, "n": 3},
             )
@@ -78,3 +85,13 @@ def test_the_artifacts_and_tfx_itself_stay_as_they_were(key: Callable[..., str])
     key("/srv/a", given)
     assert given.mlmd_artifact == before
     assert cache_utils.get_cache_context is original
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_the_key_is_the_same_on_every_engine(key: Callable[..., str], independent: bool) -> None:
+    remote = ("--runner=PortableRunner", "--job_endpoint=flink:8099")
+    keys = {
+        key("/srv/a", independent=independent, engine=each)
+        for each in (LOCAL_BEAM, built_in("direct-4"), remote)
+    }
+    assert len(keys) == 1
