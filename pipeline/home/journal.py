@@ -27,6 +27,8 @@ from pipeline.home.process import identity
 log = logging.getLogger(__name__)
 BEAT = 10.0
 """Seconds between two writes of the heartbeat, at least, except where a component begins."""
+ELSEWHERE = "elsewhere"
+"""Process of a record that came with a copy of a home: what goes on there is none of this home's."""
 
 
 class Command(enum.StrEnum):
@@ -124,6 +126,7 @@ class RunRecord:
       user, reason: of what a person decided.
       ends_alarm: whether that ends an alarm of the variant.
       run: id of a run on a cluster; empty on one machine.
+      home: where it runs. A copy of a home has the records of runs that go on elsewhere.
     """
 
     stamp: str
@@ -152,6 +155,7 @@ class RunRecord:
     reason: str = ""
     ends_alarm: bool = False
     run: str = ""
+    home: str = ""
 
     @property
     def state(self) -> Status:
@@ -202,6 +206,7 @@ class Writer:
             pid=os.getpid(),
             process=identity(os.getpid()),
             started=now.isoformat(timespec="seconds"),
+            home=str(home.folder),
             log=str(home.run_log(stamp)) if command is Command.RUN else "",
             **facts,
         )
@@ -334,6 +339,8 @@ def _parse(home: Home, path: pathlib.Path) -> RunRecord | None:
             values["log"] = str(home.run_log(values["stamp"]))
         if values.get("report"):
             values["report"] = str(home.report)
+        if values.get("home", str(home.folder)) != str(home.folder):
+            values |= {"host": socket.gethostname(), "process": ELSEWHERE}
         if values.get("status") == Status.RUNNING:
             touched = datetime.datetime.fromtimestamp(path.stat().st_mtime).astimezone()
             values["progress"] = touched.isoformat(timespec="seconds")

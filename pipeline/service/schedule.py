@@ -51,6 +51,7 @@ class State:
       next: when it is due next.
       started, ended, exit_code: of the last run that it started; empty and None where there is none.
       error: the last line of a run that failed before it had a record in the journal.
+      home: where the service retrains. A copy of a home has the file of a service that is not its own.
     """
 
     cron: str
@@ -65,13 +66,17 @@ class State:
     ended: str = ""
     exit_code: int | None = None
     error: str = ""
+    home: str = ""
 
-    @property
-    def alive(self) -> bool:
-        """Whether the service is there; on another machine that cannot be known."""
-        if self.stopped:
+    def alive(self, home: Home) -> bool:
+        """Return whether the service of a home is there; on another machine that cannot be known."""
+        if self.stopped or self.elsewhere(home):
             return False
         return self.host != socket.gethostname() or identity(self.pid) == self.process
+
+    def elsewhere(self, home: Home) -> bool:
+        """Return whether this came with a home that was copied or moved: the service retrains another one."""
+        return self.home not in ("", str(home.folder))
 
 
 def read(home: Home) -> State | None:
@@ -111,6 +116,7 @@ class Service:
             pid=os.getpid(),
             process=identity(os.getpid()),
             since=now,
+            home=str(home.folder),
         )
         self._saving = threading.Lock()
         self._wake = threading.Event()
@@ -157,7 +163,7 @@ class Service:
         if before is not None:
             self._state = dataclasses.replace(
                 before, cron=self._state.cron, arguments=self._state.arguments, host=self._state.host,
-                pid=self._state.pid, process=self._state.process, stopped="",
+                pid=self._state.pid, process=self._state.process, home=self._state.home, stopped="",
             )  # fmt: skip
         if runs and (runs[-1].state is Status.CRASHED or runs[-1].exit_code == exit_codes.STOPPED):
             self._say(f"the run of {runs[-1].started} was interrupted; it resumes")

@@ -46,6 +46,7 @@ class Status:
       pushes: by variant, the newest record of the journal that changed what is in production.
       production: by variant, the newest version in the serving folder.
       schedule: what the service has written down, if there is one.
+      service_alive: whether it is there.
     """
 
     code: int
@@ -55,6 +56,7 @@ class Status:
     pushes: dict[str, RunRecord]
     production: dict[str, int]
     schedule: schedule.State | None
+    service_alive: bool
 
     def to_dict(self) -> dict[str, Any]:
         """As values of JSON."""
@@ -67,7 +69,7 @@ class Status:
             "pushes": {name: record.to_json() for name, record in self.pushes.items()},
             "production": self.production,
             "schedule": self.schedule and _redacted(self.schedule),
-            "service_alive": bool(self.schedule and self.schedule.alive),
+            "service_alive": self.service_alive,
         }
 
 
@@ -109,6 +111,7 @@ def find(home: Home, now: datetime.datetime) -> Status:
         pushes=pushes,
         production={name: found[-1] for name, found in versions.items() if found},
         schedule=plan,
+        service_alive=plan is not None and plan.alive(home),
     )
 
 
@@ -206,8 +209,10 @@ def _of_schedule(
     last: RunRecord | None,
     now: datetime.datetime,
 ) -> list[str]:
-    if not plan.alive:
+    if not plan.alive(home):
         since = f" since {plan.stopped}" if plan.stopped else ""
+        if plan.elsewhere(home):
+            since = f" here, and was started for {plan.home}"
         return [
             f'the service of the schedule "{plan.cron}" is not running{since}; start it, or remove '
             f"{home.schedule} to be without a schedule"
@@ -259,7 +264,7 @@ def text(found: Status) -> str:
         lines += [f"hook        {problem}" for problem in found.last.hooks]
     if found.schedule:
         state = (
-            f"service alive, process {found.schedule.pid}" if found.schedule.alive else "service not running"
+            f"service alive, process {found.schedule.pid}" if found.service_alive else "service not running"
         )
         lines.append(f'next run    {_when(found.schedule.next)}, "{found.schedule.cron}", {state}')
     else:

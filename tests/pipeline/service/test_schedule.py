@@ -128,7 +128,7 @@ def test_a_wrong_request_is_refused_before_anything_is_served(
 def test_an_idle_service_writes_down_what_is_next_and_stops_when_told(home: pathlib.Path) -> None:
     with nightly(home) as process:
         until(Home(home).schedule.exists, "the service writes its state")
-        until(lambda: state(home).alive, "the service is alive")
+        until(lambda: state(home).alive(Home(home)), "the service is alive")
         assert state(home).pid == process.pid
         due = datetime.datetime.fromisoformat(state(home).next)
         assert (due.hour, due.minute) == (3, 0)
@@ -138,7 +138,7 @@ def test_an_idle_service_writes_down_what_is_next_and_stops_when_told(home: path
         out, _ = ended(process)
     assert "stopped" in out
     assert runs(home) == []
-    assert not state(home).alive
+    assert not state(home).alive(Home(home))
     assert code(home) == status.CRITICAL
 
 
@@ -155,7 +155,7 @@ def test_a_service_that_was_killed_is_critical_and_leaves_no_lock(home: pathlib.
     with nightly(home) as process:
         until(Home(home).schedule.exists, "the service writes its state")
         process.kill()
-    assert not state(home).alive
+    assert not state(home).alive(Home(home))
     assert code(home) == status.CRITICAL
     with nightly(home) as process:
         until(lambda: state(home).pid == process.pid, "another service takes over")

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from components.serving.versions import SOURCE, note_unverified
 from pipeline.config.errors import RunFailed, Stopped
 from pipeline.home import journal
 from pipeline.home.files import write_json
-from pipeline.home.journal import Command, Outcome, Result
+from pipeline.home.journal import Command, Outcome, Result, Status
 from pipeline.home.layout import Home
 from pipeline.home.process import identity
 from pipeline.service import schedule, status
@@ -47,7 +48,8 @@ def plan(home: pathlib.Path, alive: bool = True, due: float = 3600.0, **fields: 
     moment = (now() + datetime.timedelta(seconds=due)).isoformat(timespec="seconds")
     state = schedule.State(
         cron="0 3 * * *", arguments=[], host=socket.gethostname(), pid=os.getpid(),
-        process=identity(os.getpid()) if alive else "gone", since=now().isoformat(), next=moment, **fields,
+        process=identity(os.getpid()) if alive else "gone", since=now().isoformat(), next=moment,
+        home=str(home), **fields,
     )  # fmt: skip
     home.mkdir(exist_ok=True)
     write_json(Home(home).schedule, dataclasses.asdict(state))
@@ -125,6 +127,23 @@ def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: path
     assert "is not running" in find(tmp_path).reasons[0]
     Home(tmp_path).schedule.unlink()
     assert find(tmp_path).code == status.OK
+
+
+def test_a_copy_of_a_home_has_neither_the_service_nor_the_run_of_the_original(tmp_path: pathlib.Path) -> None:
+    original, copy = tmp_path / "original", tmp_path / "copy"
+    original.mkdir()
+    run(original, mlp=PUSHED)
+    plan(original)
+    journal.Writer.begin(Home(original), Command.RUN)
+    shutil.copytree(original, copy)
+    there, here = find(original), find(copy)
+    assert (there.service_alive, bool(there.now)) == (True, True)
+    assert (here.service_alive, here.now) == (False, None)
+    assert f"is not running here, and was started for {original}" in "; ".join(here.reasons)
+    assert here.last
+    assert here.last.state is Status.CRASHED
+    assert [record.status for record in journal.mark_crashed(Home(copy))] == [Status.CRASHED]
+    assert find(original).now
 
 
 @pytest.mark.parametrize(("late", "code"), [(60, status.OK), (3600, status.CRITICAL)])
