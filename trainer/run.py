@@ -69,20 +69,22 @@ def run_fn(args: Any) -> None:
 def checkpoint_folder(args: Any, job: Job) -> str:
     """Return the folder of this work's checkpoints: the same for every attempt at it, and for nothing else.
 
-    It lies in a folder `checkpoints` under the pipeline root, two above the component's own `model_run`.
+    It lies in `checkpoints` under the pipeline root, two above the component's own `model_run`. There data
+    and base model are named by their paths under that root, which stay the same when a home is moved. A
+    folder elsewhere may be shared by many roots, so that there they are named by their whole paths.
     """
-    root = os.environ.get(CHECKPOINTS_VARIABLE)
-    if not root:
-        component = posixpath.dirname(posixpath.dirname(args.model_run_dir.rstrip("/")))
-        root = posixpath.join(posixpath.dirname(component), "checkpoints")
+    component = posixpath.dirname(posixpath.dirname(args.model_run_dir.rstrip("/")))
+    root = posixpath.dirname(component)
+    elsewhere = os.environ.get(CHECKPOINTS_VARIABLE)
+    above = "" if elsewhere else f"{root}/"
     work = {
         "job": job.to_dict(),
         "code": args.custom_config.get("code"),
-        "data": list(args.train_files),
-        "base": args.base_model,
+        "data": [file.removeprefix(above) for file in args.train_files],
+        "base": args.base_model and args.base_model.removeprefix(above),
         "tensorflow": tf.__version__,
     }
-    return checkpoints.folder_of(root, job.variant, work)
+    return checkpoints.folder_of(elsewhere or posixpath.join(root, "checkpoints"), job.variant, work)
 
 
 def write_record(folder: str, fitted: Fitted, recipe: Recipe, about: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import pathlib
+import posixpath
 import signal
 import types
 from collections.abc import Iterable, Sequence
@@ -343,6 +344,25 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
     assert run.checkpoint_folder(args, job) != folder
     monkeypatch.setenv(run.CHECKPOINTS_VARIABLE, "/scratch")
     assert run.checkpoint_folder(args, job).startswith("/scratch/mlp-")
+
+
+@pytest.mark.parametrize(("scratch", "same"), [("", True), ("/scratch", False)])
+def test_a_training_goes_on_after_its_home_was_moved_and_two_homes_never_share_a_checkpoint(
+    monkeypatch: pytest.MonkeyPatch, scratch: str, same: bool
+) -> None:
+    monkeypatch.setenv(run.CHECKPOINTS_VARIABLE, scratch)
+
+    def name(root: str) -> str:
+        args = types.SimpleNamespace(
+            model_run_dir=f"{root}/Trainer.mlp/model_run/7", custom_config={"code": "c"},
+            train_files=[f"{root}/Transform/transformed_examples/5/Split-train/part-0"],
+            base_model=f"{root}/Trainer.mlp/model/3",
+        )  # fmt: skip
+        folder = run.checkpoint_folder(args, Job(variant="mlp", dataset="x"))
+        assert folder.startswith(scratch or f"{root}/checkpoints")
+        return posixpath.basename(folder)
+
+    assert (name("/home/before") == name("/mnt/after")) is same
 
 
 @pytest.mark.parametrize("name", variants.names())
