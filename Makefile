@@ -34,16 +34,25 @@ test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
 
-# TABLE=docs/FAULTS.md writes the table there, too.
-TABLE ?=
+FAULTS := tests/faults/test_damage.py tests/faults/test_moved_home.py tests/faults/test_disk.py \
+  tests/faults/test_nights.py tests/e2e/test_data_sets.py
+KILLS := tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py
+
 faults: $(READY) ## kill, fill, corrupt and withdraw what real runs need; a table of what became of them
 	@mkdir -p out/faults && rm -f out/faults/*.json
-	@$(BIN)/python -m pytest -m faults tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py \
-	  --faults-tallies out/faults/kill.json & \
-	  $(BIN)/python -m pytest -m faults tests/faults/test_damage.py tests/faults/test_moved_home.py tests/faults/test_disk.py tests/faults/test_nights.py \
-	    tests/e2e/test_data_sets.py \
-	  --faults-tallies out/faults/damage.json; failed=$$?; wait $$! || failed=1; \
-	  $(BIN)/python tests/faults/scripts/table.py out/faults/*.json $(if $(TABLE),--page $(TABLE)); exit $$failed
+	@$(BIN)/python -m pytest -m faults $(KILLS) --faults-tallies out/faults/kills.json & \
+	  $(BIN)/python -m pytest -m faults $(FAULTS) --faults-tallies out/faults/damage.json; \
+	  failed=$$?; wait $$! || failed=1; \
+	  $(BIN)/python tests/support/faults_table.py out/faults/*.json; exit $$failed
+
+# Every operation of push, rollback, promotion and prune is struck in a process of its own.
+faults-all: $(READY) ## all faults of all suites, with real processes: docs/FAULTS.md (two hours)
+	@mkdir -p out/faults && rm -f out/faults/*.json
+	@$(BIN)/python -m pytest -m faults $(KILLS) --real-processes --faults-tallies out/faults/kills.json & \
+	  $(BIN)/python -m pytest -m faults $(FAULTS) --faults-tallies out/faults/damage.json && \
+	  $(BIN)/python -m pytest -m "section and not faults" --faults-tallies out/faults/suites.json; \
+	  failed=$$?; wait $$! || failed=1; \
+	  $(BIN)/python tests/support/faults_table.py out/faults/*.json --page docs/FAULTS.md; exit $$failed
 
 # PAGE=docs/NIGHTS.md writes the transcript there.
 PAGE ?=
@@ -99,4 +108,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster faults nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterator
 
 import pytest
+from tallies import pytest_addoption, pytest_runtest_call, pytest_terminal_summary, tally  # noqa: F401
 from warm import Warm
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,6 +9,7 @@ import zipfile
 
 import pytest
 import yaml
+from tallies import Section
 from warm import Warm
 
 from pipeline.config.notify import Notify
@@ -107,6 +108,7 @@ def test_the_image_ends_as_a_user_that_is_not_root() -> None:
     assert not any(user.split(":")[0] in ("0", "root") for user in users)
 
 
+@pytest.mark.section(Section.SECRETS)
 def test_a_secret_s_value_is_in_no_compiled_pipeline(tmp_path: pathlib.Path, warm: Warm) -> None:
     output = tmp_path / "pipeline.yaml"
     cluster = ROOT / "kubeflow" / "cluster.yaml"
@@ -124,6 +126,7 @@ def test_a_secret_s_value_is_in_no_compiled_pipeline(tmp_path: pathlib.Path, war
 
 
 @pytest.mark.parametrize("log_format", ["plain", "json"])
+@pytest.mark.section(Section.SECRETS)
 def test_a_password_is_in_no_log_of_a_node_that_cannot_connect(log_format: str, warm: Warm) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -139,6 +142,7 @@ def test_a_password_is_in_no_log_of_a_node_that_cannot_connect(log_format: str, 
     assert SECRET not in done.out + done.err
 
 
+@pytest.mark.section(Section.SECRETS)
 def test_what_settings_may_hold_of_secrets_is_in_no_execution_property(tmp_path: pathlib.Path) -> None:
     """TFX writes execution properties to the metadata store and to logs; all come from the compiled IR."""
     from tfx.dsl.compiler import compiler
@@ -156,6 +160,7 @@ def test_what_settings_may_hold_of_secrets_is_in_no_execution_property(tmp_path:
     assert SECRET not in str(compiled)
 
 
+@pytest.mark.section(Section.SECRETS)
 def test_a_webhook_that_fails_is_told_without_what_its_address_holds() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import pytest
 import yaml
+from tallies import Section
 from warm import Warm
 
 from components.serving.versions import published, source
@@ -229,6 +230,7 @@ def test_prune_leaves_what_the_newest_run_and_production_need(home: Home) -> Non
     assert "--keep-runs must be at least 1" in home.command("prune", "--keep-runs", 0)[2]
 
 
+@pytest.mark.section(Section.CHECKS)
 def test_a_model_whose_files_are_gone_is_not_put_into_production(home: Home) -> None:
     home.run(2)
     before = home.versions()
@@ -258,6 +260,7 @@ def truncate(folder: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [wipe, truncate])
+@pytest.mark.section(Section.BASELINE)
 def test_a_lost_artifact_of_the_model_that_serves_is_restored_and_the_gate_stays_closed(
     home: Home, damage: Callable[[pathlib.Path], None]
 ) -> None:
@@ -271,6 +274,7 @@ def test_a_lost_artifact_of_the_model_that_serves_is_restored_and_the_gate_stays
     assert home.lineage(newest_model(home))["compared_with"]["id"] == number
 
 
+@pytest.mark.section(Section.STALE)
 def test_a_bad_candidate_judged_against_a_bad_promoted_model_is_judged_again_after_a_rollback(
     home: Home,
 ) -> None:
@@ -293,6 +297,7 @@ def test_a_bad_candidate_judged_against_a_bad_promoted_model_is_judged_again_aft
     assert all(line.endswith("cached") for line in lines)
 
 
+@pytest.mark.section(Section.BASELINE)
 def test_when_artifact_and_version_are_both_lost_nothing_is_pushed_until_somebody_decides(home: Home) -> None:
     serves, current = pathlib.Path(home.sources()[-1]), home.versions()[-1]
     for version, source_of in zip(home.versions(), home.sources(), strict=True):

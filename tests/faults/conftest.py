@@ -4,16 +4,12 @@ A home's runs are forks of a process that has imported everything (tests/support
 environment matters, the command itself. A reader looks at the serving folder all the time.
 """
 
-import contextlib
-import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,44 +31,10 @@ CARDS = {"model_card.json", "model_card.md"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--faults-tallies", metavar="FILE", help="write what became of the faults to FILE")
-
-
-@dataclasses.dataclass
-class Tally:
-    """What became of a fault, over all the times it was tried."""
-
-    tried: int = 0
-    survived: int = 0
-    lost: int = 0
-    partial: int = 0
-
-
-TALLIES: dict[str, Tally] = {}
-
-
-@contextlib.contextmanager
-def trial(fault: str) -> Iterator[Tally]:
-    """Counts one try of the fault; survived if nothing is raised inside."""
-    tally = TALLIES.setdefault(fault, Tally())
-    tally.tried += 1
-    yield tally
-    tally.survived += 1
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The table of this session's faults; or its tallies into a file, for the table of several sessions."""
-    if not TALLIES:
-        return
-    tallies = json.dumps({fault: dataclasses.asdict(tally) for fault, tally in TALLIES.items()})
-    if path := config.getoption("--faults-tallies", default=None):
-        pathlib.Path(path).write_text(tallies)
-        return
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        file.write(tallies)
-        file.flush()
-        command = [sys.executable, str(HERE / "scripts" / "table.py"), file.name]
-        terminalreporter.write(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    """Add the option of `make faults-all`."""
+    parser.addoption(
+        "--real-processes", action="store_true", help="strike each operation in a process of its own"
+    )
 
 
 class Reader(threading.Thread):
@@ -301,11 +263,6 @@ def finished(ready: tuple[Home, Snapshot]) -> tuple[Home, Snapshot]:
     snapshot.restore()
     home.nights = 0
     return home, snapshot
-
-
-@pytest.fixture(scope="session")
-def tally() -> Any:
-    return trial
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import pathlib
+import signal
 import sqlite3
 from collections.abc import Callable
 from typing import Any
@@ -41,9 +42,10 @@ class Killed(BaseException):
 class Faults:
     """Counts the operations that change files under a folder, and makes one of them fail."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path, real: bool = False) -> None:
+        """folder: where operations count. real: let this process end by SIGKILL, and not by an exception."""
         self.count = 0
-        self._folder = folder
+        self._folder, self._real = folder, real
         self._at, self._kind = -1, Kind.KILL
         self._known: set[tuple[int, int, int]] = set()
         self._open: Callable[..., Any] = builtins.open
@@ -85,15 +87,21 @@ class Faults:
     def _mark(stat: os.stat_result) -> tuple[int, int, int]:
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
-    def _step(self, name: str = "") -> None:
+    def _step(self, name: str = "", torn: Callable[[], object] = lambda: None) -> None:
+        """Count an operation, and strike if it is the one; torn: leaves behind half of what it would have."""
         self.count += 1
         if self._at < 0 or self.count <= self._at:
             return
+        if self.count == self._at + 1:
+            torn()
+            if self._kind is Kind.FULL:
+                number = errno.EIO if name in UNLIKELY_FULL else errno.ENOSPC
+                raise OSError(number, os.strerror(number))
+            if self._real:
+                self.disarm()
+                os.kill(os.getpid(), signal.SIGKILL)
         if self._kind is not Kind.FULL:
             raise Killed
-        if self.count == self._at + 1:
-            number = errno.EIO if name in UNLIKELY_FULL else errno.ENOSPC
-            raise OSError(number, os.strerror(number))
 
     def _failing(self, real: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -122,13 +130,12 @@ class Faults:
 
     def _copying(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def copy(source: Any, target: Any, overwrite: bool = False) -> None:
-            try:
-                self._step()
-            except BaseException:
+            def torn() -> None:
                 content = pathlib.Path(source).read_bytes()
                 with self._open(target, "wb") as file:
                     file.write(content[: len(content) // 2])
-                raise
+
+            self._step(torn=torn)
             real(source, target, overwrite=overwrite)
 
         return copy
@@ -149,17 +156,17 @@ class Faults:
 class _Written:
     """A file that is open for writing; its first write is an operation."""
 
-    def __init__(self, file: Any, step: Callable[[], None]) -> None:
+    def __init__(self, file: Any, step: Callable[..., None]) -> None:
         self._file, self._step, self._begun = file, step, False
 
     def write(self, content: Any) -> Any:
+        def torn() -> None:
+            self._file.write(content[: len(content) // 2])
+            self._file.flush()
+
         if not self._begun:
             self._begun = True
-            try:
-                self._step()
-            except BaseException:
-                self._file.write(content[: len(content) // 2])
-                raise
+            self._step(torn=torn)
         return self._file.write(content)
 
     def __enter__(self) -> "_Written":

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tallies import Section
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.section(Section.DAMAGE)]
 
 
 def cut(path: pathlib.Path) -> None:

@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import pytest
+from tallies import Section
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.section(Section.ROOM)]
 FULL = "disk full in {}"
 
 

@@ -14,10 +14,11 @@ import time
 from typing import Any
 
 import pytest
+from tallies import Section
 
 from pipeline.home import journal, layout
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.section(Section.KILLS)]
 SEED = 7
 HOMES = 10
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tallies import Section
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.section(Section.MOVED)]
 
 
 def contents(folder: pathlib.Path) -> dict[str, tuple[int, bytes]]:
@@ -31,7 +32,7 @@ def two_nights(scratch: pathlib.Path, digits_folder: pathlib.Path, warm: Any, ma
 
 @pytest.fixture(params=[shutil.move, shutil.copytree], ids=["moved", "copied"])
 def elsewhere(
-    request: pytest.FixtureRequest, two_nights: Any, tmp_path: pathlib.Path, tally: Any, make_home: Any
+    request: pytest.FixtureRequest, two_nights: Any, tmp_path: pathlib.Path, make_home: Any
 ) -> Iterator[Any]:
     """The home in another place; the original is gone or has to stay as it is."""
     original, snapshot = two_nights
@@ -43,9 +44,8 @@ def elsewhere(
     transfer(original.folder, home.folder)
     before = contents(original.folder)
     assert bool(before) == (transfer is shutil.copytree)
-    with tally("home in another place"):
-        yield home
-        assert contents(original.folder) == before
+    yield home
+    assert contents(original.folder) == before
 
 
 def command(home: Any, *arguments: object) -> str:

@@ -7,8 +7,9 @@ import subprocess
 from typing import Any
 
 import pytest
+from tallies import Section
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.section(Section.CLOCK)]
 DAY = 86_400
 
 

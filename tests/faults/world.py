@@ -1,6 +1,7 @@
 """A small home with real models, some of them trained, some blessed, some pushed by the product's Pusher."""
 
 import copy
+import json
 import os
 import pathlib
 import shutil
@@ -61,16 +62,21 @@ class World:
         self.home.folder.mkdir()
         self._settings = Settings(variants=(VARIANT,), home=str(self.home), data="digits")
         self._copies = folder / "copies"
+        self._models = folder / "models.json"
         self._pipeline = compiler.Compiler().compile(self._nodes())
-        self.models = [self.train(VALUES[0])]
+
+    def build(self) -> None:
+        """Train, bless and push, and keep the copies "trained" and "blessed"."""
+        models = [self.train(VALUES[0])]
         for value in VALUES[1:3]:
-            self.models.append(self.train(value))
-            self.bless(self.models[-1])
+            models.append(self.train(value))
+            self.bless(models[-1])
             self.run()
-        self.models.append(self.train(VALUES[3]))
+        models.append(self.train(VALUES[3]))
         self.keep("trained")
-        self.bless(self.models[-1])
+        self.bless(models[-1])
         self.keep("blessed")
+        self._models.write_text(json.dumps(models))
 
     @property
     def base(self) -> str:
@@ -172,7 +178,8 @@ class World:
     def sources(self) -> list[float]:
         """The answers of the models that the versions are copies of, oldest first."""
         found = [versions.source(self.base, version) for version in versions.published(self.base)]
-        return [VALUES[self.models.index(uri)] for uri in found]
+        models = json.loads(self._models.read_text())
+        return [VALUES[models.index(uri)] for uri in found]
 
     def disagreements(self) -> Sequence[str]:
         return checker.disagreements(self.home.folder)

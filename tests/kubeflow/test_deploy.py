@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from kubeflow_server import OPENAPI, Command, Contract, Fault
+from tallies import Section
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 CRON = "0 0 2 * * *"
@@ -236,6 +237,7 @@ def test_a_dry_run_of_a_schedule_prints_the_body(uploaded: Command) -> None:
     ],
     ids=str,
 )
+@pytest.mark.section(Section.COMMANDS)
 def test_failures_of_the_server_are_one_sentence(
     deploy: Command, kubeflow: Any, pipeline_file: Callable[..., str], fault: Fault, words: str
 ) -> None:
@@ -376,6 +378,7 @@ ODD = {
 @pytest.mark.parametrize(
     "request_", ["GET .*/names", "POST .*/runs", "GET .*/experiments", "GET .*/versions"]
 )
+@pytest.mark.section(Section.COMMANDS)
 def test_an_answer_of_another_form_is_told_in_one_line(
     uploaded: Command, kubeflow: Any, request_: str, body: str
 ) -> None:
@@ -388,6 +391,7 @@ def test_an_answer_of_another_form_is_told_in_one_line(
     assert not error or error.startswith("deploy.py: error: ")
 
 
+@pytest.mark.section(Section.COMMANDS)
 def test_a_list_whose_page_token_repeats_ends(uploaded: Command, kubeflow: Any) -> None:
     original = kubeflow._page
 
@@ -399,6 +403,7 @@ def test_a_list_whose_page_token_repeats_ends(uploaded: Command, kubeflow: Any) 
     assert "has no end: it gives the page again again" in uploaded.fails("run")
 
 
+@pytest.mark.section(Section.COMMANDS)
 def test_what_a_terminal_would_obey_is_taken_out_of_an_error(uploaded: Command, kubeflow: Any) -> None:
     message = json.dumps({"message": "\x1b]0;owned\x07 no\r\n such" + "x" * 5000})
     kubeflow.fault = Fault("POST .*/runs", status=400, body=message)
@@ -407,6 +412,7 @@ def test_what_a_terminal_would_obey_is_taken_out_of_an_error(uploaded: Command, 
     assert len(error) < 1000
 
 
+@pytest.mark.section(Section.COMMANDS)
 def test_a_reader_that_goes_away_stops_no_command(
     uploaded: Command, kubeflow: Any, pipeline_file: Callable[..., str]
 ) -> None:

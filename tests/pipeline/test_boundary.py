@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tallies import Section
 
 from components.serving.versions import SOURCE
 from pipeline import cli
@@ -66,6 +67,7 @@ def home(tmp_path: pathlib.Path) -> Home:
 
 
 @pytest.mark.parametrize("name", [*CHANGES, "lineage"])
+@pytest.mark.section(Section.COMMANDS)
 def test_a_store_of_another_schema_is_one_sentence(home: Home, name: str) -> None:
     done = Done(*{**CHANGES, **READS}[name], "--home", home)
     assert "schema" in done.sentence(1) or str(home.command_log) in done.sentence(1)
@@ -73,12 +75,14 @@ def test_a_store_of_another_schema_is_one_sentence(home: Home, name: str) -> Non
 
 @pytest.mark.parametrize("path", ["x" * 300, "~no-such-user-here/home", "nul\0byte"])
 @pytest.mark.parametrize("name", CODES)
+@pytest.mark.section(Section.COMMANDS)
 def test_a_home_that_cannot_be_is_one_sentence(name: str, path: str) -> None:
     assert Done(*{**CHANGES, **READS}[name], "--home", path).sentence(CODES[name])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES])
 @pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.section(Section.COMMANDS)
 def test_a_disk_that_takes_nothing_is_one_sentence(
     home: Home, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
@@ -89,6 +93,7 @@ def test_a_disk_that_takes_nothing_is_one_sentence(
 
 
 @pytest.mark.parametrize("name", READS)
+@pytest.mark.section(Section.COMMANDS)
 def test_a_disk_that_cannot_be_read_is_one_sentence(
     home: Home, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -119,6 +124,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, home: Home, number: int, writing: bo
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("content", [DEEP, "{}", "[]", "\0", '{"kind": "promote"}', '{"kind": "x"}', ""])
+@pytest.mark.section(Section.COMMANDS)
 def test_an_intent_that_was_tampered_with_is_one_sentence(home: Home, name: str, content: str) -> None:
     home.intent.write_text(content)
     line = Done(*CHANGES[name], "--home", home).sentence(1)
@@ -126,6 +132,7 @@ def test_an_intent_that_was_tampered_with_is_one_sentence(home: Home, name: str,
 
 
 @pytest.mark.parametrize("content", [DEEP, "{}", "[]", "\0", '{"pid": []}', "NaN"])
+@pytest.mark.section(Section.COMMANDS)
 def test_a_schedule_or_record_that_was_tampered_with_is_one_sentence(home: Home, content: str) -> None:
     home.record("20261125-030000").write_text(content)
     done = Done("status", "--home", home)
@@ -148,6 +155,7 @@ def test_a_schedule_or_record_that_was_tampered_with_is_one_sentence(home: Home,
     ],
 )
 @pytest.mark.parametrize("name", ["run", "schedule"])
+@pytest.mark.section(Section.COMMANDS)
 def test_a_setting_that_is_no_number_or_no_path_is_one_sentence(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, wrong: str
 ) -> None:
@@ -177,6 +185,7 @@ def process(*arguments: object, redirect: str = "", **environment: str) -> subpr
         (">/dev/full", 3, "latentline: error: the output cannot be written (No space left on device)\n"),
     ],
 )
+@pytest.mark.section(Section.COMMANDS)
 def test_an_output_that_is_closed_or_full_changes_no_exit_code(
     home: Home, redirect: str, code: int, error: str
 ) -> None:
@@ -184,6 +193,7 @@ def test_an_output_that_is_closed_or_full_changes_no_exit_code(
     assert (done.returncode, done.stderr) == (code, error)
 
 
+@pytest.mark.section(Section.COMMANDS)
 def test_a_terminal_without_utf_8_shows_escapes(home: Home) -> None:
     umlaut = home.folder.rename(home.folder.with_name("hütte"))
     Home(umlaut).schedule.write_text("{")
@@ -193,6 +203,7 @@ def test_a_terminal_without_utf_8_shows_escapes(home: Home) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.section(Section.COMMANDS)
 def test_the_log_has_what_the_sentence_leaves_out(home: Home) -> None:
     line = Done("promote", "mlp", "--home", home).sentence(1)
     assert f"{home.command_log} has the rest" in line

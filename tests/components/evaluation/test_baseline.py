@@ -5,6 +5,7 @@ from typing import Any
 import ml_metadata as mlmd
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
+from tallies import Section
 from tfx.types import standard_artifacts
 
 from components.evaluation.baseline import BaselineLost, ProductionBefore, ServingBaseline
@@ -96,6 +97,7 @@ def test_a_model_put_back_is_the_baseline_of_the_next_candidate(production: Prod
     assert production.baseline(9, [1, 3, 9], [blessing(1), blessing(3, against=1)]) == [1]
 
 
+@pytest.mark.section(Section.STALE)
 def test_a_candidate_that_was_judged_meets_what_serves_now_and_not_what_served_then(
     production: Production,
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_candidate_that_serves_meets_the_baseline_of_its_own_verdict_so_that_a
     assert production.baseline(5, [1, 5], promoted) == [1]
 
 
+@pytest.mark.section(Section.BASELINE)
 def test_without_a_baseline_only_a_first_candidate_is_judged(production: Production) -> None:
     assert production.baseline(9, [9], []) == []
     production.remember("cvae")
@@ -155,6 +158,7 @@ def test_a_blessing_without_a_push_is_no_production(production: Production) -> N
     assert production.baseline(9, [1, 9], [blessing(1)]) == []
 
 
+@pytest.mark.section(Section.BASELINE)
 def test_a_model_that_serves_and_is_lost_closes_the_gate(production: Production) -> None:
     production.serve(3)
     with pytest.raises(BaselineLost, match="nothing is pushed until somebody decides"):
@@ -170,6 +174,7 @@ def test_a_folder_that_is_not_ours_is_no_production(production: Production) -> N
     assert production.baseline(9, [3, 9], []) == [3]
 
 
+@pytest.mark.section(Section.BASELINE)
 def test_a_damaged_baseline_closes_the_gate(production: Production, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "artifacts" / "Trainer.mlp" / "model" / "3"
     folder.mkdir(parents=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from tallies import Section
 from tfx.types import standard_artifacts
 
 from components.reporting import exhibit, figures, gallery, leaderboard, model_card, page, report_page
@@ -334,6 +335,7 @@ def evaluated(folder: pathlib.Path) -> str:
         (None, None),
     ],
 )
+@pytest.mark.section(Section.SECRETS)
 def test_a_text_that_a_spreadsheet_would_calculate_is_quoted_in_the_csv(value: object, cell: object) -> None:
     assert leaderboard.sheet_cell(value) == cell
 

@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import pytest
+from tallies import Section
 
 from components.ingest import sources
 from components.reporting import model_card
@@ -112,6 +113,7 @@ def test_a_model_without_slices_has_no_table_of_them() -> None:
         "[x](//host/path)",
     ],
 )
+@pytest.mark.section(Section.SECRETS)
 def test_a_link_to_anything_but_a_web_page_is_text(text: str) -> None:
     found = model_card.cell(text)
     assert "](" not in found.replace(" ", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tensorflow as tf
+from tallies import Section
 from tfx.types import standard_artifacts
 
 from components.serving import manifests, publication, pushed, pusher, versions
@@ -65,6 +66,7 @@ def test_a_version_carries_the_manifest_of_its_model(artifact: pathlib.Path, ser
 @pytest.mark.parametrize("damage", [cut, zero, remove])
 @pytest.mark.parametrize("of", ["artifact", "version"])
 @pytest.mark.parametrize("again", [False, True])
+@pytest.mark.section(Section.CHECKS)
 def test_a_damaged_model_is_named_and_production_stays_as_it_was(
     artifact: pathlib.Path, serving: pathlib.Path, file: str, damage: Damage, of: str, again: bool
 ) -> None:
@@ -87,6 +89,7 @@ def test_a_damaged_model_is_named_and_production_stays_as_it_was(
 
 @pytest.mark.parametrize("file", [INDEX, GRAPH])
 @pytest.mark.parametrize("damage", [cut, zero, remove])
+@pytest.mark.section(Section.CHECKS)
 def test_a_model_without_a_manifest_has_to_load_and_answer(
     artifact: pathlib.Path, serving: pathlib.Path, file: str, damage: Damage
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_model_without_a_manifest_has_to_load_and_answer(
     assert os.listdir(serving) == []
 
 
+@pytest.mark.section(Section.CHECKS)
 def test_a_model_that_loads_but_cannot_answer_is_not_published(
     tmp_path: pathlib.Path, serving: pathlib.Path
 ) -> None:
@@ -112,6 +116,7 @@ def test_a_model_that_loads_but_cannot_answer_is_not_published(
     assert os.listdir(serving) == []
 
 
+@pytest.mark.section(Section.CHECKS)
 def test_a_version_damaged_while_it_was_written_is_taken_away_again(
     artifact: pathlib.Path, serving: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +146,7 @@ def test_a_person_may_publish_the_current_model_again_once_its_version_is_damage
 
 
 @pytest.mark.parametrize("name", ["9" * 25, "9223372036854775808", "0123", "\u00b2", "12x", "7"])
+@pytest.mark.section(Section.CHECKS)
 def test_a_folder_that_is_not_ours_does_not_steer_the_next_version(
     artifact: pathlib.Path, serving: pathlib.Path, name: str
 ) -> None:
@@ -151,6 +157,7 @@ def test_a_folder_that_is_not_ours_does_not_steer_the_next_version(
     assert versions.strangers(str(serving)) == ([7] if name == "7" else [])
 
 
+@pytest.mark.section(Section.MOVED)
 def test_a_moved_home_recognizes_its_models_by_name() -> None:
     assert versions.same_artifact("/a/artifacts/Trainer.mlp/model/7", "/b/artifacts/Trainer.mlp/model/7")
     assert not versions.same_artifact("/a/artifacts/Trainer.mlp/model/7", "/a/artifacts/Trainer.mlp/model/8")
@@ -180,6 +187,7 @@ class Push:
         return pushed.version(self.pushed)
 
 
+@pytest.mark.section(Section.STALE)
 def test_the_gate_never_pushes_a_model_again_that_somebody_rolled_back_from(
     artifact: pathlib.Path, serving: pathlib.Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,6 +201,7 @@ def test_the_gate_never_pushes_a_model_again_that_somebody_rolled_back_from(
 
 
 @pytest.mark.parametrize("baseline", ["", "artifacts/Trainer.mlp/model/3"])
+@pytest.mark.section(Section.STALE)
 def test_a_verdict_against_a_model_that_no_longer_serves_pushes_nothing(
     artifact: pathlib.Path, model: pathlib.Path, serving: pathlib.Path, baseline: str
 ) -> None:

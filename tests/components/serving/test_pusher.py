@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from tallies import Section
 from tfx.utils import io_utils
 
 from components.serving import pusher, versions
@@ -46,6 +47,7 @@ def test_pushing_the_same_model_twice_adds_nothing(tmp_path: pathlib.Path, model
     assert len(versions.published(serving)) == 1
 
 
+@pytest.mark.section(Section.CLOCK)
 def test_versions_ascend_even_when_the_clock_goes_back(
     tmp_path: pathlib.Path, model: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tallies import Section
 
 from pipeline.config.errors import RunFailed
 from pipeline.config.notify import DRIFT, FAILURE, PUSH, Notify
@@ -108,6 +109,7 @@ def test_a_command_that_fails_is_told_in_a_line(tmp_path: pathlib.Path, command:
     assert "\n" not in line
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path: pathlib.Path) -> None:
     pid = tmp_path / "pid"
     command = f"sh -c 'sleep 300 & echo $! > {pid}; wait'"
@@ -130,6 +132,7 @@ def test_a_webhook_gets_the_event(tmp_path: pathlib.Path, server: Server) -> Non
     assert body["run"]["exit_code"] == 1
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_webhook_that_stumbles_is_tried_three_times(tmp_path: pathlib.Path, server: Server) -> None:
     events = hooks.events(record(tmp_path, RunFailed("x")))
     waits: list[float] = []
@@ -152,6 +155,7 @@ def test_a_webhook_that_refuses_is_not_asked_again_and_its_path_is_not_told(
     assert len(server.bodies) == 1
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_webhook_that_does_not_answer_is_given_up(tmp_path: pathlib.Path, server: Server) -> None:
     server.delay = 1.0
     notify = Notify(webhook=url(server), timeout=0.1)
@@ -187,6 +191,7 @@ def failure(tmp_path: pathlib.Path) -> list[hooks.Event]:
     return hooks.events(record(tmp_path, RunFailed("x")))
 
 
+@pytest.mark.section(Section.WAITS)
 def test_what_a_command_leaves_in_the_background_holds_nobody_up(tmp_path: pathlib.Path) -> None:
     left = tmp_path / "left"
     command = f"sh -c 'setsid sleep 300 & echo $! > {left}'"
@@ -197,6 +202,7 @@ def test_what_a_command_leaves_in_the_background_holds_nobody_up(tmp_path: pathl
         os.kill(int(left.read_text()), signal.SIGKILL)
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_command_may_write_any_bytes(tmp_path: pathlib.Path) -> None:
     command = r"sh -c 'head -c 3000000 /dev/zero >&2; printf \\377\\376 >&2; printf \\nlast >&2; exit 3'"
     [line] = hooks.fire(Notify(on_failure=command), failure(tmp_path), os.environ)
@@ -204,6 +210,7 @@ def test_a_command_may_write_any_bytes(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("code", [301, 302, 307, 308])
+@pytest.mark.section(Section.WAITS)
 def test_a_redirect_is_not_followed(tmp_path: pathlib.Path, server: Server, code: int) -> None:
     server.codes = [code]
     [line] = hooks.fire(Notify(webhook=url(server)), failure(tmp_path), {})
@@ -227,6 +234,7 @@ def serve_raw(answer: Callable[[socket.socket], None]) -> tuple[str, threading.E
     return f"http://127.0.0.1:{listener.getsockname()[1]}/", over
 
 
+@pytest.mark.section(Section.WAITS)
 def test_the_deadline_is_for_the_whole_answer_and_not_for_each_byte(tmp_path: pathlib.Path) -> None:
     gone = threading.Event()
 
@@ -246,6 +254,7 @@ def test_the_deadline_is_for_the_whole_answer_and_not_for_each_byte(tmp_path: pa
         over.set()
 
 
+@pytest.mark.section(Section.WAITS)
 def test_an_answer_without_end_is_not_read(tmp_path: pathlib.Path) -> None:
     sent: list[int] = []
 
@@ -264,6 +273,7 @@ def test_an_answer_without_end_is_not_read(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["http://[bad", "http://a b/", "http://", "\0"])
+@pytest.mark.section(Section.WAITS)
 def test_an_address_that_is_none_is_one_line(tmp_path: pathlib.Path, address: str) -> None:
     notify = Notify(webhook="$LATENTLINE_HOOK", timeout=5)
     [line] = hooks.fire(notify, failure(tmp_path), {"LATENTLINE_HOOK": address}, wait=lambda _: None)

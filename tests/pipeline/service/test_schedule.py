@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from tallies import Section
 
 from pipeline.config.exit_codes import STOPPED
 from pipeline.config.notify import Notify
@@ -351,6 +352,7 @@ def test_a_run_comes_due_once_however_many_times_passed(waiting: tuple[schedule.
     assert not looks(service, clock, "2026-11-25T17:32:00+00:00")
 
 
+@pytest.mark.section(Section.CLOCK)
 def test_a_clock_that_is_put_back_by_a_month_makes_the_next_run_due_by_the_new_time(
     waiting: tuple[schedule.Service, Clock],
 ) -> None:
@@ -361,6 +363,7 @@ def test_a_clock_that_is_put_back_by_a_month_makes_the_next_run_due_by_the_new_t
     assert looks(service, clock, "2026-11-25T11:30:00+00:00")
 
 
+@pytest.mark.section(Section.CLOCK)
 def test_the_service_never_sleeps_longer_than_a_beat_and_wakes_when_a_run_is_due(
     waiting: tuple[schedule.Service, Clock],
 ) -> None:
@@ -370,6 +373,7 @@ def test_the_service_never_sleeps_longer_than_a_beat_and_wakes_when_a_run_is_due
     assert 10 <= service._patience() < 11
 
 
+@pytest.mark.section(Section.SECRETS)
 def test_the_state_may_hold_secrets_and_is_the_owner_s_alone(home: pathlib.Path) -> None:
     home.mkdir()
     service = schedule.Service(Home(home), "0 3 * * *", ["--webhook", "https://x/key"], Notify())

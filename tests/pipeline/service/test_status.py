@@ -12,6 +12,7 @@ import sys
 from typing import Any
 
 import pytest
+from tallies import Section
 
 from components.serving import manifests
 from components.serving.versions import SOURCE, note_unverified
@@ -120,6 +121,7 @@ def test_a_run_that_crashed_is_critical(tmp_path: pathlib.Path) -> None:
     assert "the last run crashed" in find(tmp_path).reasons[0]
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
     plan(tmp_path, alive=False)
@@ -129,6 +131,7 @@ def test_a_dead_service_is_critical_though_the_last_run_went_well(tmp_path: path
     assert find(tmp_path).code == status.OK
 
 
+@pytest.mark.section(Section.MOVED)
 def test_a_copy_of_a_home_has_neither_the_service_nor_the_run_of_the_original(tmp_path: pathlib.Path) -> None:
     original, copy = tmp_path / "original", tmp_path / "copy"
     original.mkdir()
@@ -192,6 +195,7 @@ def took(home: pathlib.Path, *minutes: float, settings: dict[str, Any] | None = 
         ((600, *[30] * 10), 71, 1, "has taken 1 h 11 min so far; such runs take 30 min"),
     ],
 )
+@pytest.mark.section(Section.WAITS)
 def test_a_run_is_late_by_its_progress_and_by_its_usual_duration(
     tmp_path: pathlib.Path, usual: tuple[float, ...], minutes: float, since_progress: float | None, alarm: str
 ) -> None:
@@ -224,6 +228,7 @@ def test_a_run_that_failed_was_stopped_or_found_nothing_new_tells_no_duration(tm
     assert find(tmp_path).code == status.OK
 
 
+@pytest.mark.section(Section.WAITS)
 def test_a_service_that_waits_for_a_run_that_is_not_at_work_is_critical(tmp_path: pathlib.Path) -> None:
     run(tmp_path, mlp=PUSHED)
     began = (now() - datetime.timedelta(minutes=5)).isoformat()

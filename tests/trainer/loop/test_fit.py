@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tallies import Section
 
 from schemas import CLASSES, PIXELS, SIDE
 from trainer import run, variants
@@ -347,6 +348,7 @@ def test_checkpoints_lie_beside_the_components_unless_told_otherwise(monkeypatch
 
 
 @pytest.mark.parametrize(("scratch", "same"), [("", True), ("/scratch", False)])
+@pytest.mark.section(Section.MOVED)
 def test_a_training_goes_on_after_its_home_was_moved_and_two_homes_never_share_a_checkpoint(
     monkeypatch: pytest.MonkeyPatch, scratch: str, same: bool
 ) -> None:
