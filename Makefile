@@ -34,6 +34,11 @@ test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
 
+# JOB_ENDPOINT=HOST:PORT sends the jobs to the job server of an engine, such as Flink's, instead of Beam's own.
+JOB_ENDPOINT ?=
+test-beam: $(READY) ## Beam's components on a job server, with workers that lack the project (JOB_ENDPOINT=)
+	@LATENTLINE_JOB_ENDPOINT=$(JOB_ENDPOINT) $(BIN)/python -m pytest -m beam tests/e2e/test_beam.py
+
 FAULTS := tests/faults/test_damage.py tests/faults/test_moved_home.py tests/faults/test_disk.py \
   tests/faults/test_nights.py tests/e2e/test_data_sets.py
 KILLS := tests/faults/test_kill.py tests/faults/test_time_and_company.py tests/faults/test_operations.py
@@ -108,4 +113,5 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
+.PHONY: help setup run test test-cluster test-beam faults nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean
 .PHONY: help setup run test test-cluster faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean

@@ -47,6 +47,11 @@ def check(arguments: tuple[str, ...], at: str) -> None:
         _check_unknown(argument, bool(options.job_endpoint), at)
 
 
+def foreign(arguments: tuple[str, ...]) -> list[str]:
+    """Return the names of the options that Beam's Python SDK does not know."""
+    return [argument.partition("=")[0] for argument in _parser().parse_known_args(list(arguments))[1]]
+
+
 def _check_unknown(argument: str, served: bool, at: str) -> None:
     """Raise ValueError for an argument that Beam's Python SDK does not know.
 

@@ -1,14 +1,15 @@
 """Runs one node of a compiled pipeline, through TFX's portable launcher."""
 
+import contextlib
 import os
 from typing import Any
 
 from tfx.orchestration.local import runner_utils
-from tfx.orchestration.portable import launcher
+from tfx.orchestration.portable import beam_executor_operator, launcher
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.serving import manifests
-from pipeline.execution import cache_key
+from pipeline.execution import cache_key, staging
 from pipeline.home import metadata
 
 
@@ -16,8 +17,16 @@ class DurableLauncher(launcher.Launcher):
     """TFX's launcher, except that outputs are on disk and have manifests before the store counts on them.
 
     A power loss between the two leaves an execution without an end, which the next run does again; the other
-    way round it would leave a result that is taken from the cache for ever, without its files.
+    way round it would leave a result that is taken from the cache for ever, without its files. A job of Beam
+    that leaves this process takes the project's code along.
     """
+
+    def _run_executor(self, execution_info: Any) -> Any:
+        operator = self._executor_operator
+        with contextlib.ExitStack() as stack:
+            if isinstance(operator, beam_executor_operator.BeamExecutorOperator):
+                stack.enter_context(staging.equipped(operator.beam_pipeline_args))
+            return super()._run_executor(execution_info)
 
     def _publish_successful_execution(
         self, execution_id: int, contexts: Any, output_dict: Any, executor_output: Any
