@@ -37,7 +37,7 @@ def main() -> None:
         sys.exit(2)
     except (sources.DataSourceError, errors.HomeInUse, errors.HomeNotWritable, errors.RunFailed) as error:
         print(f"latentline: error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 if __name__ == "__main__":

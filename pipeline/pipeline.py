@@ -31,6 +31,7 @@ from components.reporting.report_page import version
 from components.serving.pusher import KEEP, AtomicPusher
 from components.validation import plausibility
 from components.validation.anomaly_gate import AnomalyGate
+from components.validation.comparable import ComparisonGate
 from components.validation.drift import AcceptedData, DriftGate, DriftValidator, EarlierStatistics
 from pipeline.config.experiments import Trial
 from pipeline.config.settings import MAX_GAIN, Settings
@@ -58,11 +59,23 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             settings.spans,
             settings.pixels,
             settings_reading(settings).choices,
+            dataset.name,
+            dataset.named,
         ),
         fingerprint("components.ingest.example_gen"),
     )
+    comparison = versioned(
+        ComparisonGate(
+            examples=example_gen.outputs["examples"],
+            serving=target.serving,
+            protocols=json.dumps({trial.name: trial.protocol for trial in trials}, sort_keys=True),
+            new_era=int(settings.new_era),
+        ),
+        fingerprint("components.validation.comparable"),
+    )
     schema_gen = versioned(ImportSchemaGen(schema_file=target.schema), file_fingerprint(SCHEMA_FILE))
     statistics_gen = StatisticsGen(example_gen.outputs["examples"], schema=schema_gen.outputs["schema"])
+    statistics_gen.add_upstream_node(comparison)
     validator = ExampleValidator(
         statistics_gen.outputs["statistics"],
         schema_gen.outputs["schema"],
@@ -78,7 +91,8 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
     transforms = {
         protocol: transform_of(protocol, settings, example_gen, schema_gen, watch) for protocol in protocols
     }
-    shared = [example_gen, statistics_gen, schema_gen, validator, gate, *transforms.values(), *watch.nodes]
+    shared = [example_gen, comparison, statistics_gen, schema_gen, validator, gate, *transforms.values()]
+    shared += watch.nodes
 
     lines = [
         Line(trial, dataset, example_gen, transforms[trial.protocol], target.serving, settings)
@@ -94,6 +108,7 @@ def create_pipeline(settings: Settings, dataset: Dataset, target: Target | None 
             evaluations=union([line.evaluator.outputs["evaluation"] for line in lines]),
             blessings=union([line.evaluator.outputs["blessing"] for line in lines]),
             galleries=union([line.gallery.outputs["gallery"] for line in lines]),
+            examples=example_gen.outputs["examples"],
             statistics=statistics_gen.outputs["statistics"],
             anomalies=validator.outputs["anomalies"],
             drift=watch.validator.outputs["anomalies"],
@@ -223,9 +238,10 @@ class Line:
         ).with_id(f"Trainer.{name}")
         self.resolver = Resolver(
             strategy_class=ServingBaseline,
-            config={"serving": os.path.join(serving, name)},
+            config={"serving": os.path.join(serving, name), "new_era": int(settings.new_era)},
             candidate=self.trainer.outputs["model"],
             model=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
+            replaced=Channel(type=standard_artifacts.Model, producer_component_id=self.trainer.id),
             blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id(f"Resolver.{name}")
         gallery = Gallery(
@@ -249,6 +265,7 @@ class Line:
             examples=example_gen.outputs["examples"],
             model=self.trainer.outputs["model"],
             baseline_model=self.resolver.outputs["model"],
+            replaced=self.resolver.outputs["replaced"],
             earlier=night.outputs["evaluation"],
             anchor=night.outputs["model"],
             gate=gate_settings(job, settings),

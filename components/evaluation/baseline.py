@@ -11,6 +11,8 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types import artifact_utils, standard_artifacts
 
+from components import identity
+from components.identity import NotComparable
 from components.serving import manifests, pushed, versions
 
 log = logging.getLogger(__name__)
@@ -28,21 +30,22 @@ class ServingBaseline(ResolverStrategy):
 
     A candidate that serves itself meets the baseline of its own verdict again, so that a second identical run
     is cached. If a person has changed production since, the candidate meets what serves now, whatever it was
-    compared with before. Inputs: `candidate`, `model`, `blessing`; the resolved `model` is empty if nothing
-    was ever pushed.
+    compared with before. Inputs: `candidate`, `model`, `replaced`, `blessing`; the resolved `model` is empty
+    if nothing was ever pushed, or if what serves cannot be compared with the candidate and somebody has
+    decided that it is replaced: then `replaced` holds it, which is empty otherwise.
     """
 
-    def __init__(self, serving: str = "") -> None:
-        """Set the folder of the variant's versions."""
-        self._serving = serving
+    def __init__(self, serving: str = "", new_era: int = 0) -> None:
+        """Set the folder of the variant's versions, and whether what serves may be replaced uncompared."""
+        self._serving, self._new_era = serving, bool(new_era)
 
     def resolve_artifacts(
         self, store: mlmd.MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Resolve the inputs; TFX calls this. Raises BaselineLost."""
+        """Resolve the inputs; TFX calls this. Raises BaselineLost and NotComparable."""
         try:
             return self._resolved(store, input_dict)
-        except BaselineLost as error:
+        except (BaselineLost, NotComparable) as error:
             log.error("%s", error)  # TFX swallows what a strategy raises; the runner reports what is logged
             raise
 
@@ -52,13 +55,28 @@ class ServingBaseline(ResolverStrategy):
         [candidate] = input_dict["candidate"]
         others = [model for model in input_dict["model"] if model.id != candidate.id]
         serves = self._serves(store)
+        decided = self._new_era
         if not serves:
             chosen: list[types.Artifact] = []
         elif versions.same_artifact(serves, candidate.uri):
-            chosen = judged_against(store, candidate, others, input_dict["blessing"])
+            chosen, decided = judged_against(store, candidate, others, input_dict["blessing"]), True
         else:
             chosen = [self._model(store, serves, others)]
-        return {**input_dict, "model": chosen}
+        unlike = [words for model in chosen if (words := self._unlike(store, candidate, model))]
+        if unlike and not decided:
+            raise NotComparable(
+                f"{unlike[0]}; nothing is pushed until somebody decides, with --new-era or another home"
+            )
+        if unlike:
+            log.warning("%s; it is replaced without a comparison", unlike[0])
+            return {**input_dict, "model": [], "replaced": chosen}
+        return {**input_dict, "model": chosen, "replaced": []}
+
+    def _unlike(self, store: mlmd.MetadataStore, candidate: types.Artifact, model: types.Artifact) -> str:
+        """Return why a candidate cannot be compared with a model; empty if it can."""
+        found = identity.of_model(store, model.id).differences(identity.of_model(store, candidate.id))
+        name = os.path.basename(self._serving)
+        return f"{name}: the candidate cannot be compared with what serves ({found})" if found else ""
 
     def _serves(self, store: mlmd.MetadataStore) -> str:
         """Return the artifact that the newest version is a copy of; empty if nothing was ever pushed."""

@@ -16,6 +16,7 @@ from tfx.types import artifact_utils, component_spec, standard_artifacts, standa
 from tfx.types.system_executions import Evaluate
 from tfx.utils import io_utils, json_utils
 
+from components import identity
 from components.evaluation import metrics, nights, paired, scores
 from components.evaluation.nights import CANDIDATE, GATE
 from components.gate.line import refusal
@@ -26,8 +27,9 @@ from components.gate.verdict import Difference
 from components.serving.pusher import ANCHORS
 from components.serving.versions import artifact_name
 
-EARLIER, ANCHOR = "earlier", "anchor"
-"""Keys of inputs beside TFX's own: the last night's evaluation, and the anchors of the era."""
+EARLIER, ANCHOR, REPLACED = "earlier", "anchor", "replaced"
+"""Keys of inputs beside TFX's own: the last night's evaluation, the anchors of the era, and what serves where
+somebody decided that it is replaced without a comparison."""
 FILE = "gate.json"
 """File in an evaluation's folder that holds the night's record."""
 
@@ -58,6 +60,19 @@ class GateSettings:
     max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
     code: str = ""
 
+    def on(self, examples: types.Artifact) -> "GateSettings":
+        """Return the settings for a night on `examples`, which name their data set.
+
+        On a cluster another folder may have been given when the run started; the noise of training was then
+        measured on other data.
+        """
+        expected = str(self.era.get(identity.DATASET, ""))
+        found = identity.of_examples(examples, protocol="", dataset=expected).dataset
+        if found == expected:
+            return self
+        noise = {name: dataclasses.replace(each, foreign=True) for name, each in self.noise.items()}
+        return dataclasses.replace(self, era={**self.era, identity.DATASET: found}, noise=noise)
+
     def to_json(self) -> str:
         """Return the settings as an execution property."""
         return str(json_utils.dumps(dataclasses.asdict(self)))
@@ -81,11 +96,11 @@ class Executor(executor.Executor):
     ) -> None:
         """Evaluate `model` against `baseline_model`, keep its scores, record the night, and decide."""
         super().Do(input_dict, output_dict, exec_properties)
-        settings = GateSettings.from_json(exec_properties[GATE])
         candidate = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         evaluation = artifact_utils.get_single_instance(output_dict[standard_component_specs.EVALUATION_KEY])
         blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         examples = artifact_utils.get_single_instance(input_dict[standard_component_specs.EXAMPLES_KEY])
+        settings = GateSettings.from_json(exec_properties[GATE]).on(examples)
         scores.write(scores.measure(candidate, examples), evaluation.uri)
         date = datetime.datetime.now(datetime.UTC).date().isoformat()
         record = _night(input_dict, settings, candidate, evaluation.uri, date)
@@ -96,6 +111,9 @@ class Executor(executor.Executor):
         if blessed and (record.refused or record.alarm):
             _withdraw(blessing)
             blessed = False
+        for model in input_dict.get(REPLACED) or []:
+            blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, model.uri)
+            blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, model.id)
         if blessed:
             record = record.anchored_by(Anchor(candidate.id, artifact_name(candidate.uri), date))
         blessing.set_string_custom_property(ANCHORS, "\n".join(each.name for each in record.anchors))
@@ -247,6 +265,7 @@ class GatedEvaluatorSpec(component_spec.ComponentSpec):
         standard_component_specs.BASELINE_MODEL_KEY: component_spec.ChannelParameter(
             type=standard_artifacts.Model, optional=True
         ),
+        REPLACED: component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
         EARLIER: component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation, optional=True),
         ANCHOR: component_spec.ChannelParameter(type=standard_artifacts.Model, optional=True),
     }
@@ -272,6 +291,7 @@ class GatedEvaluator(base_beam_component.BaseBeamComponent):
         examples: types.BaseChannel,
         model: types.BaseChannel,
         baseline_model: types.BaseChannel,
+        replaced: types.BaseChannel,
         earlier: types.BaseChannel,
         anchor: types.BaseChannel,
         eval_config: tfma.EvalConfig,
@@ -282,6 +302,7 @@ class GatedEvaluator(base_beam_component.BaseBeamComponent):
                 examples=examples,
                 model=model,
                 baseline_model=baseline_model,
+                replaced=replaced,
                 earlier=earlier,
                 anchor=anchor,
                 eval_config=eval_config,

@@ -24,10 +24,11 @@ from tfx.proto import example_gen_pb2
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 
-from components.ingest import formats, idx, spans
+from components import identity
+from components.ingest import formats, idx, sources, spans
 from components.ingest.examples import serialize_all
 from components.ingest.spans import SEPARATOR
-from schemas import GREY, PIXEL_VALUES
+from schemas import CLASSES, GREY, PIXEL_VALUES
 
 SHARD_BYTES = 64_000_000
 """Most bytes of records in one TFRecord file, before they are compressed."""
@@ -41,6 +42,8 @@ SPANS = "spans"
 """Execution property: how many of the newest spans to take; 0 if the folder holds the files itself."""
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
+NAMED = "named_folder"
+"""Execution property: the only folder that the given name of the data set is of; empty for any folder."""
 DELIVERED = "delivered"
 """Custom property of the examples: the numbers of all span folders that existed, withdrawn ones left out."""
 
@@ -52,6 +55,8 @@ class Driver(driver.Driver):
 
     Span, version, the folders of the window and the SHA-256 of each file become execution properties, so that
     a run is taken from the cache if the bytes that it would read are those of an earlier run, and only then.
+    So does the name of the data set, which on a cluster is known only now: the folder may be given when the
+    run starts.
     """
 
     def resolve_exec_properties(
@@ -66,6 +71,7 @@ class Driver(driver.Driver):
         chosen = spans.newest_spans(base, count, subset) if count else [spans.PLAIN]
         found = spans.delivered(base, chosen, subset, log.warning)
         spans.warn_of_others(found)
+        given = sources.Dataset(exec_properties[identity.DATASET], base, exec_properties[NAMED])
         taken = spans.files_taken(found)
         return {
             **exec_properties,
@@ -73,16 +79,19 @@ class Driver(driver.Driver):
             utils.VERSION_PROPERTY_NAME: chosen[0].version,
             utils.FINGERPRINT_PROPERTY_NAME: spans.fingerprint(base, spans.digests(taken)),
             WINDOW: SEPARATOR.join(span.folder for span in chosen),
+            identity.DATASET: sources.named(given, count, subset).name,
         }
 
     def run(self, execution_info: portable_data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
-        """Return execution properties and output artifact, which get window and span; called by TFX.
+        """Return execution properties and output artifact with identity, window and span; called by TFX.
 
         TFX leaves the property `span`, which StatisticsGen passes on, at 0.
         """
         result = super().run(execution_info)
+        [examples] = result.output_artifacts["examples"].artifacts
+        for name in (identity.DATASET, identity.IMAGE_SHAPE, identity.CLASS_COUNT):
+            examples.custom_properties[name].CopyFrom(result.exec_properties[name])
         if result.exec_properties[WINDOW].string_value:
-            [examples] = result.output_artifacts["examples"].artifacts
             examples.custom_properties[WINDOW].CopyFrom(result.exec_properties[WINDOW])
             examples.properties["span"].CopyFrom(result.exec_properties[utils.SPAN_PROPERTY_NAME])
         return result
@@ -135,9 +144,11 @@ class IdxExampleGen(FileBasedExampleGen):
     or plain, or a data set in another form, read by the `choices`. With `spans` it holds folders span-1,
     span-2, ... or span-2026-11-25, ... of such files (or of folders version-1, ... of them), and the newest
     `spans` are taken: their training images together, the test images of the newest one. `pixels` says
-    what their values are: GREY or BINARY.
+    what their values are: GREY or BINARY. `dataset` names the data set; empty for a name that is derived from
+    the folder. `named_folder` is the only folder that the name is of, empty for whichever is read.
     Output: `examples` with the splits train and eval, features `image` (raw bytes), `label` and
-    `mean_intensity`; span and version are custom properties.
+    `mean_intensity`; what models must agree on to be compared (components.identity), span and version are
+    custom properties.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
@@ -149,6 +160,8 @@ class IdxExampleGen(FileBasedExampleGen):
         spans: int = 0,
         pixels: str = GREY,
         choices: formats.Choices = formats.AS_THEY_ARE,
+        dataset: str = "",
+        named_folder: str = "",
     ) -> None:
         splits = [  # the names of the splits; TFX asks for a pattern as well, which nothing reads
             example_gen_pb2.Input.Split(name=name, pattern=prefix) for name, prefix in idx.PREFIXES.items()
@@ -160,6 +173,10 @@ class IdxExampleGen(FileBasedExampleGen):
         )
         self.exec_properties[SPANS] = spans
         self.exec_properties[PIXEL_VALUES] = pixels
+        self.exec_properties[identity.DATASET] = dataset
+        self.exec_properties[NAMED] = named_folder
+        self.exec_properties[identity.IMAGE_SHAPE] = identity.SHAPE
+        self.exec_properties[identity.CLASS_COUNT] = CLASSES
         chosen = {SUBSET: choices.subset, RESIZE: choices.resize, SCALE: int(choices.scale)}
         self.exec_properties.update({name: value for name, value in chosen.items() if value})
 

@@ -64,10 +64,15 @@ class DataSourceError(ValueError):
 
 
 class Dataset(NamedTuple):
-    """A data set by its name and the folder of its four IDX files."""
+    """A data set by its name and the folder of its four IDX files.
+
+    named: the only folder that the name is of, where another may be given when a run starts; empty for
+    whichever is read.
+    """
 
     name: str  # "mnist" only when the files are the published ones
     folder: str
+    named: str = ""
 
 
 def title(name: str) -> str:
@@ -171,6 +176,19 @@ def from_folder(folder: str, subset: str = "", *, published: Sequence[Published]
         raise DataSourceError(f"{error}, or use --data {MNIST} or --data {AUTO}") from error
     name = subset or _name(place, parts)
     return Dataset(f"{MNIST}-unverified" if name == MNIST else name, place)
+
+
+def named(dataset: Dataset, spans: int = 0, subset: str = "") -> Dataset:
+    """Return the data set under its name: that which it has, if it is of its folder, else one by its folder.
+
+    spans: folders span-1, span-2, ... that are read; 0 if the folder holds the images itself. subset: as in
+    formats.Choices. Raises DataSourceError.
+    """
+    if dataset.name and dataset.named.rstrip("/") in ("", dataset.folder.rstrip("/")):
+        return dataset
+    if spans:
+        return dataset._replace(name=os.path.basename(dataset.folder.rstrip("/")))
+    return dataset._replace(name=from_folder(dataset.folder, subset).name)
 
 
 def is_published(folder: str, published: Sequence[Published] = PUBLISHED) -> bool:

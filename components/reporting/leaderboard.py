@@ -24,6 +24,7 @@ from tfx.types import standard_artifacts
 from components.evaluation import scores
 from components.evaluation.eval_config import HEADLINE
 from components.evaluation.metrics import UNITS
+from components.identity import DATASET
 from components.reporting import (
     display,
     exhibit,
@@ -120,6 +121,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     evaluations: InputArtifact[list[standard_artifacts.ModelEvaluation]],
     blessings: InputArtifact[list[standard_artifacts.ModelBlessing]],
     galleries: InputArtifact[list[gallery.GalleryArtifact]],
+    examples: InputArtifact[standard_artifacts.Examples],
     statistics: InputArtifact[standard_artifacts.ExampleStatistics],
     anomalies: InputArtifact[standard_artifacts.ExampleAnomalies],
     report: OutputArtifact[Report],
@@ -135,7 +137,8 @@ def Leaderboard(  # type: ignore[no-untyped-def]
 ):
     """Write the report of a run.
 
-    Inputs: one artifact per model, in the same order; those of the data; an earlier report; drift.
+    Inputs: one artifact per model, in the same order; those of the data, which name it; an earlier report;
+    drift.
     `pushes` is absent from runs that push nothing.
     `templates` is report_page.version(), by which TFX's cache notices that the page looks different.
     `serving` is the folder that models are pushed to, where the version in production is looked up.
@@ -148,6 +151,7 @@ def Leaderboard(  # type: ignore[no-untyped-def]
     data = data_statistics(statistics)
     drifted = [sentence for found in drift or [] for sentence in descriptions(found)]
     known = json.loads(described)
+    dataset = examples.get_string_custom_property(DATASET)
     rows, subjects = [], []
     kept: dict[str, scores.Scores] = {}
     pushed_models = pushes or [None] * len(runs)
@@ -155,7 +159,12 @@ def Leaderboard(  # type: ignore[no-untyped-def]
         artifacts = Artifacts(*each)
         slices = sliced_metrics(artifacts.evaluation.uri)
         entry = row(artifacts, slices.pop(OVERALL, {}), serving, known)
-        entry = dataclasses.replace(entry, span=statistics.span or None, drift=tuple(drifted))
+        entry = dataclasses.replace(
+            entry,
+            span=statistics.span or None,
+            drift=tuple(drifted),
+            training=dataclasses.replace(entry.trained, dataset=dataset or entry.trained.dataset),
+        )
         entry = compared(entry, before)
         rows.append(entry)
         about_data = model_card.Data(entry.trained.dataset, source, data, json.loads(reading))

@@ -32,6 +32,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
+from components import identity
 from components.ingest import idx, spans
 from components.ingest.example_gen import DELIVERED
 from components.ingest.examples import mean_intensity
@@ -84,8 +85,9 @@ class EarlierStatistics(ResolverStrategy):
 
     With spans that is the newest earlier span that was accepted, as long as there is one that was not
     withdrawn; without, the data accepted last. Data that was stopped is not compared with, and a second
-    identical run finds the same statistics and is cached. Inputs: `examples` and `statistics` of this run,
-    all `previous` statistics and all `accepted` records; the resolved `previous` may be empty.
+    identical run finds the same statistics and is cached; neither is another data set. Inputs: `examples` and
+    `statistics` of this run, all `previous` statistics and all `accepted` records; the resolved `previous`
+    may be empty.
     """
 
     def resolve_artifacts(
@@ -95,12 +97,15 @@ class EarlierStatistics(ResolverStrategy):
         [statistics] = input_dict["statistics"]
         [examples] = input_dict["examples"]
         delivered = examples.get_string_custom_property(DELIVERED)
+        mine = examples.get_string_custom_property(identity.DATASET)
+        names = identity.datasets_of(store, [each.id for each in input_dict["previous"]])
+        previous = [each for each in input_dict["previous"] if names.get(each.id, mine) == mine]
         if delivered:
             earlier = earlier_statistics(
-                statistics.span, input_dict["previous"], input_dict["accepted"], delivered.split(SEPARATOR)
+                statistics.span, previous, input_dict["accepted"], delivered.split(SEPARATOR)
             )
         else:
-            earlier = last_accepted(statistics.id, input_dict["previous"], input_dict["accepted"])
+            earlier = last_accepted(statistics.id, previous, input_dict["accepted"])
         return {**input_dict, "previous": earlier}
 
 

@@ -27,13 +27,14 @@ EXAMPLES = """examples:
 EXIT_CODES = {
     "0": "succeeded, even if a model was not blessed; `status` reports that",
     "1": "failed; the error names what failed, and the same command resumes from there",
-    "2": "the request is wrong; nothing was run",
+    "2": "the request is wrong, or its models could not be compared with what serves; nothing was trained",
     "130": "interrupted (Ctrl-C); the same command resumes the run",
     "143": "stopped (SIGTERM); the same command resumes the run",
 }
 FIELDS = (
-    "variants", "profile", "data", PIXEL_VALUES, "subset", "resize", "scale", "protocol", "home", "seed",
-    "seeds", "push", "spans", "serving_data", "drift", "warm_start", "mlflow", "keep", "keep_runs", "jobs",
+    "variants", "profile", "data", "dataset", PIXEL_VALUES, "subset", "resize", "scale", "protocol", "home",
+    "seed", "seeds", "push", "spans", "serving_data", "drift", "new_era", "warm_start", "mlflow", "keep",
+    "keep_runs", "jobs",
 )  # fmt: skip
 """Options that are settings of the same name."""
 HOOKS = (*(f"on_{event}" for event in EVENTS), "webhook")
@@ -79,6 +80,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "and the embedded digits of scikit-learn where it cannot be had (default: auto)",
     )
     parser.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="name of the data set in the folder --data, by which models compare (default: the folder's)",
+    )
+    parser.add_argument(
         "--pixels", help="values of the files' pixels: grey (0 to 255) or binary (0 and 1) (default: grey)"
     )
     parser.add_argument(
@@ -108,6 +114,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="TFRecord files of tf.Examples as clients sent them, to be compared with the training data",
     )
     parser.add_argument("--drift", help="what drift or skew of the data does: stop or warn (default: stop)")
+    parser.add_argument(
+        "--new-era",
+        action="store_true",
+        default=None,
+        help="replace, without a comparison, models in production of another data set, protocol, image shape "
+        "or number of classes (default: such a run stops before training)",
+    )
     parser.add_argument(
         "--warm-start",
         action="store_true",
@@ -227,8 +240,10 @@ def execute(options: argparse.Namespace) -> int:
         run(settings, verbose=options.verbose)
     except SettingsError as error:
         return commands.fail(error, exit_codes.BAD_REQUEST)
-    except (DataSourceError, HomeInUse, HomeNotWritable, RunFailed) as error:
+    except (DataSourceError, HomeInUse, HomeNotWritable) as error:
         return commands.fail(error, exit_codes.FAILED)
+    except RunFailed as error:
+        return commands.fail(error, error.exit_code)
     except KeyboardInterrupt:
         return commands.fail(
             "interrupted; what is done is kept, and the same command goes on", exit_codes.INTERRUPTED

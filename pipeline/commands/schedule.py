@@ -54,6 +54,11 @@ def execute(options: argparse.Namespace) -> int:
                 f"data is {AUTO}, which may be another data set each night; give one with --data: "
                 "mnist, digits or a folder"
             )
+        if settings.new_era:
+            raise SettingsError(
+                "new_era is a decision about one run, and a schedule would take it every night; give it to "
+                "`latentline run` once"
+            )
         arguments = run.arguments_of(options)
         Service(Home.of(settings.home), options.cron, arguments, settings.notify).run()
     except (cron.CronError, SettingsError) as error:

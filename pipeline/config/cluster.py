@@ -108,7 +108,8 @@ class Data:
     """The images that are trained on.
 
     Attributes:
-      name: of the data set, for reports.
+      name: of the data set in `folder`, by which models are comparable. Where the run parameter `data` names
+        another folder, its name or, if the settings have one, their `dataset` takes its place.
       folder: of its four IDX files, or of folders span-1, span-2, ... where the settings say `spans: 1` or
         more. It is the default of the run parameter `data`; a folder that is the `data` of the settings takes
         its place.

@@ -1,5 +1,7 @@
 """What can go wrong for a user, each with a message that stands alone."""
 
+from pipeline.config import exit_codes
+
 
 class SettingsError(ValueError):
     """A setting is wrong; the message says what was found and what is accepted, in one line."""
@@ -22,6 +24,14 @@ class RunFailed(RuntimeError):
 
     leaderboard = ""
     """As text, of the variants that did not fail; empty where there is no report."""
+    exit_code = exit_codes.FAILED
+    """Of the command whose run failed."""
+
+
+class RunRefused(RunFailed):
+    """A run that stopped before training, since its models could not be compared with what serves."""
+
+    exit_code = exit_codes.BAD_REQUEST
 
 
 class MetadataDamaged(RunFailed):

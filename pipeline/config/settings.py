@@ -23,6 +23,8 @@ VARIABLE = "LATENTLINE_SETTINGS"
 """Environment variable that names a settings file, for runs through the tfx command."""
 AUTO = "auto"
 """As `data`: MNIST, or the embedded digits if it cannot be downloaded."""
+SOURCES = ("mnist", "digits", AUTO)
+"""Values of `data` that are no folder; the data sets have names of their own."""
 DRIFT = ("stop", "warn")
 PATTERN_CHARACTERS = "*?[]\\"
 """Characters that the path of a home may not hold, since TFX finds the files of artifacts by patterns."""
@@ -59,6 +61,8 @@ class Settings:
       profile: smoke, quick or full: the budget of every variant.
       data: a folder of IDX files or another form that `latentline import` reads, `mnist`, `digits`
         (embedded), or `auto` (MNIST, or the embedded digits where it cannot be downloaded).
+      dataset: name of the data set in the folder `data`; empty for the folder's own name, or `mnist` if the
+        files are the published ones. Models of different data sets are never compared.
       subset: what the names of the files begin with, where `data` holds several data sets, such as
         `emnist-letters`; empty for all files.
       resize: how images of another size are resized: `pad` or `area`; empty to refuse them.
@@ -82,6 +86,8 @@ class Settings:
       max_gain: by headline metric, a gain over the model in production beyond which a model is not believed
         and not blessed, if both were trained with the same settings; else there is a WARNING. What is not
         named here is as in MAX_GAIN.
+      new_era: replace models in production without a comparison where there can be none, since they are of
+        another data set, protocol, image shape or number of classes; else such a run stops before training.
       warm_start: start each training from the weights of the model in production.
       keep: versions of a variant that stay in production's folder after a push, the newest; 0: all.
       keep_runs: runs whose artifacts stay after a run that succeeded, the newest, beside those that made what
@@ -98,6 +104,7 @@ class Settings:
     variants: tuple[str, ...] = ()
     profile: str = "quick"
     data: str = "auto"
+    dataset: str = ""
     subset: str = ""
     resize: str = ""
     scale: bool = False
@@ -113,6 +120,7 @@ class Settings:
     serving_data: str = ""
     drift: str = "stop"
     max_gain: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    new_era: bool = False
     warm_start: bool = False
     keep: int = 10
     keep_runs: int = 0
@@ -172,7 +180,17 @@ class Settings:
     def _check_retraining(self) -> None:
         if self.spans < 0:
             raise ValueError(f"spans must be a whole number, 0 for none, got {self.spans!r}")
-        if self.spans and self.data in (AUTO, "digits", "mnist"):
+        if self.dataset and self.data in SOURCES:
+            raise ValueError(
+                f"dataset names the data in a folder, and {self.data!r} has a name of its own; leave dataset "
+                "out, or give a folder as data (--data DIR)"
+            )
+        if self.dataset in SOURCES or (self.dataset and not self.dataset.isprintable()):
+            raise ValueError(
+                f"dataset must be a name in one line other than {', '.join(SOURCES)}, which published files "
+                f"have by themselves; got {self.dataset!r}"
+            )
+        if self.spans and self.data in SOURCES:
             raise ValueError(
                 f"spans are taken from a folder; give it as data (--data DIR), got {self.data!r}"
             )

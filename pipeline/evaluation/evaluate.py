@@ -133,12 +133,14 @@ def chosen_data(
     if data is None:
         count = formats.count(formats.find(found.folder, reading.subset)[TEST_SPLIT])
         tested = own["splits"][TEST_SPLIT]
-        if (found.name, count) != (name, tested):
+        # A name in the settings need not be that of the folder; those of published files are by their bytes.
+        published = {sources.MNIST, sources.DIGITS} & {name, found.name}
+        if count != tested or (published and found.name != name):
             raise likelihood.LikelihoodError(
                 f"{found.folder} holds {count:,} test images of {found.name}, but the model was tested on "
                 f"{tested:,} of {name}; give the data with --data"
             )
-    elif name and found.name != name:
+    elif name and found.name != name and found.folder != own.get("source"):
         differ = f"the model was trained on {sources.title(name)}, not on {sources.title(found.name)}"
         if data == sources.AUTO:
             raise likelihood.LikelihoodError(

@@ -52,12 +52,14 @@ class Result:
       execution: its number in the metadata store; 0 if it failed, or a condition was false.
       cached: whether its outputs came from the cache.
       error: what went wrong; empty if nothing did.
+      refused: whether that is the request's fault: its models could not be compared with what serves.
       lost: whether its process ended before it could say how the node ended.
     """
 
     execution: int = 0
     cached: bool = False
     error: str = ""
+    refused: bool = False
     lost: bool = False
 
 

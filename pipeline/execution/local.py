@@ -12,7 +12,8 @@ from tfx.orchestration.local import local_dag_runner, runner_utils
 from tfx.orchestration.portable import runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline.config.errors import RunFailed
+from components.identity import NotComparable
+from pipeline.config.errors import RunFailed, RunRefused
 from pipeline.dag import partial
 from pipeline.execution import diagnosis, outcome
 from pipeline.execution.crew import Alone, Crew, Ended, Result
@@ -60,7 +61,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         """Whether the run that ended had nothing to do."""
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
-        """Run every node of the compiled pipeline. Raises RunFailed."""
+        """Run every node of the compiled pipeline. Raises RunFailed, and RunRefused for a ComparisonGate."""
         runtime_parameter_utils.substitute_runtime_parameter(
             pipeline, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()}
         )
@@ -70,6 +71,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         nodes = {node.pipeline_node.node_info.id: node.pipeline_node for node in pipeline.nodes}
         queue = Queue(list(nodes.values()))
         made: list[bool] = []
+        refused = False
         with self._workers() as workers:
             while queue:
                 while node := queue.take(workers.free, workers.most):
@@ -84,6 +86,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                     workers.start(name, min(cores_of(node), workers.most), work)
                 for ended in workers.wait():
                     queue.ended(ended.name)
+                    refused = refused or ended.result.refused
                     self._note(ended, nodes[ended.name], home, workers.say)
                     if not ended.result.error and not ended.name.startswith("Resolver."):
                         made.append(not ended.result.cached)
@@ -93,7 +96,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                 f"- {len(self.failures) - len(reasons)} components skipped: their inputs are unavailable"
             )
         if reasons:
-            raise RunFailed("\n".join(reasons))
+            raise (RunRefused if refused else RunFailed)("\n".join(reasons))
         self.all_cached = not any(made)
         if self.all_cached:
             since = _newest(home, self.executions)
@@ -145,7 +148,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             # Where TFX fails before an executor starts or after it has ended, it leaves the execution as
             # running and its outputs where they are.
             _end_execution(node, home)
-            return Result(error=diagnosis.explain(error, str(home), inputs))
+            refused = isinstance(error, NotComparable)
+            return Result(error=diagnosis.explain(error, str(home), inputs), refused=refused)
         found = outcome.read(handle, execution)
         if not found.good:
             # TFX only logs why a resolver raised; our own resolvers log the reason as an error as well.

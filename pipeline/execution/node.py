@@ -19,7 +19,8 @@ Exit codes:
     0    the nodes completed, were taken from the cache, or had nothing to do; with --go-on also after a
          failure that is recorded in the metadata store
     1    a component failed
-    2    the request is wrong: arguments, environment, a damaged IR, or an image built from other code
+    2    the request is wrong: arguments, environment, a damaged IR, an image built from other code, or data
+         and settings whose models could not be compared with those in production (ComparisonGate)
     3    an input of a node does not exist in this run
     4    the metadata store cannot be used
     5    a node of the run has failed (--verdict, which runs no node)
@@ -235,6 +236,7 @@ def run_node(own: Any, connection: Any, run_id: str) -> Done:
 
 def _failure(error: BaseException) -> tuple[int, str, str]:
     """Return the exit code, the word for it, and why, of what a component raised."""
+    from components.identity import NotComparable
     from components.validation.anomaly_gate import DataAnomaly
     from components.validation.drift import DataDrift
 
@@ -245,6 +247,8 @@ def _failure(error: BaseException) -> tuple[int, str, str]:
         return FAILED, "failed", f"the component left the process with {error.code!r}"
     if isinstance(error, DataAnomaly | DataDrift):
         return GATE, "stopped by a gate", _innermost(error)
+    if isinstance(error, NotComparable):
+        return BAD_REQUEST, "refused", _innermost(error)
     return FAILED, "failed", _innermost(error)
 
 

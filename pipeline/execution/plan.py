@@ -109,7 +109,9 @@ class Plan:
         from pipeline.pipeline import create_pipeline
 
         folder = RuntimeParameter(name="data", ptype=str, default=self.data.folder)
-        dataset = Dataset(self.data.name, cast(str, folder))
+        own = self.settings.dataset
+        # The name in the cluster file is of its own folder only, a name in the settings of any.
+        dataset = Dataset(own or self.data.name, cast(str, folder), "" if own else self.data.folder)
         target = Target(root=self.root, serving=self.serving, schema=self.schema, beam=self.beam)
         return compiler.Compiler().compile(create_pipeline(self.settings, dataset, target))
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import exit_codes
+from pipeline.config.errors import RunFailed
 from pipeline.config.settings import Settings
 from pipeline.home.files import write_json
 from pipeline.home.layout import Home
@@ -276,6 +277,8 @@ def exit_code(error: BaseException | None) -> int:
         return 0
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
+    if isinstance(error, RunFailed):
+        return error.exit_code
     return exit_codes.INTERRUPTED if isinstance(error, KeyboardInterrupt) else exit_codes.FAILED
 
 

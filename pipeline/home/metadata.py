@@ -21,6 +21,7 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib, execution_lib
 from tfx.types import artifact_utils, standard_artifacts
 
+from components.identity import Identity, of_model
 from components.serving import pushed, versions
 from pipeline.home.layout import Home
 
@@ -275,6 +276,10 @@ class Store:
         [execution] = self._store.get_executions_by_id([first])
         return _execution(execution)
 
+    def identity(self, model: Artifact) -> Identity:
+        """Return what a model was trained on."""
+        return of_model(self._store, model.id)
+
     def users(self, artifact: Artifact) -> list[Execution]:
         """Return the executions that took the artifact."""
         events = self._store.get_events_by_artifact_ids([artifact.id])
@@ -489,8 +494,9 @@ class Store:
         artifacts = {a.id: a for a in self._store.get_artifacts_by_id([e.artifact_id for e in events])}
         found: Artifacts = {}
         for event in events:
-            key = event.path.steps[0].key
-            found.setdefault(key, []).append(self._artifact(artifacts[event.artifact_id]))
+            # An artifact that is taken under two keys, as a baseline and an anchor, has one event with both.
+            for key in [step.key for step in event.path.steps if step.HasField("key")]:
+                found.setdefault(key, []).append(self._artifact(artifacts[event.artifact_id]))
         return found
 
     def _recorded_elsewhere(self, uri: str) -> Sequence[Any]:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from pipeline.config.cluster import Cluster
 from pipeline.config.errors import SettingsError
-from pipeline.config.settings import Settings
+from pipeline.config.settings import SOURCES, Settings
 from pipeline.kubeflow.tasks import Task
 
 CLUSTER_FILE = str(pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml")
@@ -99,10 +99,10 @@ def with_data_of(settings: Settings, cluster: Cluster) -> Cluster:
             cluster.check_reach("serving_data", settings.serving_data)
         except ValueError as error:
             raise SettingsError(str(error)) from error
-    if settings.data in ("auto", "digits", "mnist"):
+    if settings.data in SOURCES:
         return cluster
     folder = settings.data.rstrip("/")
-    return cluster.with_data(os.path.basename(folder), folder)
+    return cluster.with_data(settings.dataset or os.path.basename(folder), folder)
 
 
 def check_hooks(settings: Settings, cluster: Cluster) -> None:

@@ -18,6 +18,7 @@ FINISH = "finish"
 """The exit task, which runs after all others have ended, however they ended: journal and hooks."""
 KINDS = {
     "IdxExampleGen": DATA,
+    "ComparisonGate": DATA,
     "ImportSchemaGen": DATA,
     "StatisticsGen": DATA,
     "ExampleValidator": DATA,

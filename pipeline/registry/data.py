@@ -1,12 +1,9 @@
 """The data that what is in production was trained on, from ML Metadata."""
 
-import json
-
+from components.identity import UNKNOWN
 from components.serving.versions import by_variant, same_artifact, source
 from pipeline.home import metadata
 from pipeline.home.layout import Home
-
-UNKNOWN = "unknown data"
 
 
 def of_production(home: Home) -> dict[str, str]:
@@ -24,16 +21,12 @@ def of_production(home: Home) -> dict[str, str]:
     try:
         with metadata.opened(home) as store:
             models = store.of_type(metadata.MODEL)
-            makers = {
-                variant: store.maker(model)
+            found = {
+                variant: store.identity(model).dataset
                 for variant, uri in serves.items()
                 for model in models
                 if same_artifact(model.uri, uri)
             }
     except metadata.ERRORS:
         return dict.fromkeys(serves, UNKNOWN)
-    found = dict.fromkeys(serves, UNKNOWN)
-    for variant, execution in makers.items():
-        asked = json.loads(execution.properties.get("custom_config") or "{}")
-        found[variant] = asked.get("job", {}).get("dataset") or UNKNOWN
-    return found
+    return {variant: found.get(variant, UNKNOWN) for variant in serves}

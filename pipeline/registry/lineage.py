@@ -8,6 +8,8 @@ from typing import Any
 
 from tfx.utils import path_utils
 
+from components.evaluation.gated import REPLACED
+from components.identity import DATASET
 from components.ingest.example_gen import RESIZE, SCALE, SUBSET, WINDOW
 from components.ingest.spans import SEPARATOR
 from components.reporting.results import data_statistics, overall_metrics, why_not
@@ -74,6 +76,7 @@ def data(found: Store, trainer: Execution) -> Facts:
             if os.path.isdir(statistics.uri):
                 counts = {split["split"]: split["examples"] for split in data_statistics(statistics.tfx)}
     facts = {
+        "name": raw.text(DATASET),
         "folder": example_gen.properties.get("input_base"),
         "spans": window.split(SEPARATOR) if window else [],
         **{name: example_gen.properties.get(name) or None for name in (PIXEL_VALUES, SUBSET, RESIZE)},
@@ -111,13 +114,13 @@ def metrics(found: Store, evaluation: Execution | None) -> Facts:
 
 
 def compared_with(found: Store, evaluation: Execution | None) -> Facts | None:
-    """Return the baseline that a model was compared with; None if there was none."""
-    baselines = found.inputs(evaluation.id).get("baseline_model", []) if evaluation else []
-    return (
-        {"id": baselines[0].id, "path": baselines[0].uri, "versions": _numbers(found, baselines[0])}
-        if baselines
-        else None
-    )
+    """Return the baseline that a model was compared with, or replaced without one; None if there was none."""
+    taken = found.inputs(evaluation.id) if evaluation else {}
+    for replaced, key in ((False, "baseline_model"), (True, REPLACED)):
+        for model in taken.get(key, []):
+            about = {"id": model.id, "path": model.uri, "versions": _numbers(found, model)}
+            return {**about, "replaced": True} if replaced else about
+    return None
 
 
 def verdicts(found: Store, model: Artifact) -> list[Facts]:
@@ -171,7 +174,7 @@ def text(facts: Facts) -> str:
     counts = ", ".join(f"{count:,} {split}" for split, count in images["images"].items()) or "unknown"
     lines = [
         ("model", f"{about['node'].partition('.')[2]}, artifact {about['id']} at {about['path']}"),
-        ("data", f"{images['folder']} ({counts} images), read {_short(images['read'])}"),
+        ("data", f"{_named(images)} ({counts} images), read {_short(images['read'])}"),
         ("fingerprint", f"{images['fingerprint']} of the files, see --json"),
         *([("spans", _spans(images))] if images["spans"] else []),
         ("code", f"trainer {job['code']}, ingestion {images['code']}"),
@@ -280,6 +283,11 @@ def _training(job: Facts) -> str:
     return f"{_short(job['trained'])}, {kind}{size}"
 
 
+def _named(images: Facts) -> str:
+    """Return the data set's name and folder; the folder alone for data of 0.1, whose name is not recorded."""
+    return f"{images['name']} in {images['folder']}" if images["name"] else str(images["folder"])
+
+
 def _spans(images: Facts) -> str:
     return ", ".join(images["spans"])
 
@@ -292,6 +300,8 @@ def _baseline(baseline: Facts | None) -> str:
     if baseline is None:
         return "with no model: there was none in production"
     numbers = ", ".join(map(str, baseline["versions"])) or "never pushed"
+    if baseline.get("replaced"):
+        return f"with no model: {baseline['id']} (version {numbers}) was replaced by decision (--new-era)"
     return f"with model {baseline['id']} (version {numbers})"
 
 

@@ -133,9 +133,9 @@ def locate(settings: Settings) -> sources.Dataset:
         folder = settings.data.rstrip("/")
         if not idx.is_remote(folder):
             folder = str(pathlib.Path(folder).expanduser().resolve())
-        return sources.Dataset(os.path.basename(folder), folder)
+        return sources.named(sources.Dataset(settings.dataset, folder), settings.spans)
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
-    return sources.locate(
+    found = sources.locate(
         settings.data,
         environment=os.environ,
         cache=cache,
@@ -143,6 +143,7 @@ def locate(settings: Settings) -> sources.Dataset:
         subset=settings.subset,
         no_digits=lambda: no_digits(Home.of(settings.home)),
     )
+    return found._replace(name=settings.dataset or found.name)
 
 
 def no_digits(home: Home) -> str:

@@ -300,6 +300,15 @@ def test_editing_the_schema_runs_again_what_depends_on_it(home: Home) -> None:
     assert "IdxExampleGen" not in again
 
 
+def test_a_protocol_that_production_was_not_trained_with_stops_the_run_before_training(home: Home) -> None:
+    before = home.versions()
+    refused = home.run("--variants", "mlp", "--protocol", "grey")
+    assert refused.code == 2
+    assert "mlp: protocol threshold, now grey" in refused.err
+    assert "Trainer.mlp" not in cached(refused.out)
+    assert home.versions() == before
+
+
 def test_labels_that_are_no_class_stop_the_run_before_training(
     tmp_path: pathlib.Path, digits_folder: pathlib.Path, warm: Warm
 ) -> None:

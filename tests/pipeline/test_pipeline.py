@@ -12,7 +12,7 @@ from pipeline.dag.partial import reasons, variant
 from pipeline.pipeline import create_pipeline
 
 SHARED = {
-    "IdxExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate",
+    "IdxExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "ComparisonGate",
     "Resolver.statistics", "DriftValidator", "DriftGate", "Resolver.report", "Leaderboard",
 }  # fmt: skip
 LINE = ("Trainer", "Resolver", "Resolver.night", "Gallery", "Evaluator")

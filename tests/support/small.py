@@ -1,25 +1,30 @@
 """A variant whose quality is made to order, in a pipeline that trains nothing: for tests of many nights."""
 
+import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tfx import v1 as tfx
-from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
+from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
 from tfx.types import standard_artifacts
 from tfx.types.channel import Channel
 
+from components import identity
 from components.evaluation.baseline import ServingBaseline
 from components.evaluation.eval_config import Demands, eval_config
 from components.evaluation.gated import GatedEvaluator, GateSettings
 from components.evaluation.nights import DECISIONS, EarlierNight
 from components.evaluation.paired import SIGNATURE
+from components.identity import Identity
 from components.serving.publication import SIGNATURE as SERVING
 from components.serving.pusher import KEEP, AtomicPusher
+from components.validation.comparable import ComparisonGate
 from pipeline.home import metadata
 from pipeline.home.layout import Home
 from pipeline.pipeline import decided
@@ -27,7 +32,8 @@ from schemas import CLASSES, LABEL, TEST_SPLIT
 
 VARIANT = "mlp"
 NUMBER = "number"
-JOB = {"variant": VARIANT, "dataset": "toys", "seed": 0}
+TOYS = Identity("toys", "threshold")
+JOB = {"variant": VARIANT, "dataset": TOYS.dataset, "protocol": TOYS.protocol, "seed": 0}
 
 
 class Toy(tf.Module):
@@ -62,17 +68,34 @@ def write_examples(folder: pathlib.Path, labels: list[int]) -> None:
 
 @component
 def Toys(
-    model: OutputArtifact[standard_artifacts.Model], wrong: Parameter[int], custom_config: Parameter[str]
+    examples: InputArtifact[standard_artifacts.Examples],
+    model: OutputArtifact[standard_artifacts.Model],
+    wrong: Parameter[int],
+    custom_config: Parameter[str],
 ) -> None:
     """Give a Toy as a trainer gives a model."""
     Toy(wrong).save(f"{model.uri}/Format-Serving")
 
 
 @component
-def Images(examples: OutputArtifact[standard_artifacts.Examples], images: Parameter[int]) -> None:
-    """Give a test split with equally many examples of each class."""
+def Images(
+    examples: OutputArtifact[standard_artifacts.Examples],
+    labels: Parameter[str],
+    dataset: Parameter[str],
+    image_shape: Parameter[str],
+    classes: Parameter[int],
+) -> None:
+    """Give a test split with these labels, as JSON, and say what it is as IdxExampleGen does."""
     examples.split_names = json.dumps([TEST_SPLIT])
-    write_examples(pathlib.Path(examples.uri), [number % CLASSES for number in range(images)])
+    examples.set_string_custom_property(identity.DATASET, dataset)
+    examples.set_string_custom_property(identity.IMAGE_SHAPE, image_shape)
+    examples.set_int_custom_property(identity.CLASS_COUNT, classes)
+    write_examples(pathlib.Path(examples.uri), json.loads(labels))
+
+
+def balanced(images: int) -> list[int]:
+    """Return labels of so many examples, equally many of each class."""
+    return [number % CLASSES for number in range(images)]
 
 
 def quick_config() -> tfma.EvalConfig:
@@ -82,17 +105,38 @@ def quick_config() -> tfma.EvalConfig:
     return config
 
 
-def pipeline(home: Home, wrong: int, gate: GateSettings, images: int = 200, keep: int = 0) -> Pipeline:
-    """The line of one variant whose candidate is wrong on so many images."""
+def pipeline(
+    home: Home,
+    wrong: int,
+    gate: GateSettings,
+    labels: Sequence[int] = tuple(balanced(200)),
+    keep: int = 0,
+    trained_on: Identity = TOYS,
+    new_era: bool = False,
+    config: tfma.EvalConfig | None = None,
+) -> Pipeline:
+    """The line of one variant whose candidate is wrong on the first so many images, with these labels."""
     serving = str(home.versions(VARIANT))
-    data = Images(images=images).with_id("IdxExampleGen")
-    trainer = Toys(wrong=wrong, custom_config=json.dumps({"job": JOB})).with_id(f"Trainer.{VARIANT}")
+    facts = {name: value for name, value in dataclasses.asdict(trained_on).items() if name != "protocol"}
+    data = Images(labels=json.dumps(list(labels)), **facts).with_id("IdxExampleGen")
+    comparison = ComparisonGate(
+        examples=data.outputs["examples"],
+        serving=str(home.serving),
+        protocols=json.dumps({VARIANT: trained_on.protocol}),
+        new_era=int(new_era),
+    )
+    job = {**JOB, "protocol": trained_on.protocol}
+    trainer = Toys(
+        examples=data.outputs["examples"], wrong=wrong, custom_config=json.dumps({"job": job})
+    ).with_id(f"Trainer.{VARIANT}")
+    trainer.add_upstream_node(comparison)
     models = Channel(type=standard_artifacts.Model, producer_component_id=trainer.id)
     baseline = Resolver(
         strategy_class=ServingBaseline,
-        config={"serving": serving},
+        config={"serving": serving, "new_era": int(new_era)},
         candidate=trainer.outputs["model"],
         model=models,
+        replaced=models,
         blessing=Channel(type=standard_artifacts.ModelBlessing),
     ).with_id(f"Resolver.{VARIANT}")
     night = Resolver(
@@ -109,10 +153,11 @@ def pipeline(home: Home, wrong: int, gate: GateSettings, images: int = 200, keep
         examples=data.outputs["examples"],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
+        replaced=baseline.outputs["replaced"],
         earlier=night.outputs["evaluation"],
         anchor=night.outputs["model"],
         gate=gate,
-        eval_config=quick_config(),
+        eval_config=config or quick_config(),
     ).with_id(f"Evaluator.{VARIANT}")
     pusher = AtomicPusher(
         model=trainer.outputs["model"],
@@ -125,7 +170,7 @@ def pipeline(home: Home, wrong: int, gate: GateSettings, images: int = 200, keep
     return Pipeline(
         "latentline",
         str(home.artifacts),
-        components=[data, trainer, baseline, night, evaluator, pusher],
+        components=[data, comparison, trainer, baseline, night, evaluator, pusher],
         enable_cache=True,
         metadata_connection_config=metadata.connection(home),
     )

@@ -20,6 +20,7 @@ from components.evaluation.gated import GateSettings
 from components.evaluation.nights import CANDIDATE, GATE, EarlierNight
 from components.gate.noise import Declared
 from components.gate.record import Alarm, Anchor, Past, Record
+from components.identity import DATASET
 from components.serving import versions
 from schemas import CLASSES, LABEL, TEST_SPLIT
 
@@ -336,6 +337,18 @@ def test_evaluations_of_before_the_gate_and_anchors_whose_files_are_gone_are_not
     old.id = 10
     assert resolved(2, [old], [1, 2]) == ([], [])
     assert resolved(3, [old, recorded(20, 2, anchor=1)], [2, 3]) == ([20], [])
+
+
+@pytest.mark.parametrize(("ingested", "foreign"), [("mnist", False), ("scans", True), ("", False)])
+def test_nights_are_of_the_data_set_that_was_ingested_whatever_was_compiled(
+    ingested: str, foreign: bool
+) -> None:
+    examples = standard_artifacts.Examples()
+    if ingested:
+        examples.set_string_custom_property(DATASET, ingested)
+    settings = GateSettings(("accuracy",), {**ERA, DATASET: "mnist"}, SETTINGS.noise).on(examples)
+    assert settings.era == {**ERA, DATASET: ingested or "mnist"}
+    assert settings.noise["accuracy"].foreign is foreign
 
 
 def test_settings_come_back_from_an_execution_property() -> None:

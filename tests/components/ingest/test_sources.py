@@ -186,13 +186,13 @@ def test_the_published_bytes_are_mnist_in_torchvisions_and_in_kerass_cache_too(
     tmp_path: pathlib.Path, run: Run
 ) -> None:
     filled(tmp_path / "cache" / "MNIST" / "raw", FILES)
-    assert run.locate(str(tmp_path / "cache")) == ("mnist", str(tmp_path / "cache"))
+    assert run.locate(str(tmp_path / "cache")) == sources.Dataset("mnist", str(tmp_path / "cache"))
     (x_train, y_train), (x_test, y_test) = formats.read(str(tmp_path / "cache"), formats.AS_THEY_ARE).values()
     path = str(tmp_path / "other.npz")
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    assert run.locate(path) == ("mnist", path)
+    assert run.locate(path) == sources.Dataset("mnist", path)
     np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test[::-1])
-    assert run.locate(path) == ("other", path)
+    assert run.locate(path) == sources.Dataset("other", path)
     filled(tmp_path / "fashion" / "FashionMNIST" / "raw", small_data_set(seed=1))
     assert run.locate(str(tmp_path / "fashion")).name == "FashionMNIST"
 

@@ -2,11 +2,13 @@ import os
 import pathlib
 from typing import Any
 
+import ml_metadata as mlmd
 import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
+from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx.types import standard_artifacts
@@ -314,6 +316,10 @@ def artifact(kind: Any, number: int, **properties: int) -> Any:
     return made
 
 
+def empty_store() -> Any:
+    return mlmd.MetadataStore(mlmd_pb2.ConnectionConfig(fake_database=mlmd_pb2.FakeDatabaseConfig()))
+
+
 def found_earlier(
     span: int, spans: dict[int, int], accepted: list[int], delivered: str = "1, 2, 3, 4"
 ) -> list[int]:
@@ -328,7 +334,7 @@ def found_earlier(
         "previous": statistics,
         "accepted": through,
     }
-    resolved = drift.EarlierStatistics().resolve_artifacts(None, inputs)
+    resolved = drift.EarlierStatistics().resolve_artifacts(empty_store(), inputs)
     return [each.id for each in resolved["previous"]]
 
 
@@ -361,7 +367,7 @@ def found_last(current: int, statistics: list[int], accepted: list[int]) -> list
             for place, number in enumerate(accepted)
         ],
     }
-    resolved = drift.EarlierStatistics().resolve_artifacts(None, inputs)
+    resolved = drift.EarlierStatistics().resolve_artifacts(empty_store(), inputs)
     return [each.id for each in resolved["previous"]]
 
 

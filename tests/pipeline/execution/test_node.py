@@ -41,7 +41,7 @@ def compiled() -> Any:
     with conditional.Cond(schema.outputs["schema"].future()[0].uri == "nowhere"):
         never = ImportSchemaGen(schema_file="unused").with_id("Never")
     folder: Any = RuntimeParameter(name="data", ptype=str, default="/default/folder")
-    example_gen = IdxExampleGen(folder)
+    example_gen = IdxExampleGen(folder, dataset="named", named_folder="/default/folder")
     statistics = StatisticsGen(example_gen.outputs["examples"])
     made = Pipeline(
         "small", "/unused", components=[schema, never, example_gen, statistics], enable_cache=True,
@@ -77,9 +77,12 @@ class Container:
     def run(self, names: str, *more: str, run: str = "run-1") -> tuple[int, str]:
         return self(*self.arguments(names, run), *more)
 
-    def executions(self) -> list[Any]:
+    def store(self) -> Any:
         sqlite = metadata_store_pb2.SqliteMetadataSourceConfig(filename_uri=self.database)
-        return mlmd.MetadataStore(metadata_store_pb2.ConnectionConfig(sqlite=sqlite)).get_executions()
+        return mlmd.MetadataStore(metadata_store_pb2.ConnectionConfig(sqlite=sqlite))
+
+    def executions(self) -> list[Any]:
+        return self.store().get_executions()
 
 
 @pytest.fixture
@@ -123,6 +126,8 @@ def test_nodes_of_one_container_run_one_after_the_other(container: Container, di
         ("complete", "IdxExampleGen"),
         ("complete", "StatisticsGen"),
     ]
+    [examples] = container.store().get_artifacts_by_type("Examples")
+    assert examples.custom_properties["dataset"].string_value == "digits"  # not the name of another folder
 
 
 def test_after_a_failure_what_needs_it_is_left_out_and_the_rest_runs(

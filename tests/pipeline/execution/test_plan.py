@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from components.identity import DATASET
+from components.ingest.example_gen import NAMED
 from pipeline.config.cluster import Data
 from pipeline.config.notify import Notify
 from pipeline.config.settings import Settings
@@ -32,6 +34,19 @@ def test_the_text_of_a_plan_gives_the_same_pipeline() -> None:
 def test_another_seed_is_another_pipeline() -> None:
     first, other = (plan(variants=("mlp",), seed=seed).intermediate() for seed in (1, 2))
     assert ir.digest(first) != ir.digest(other)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "folder"),
+    [({}, "digits", "/data"), ({"data": "/nights", "dataset": "scans"}, "scans", "")],
+)
+def test_a_name_in_the_settings_is_of_any_folder_and_one_in_the_cluster_file_of_its_own(
+    settings: dict[str, Any], name: str, folder: str
+) -> None:
+    compiled = plan(variants=("mlp",), **settings).intermediate()
+    own = ir.node_of(compiled, "IdxExampleGen").parameters.parameters
+    given = [own[key].field_value.string_value for key in (DATASET, NAMED)]
+    assert given == [name, folder]
 
 
 def test_secrets_and_places_of_one_machine_stay_out_of_the_text() -> None:

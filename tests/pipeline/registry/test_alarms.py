@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from small import VARIANT, pipeline
+from small import TOYS, VARIANT, pipeline
 from tfx.orchestration import metadata as tfx_metadata
 
 from components.evaluation import nights
@@ -31,7 +31,8 @@ from pipeline.runs import account
 from pipeline.runs.record import recorded
 from pipeline.service import status
 
-GATE = GateSettings(("accuracy",), {"variant": VARIANT}, {"accuracy": Declared(0.01, seeds=20)})
+ERA = {"variant": VARIANT, "dataset": TOYS.dataset}
+GATE = GateSettings(("accuracy",), ERA, {"accuracy": Declared(0.01, seeds=20)})
 QUIET = 20
 
 

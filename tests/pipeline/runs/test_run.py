@@ -11,6 +11,7 @@ from tfx.orchestration.portable import execution_publish_utils
 from tfx.orchestration.portable.mlmd import context_lib
 from tfx.types import standard_artifacts
 
+from components.identity import UNKNOWN
 from components.ingest import sources
 from components.serving.versions import SOURCE
 from pipeline.config.settings import Settings
@@ -94,4 +95,4 @@ def test_what_serves_beside_damaged_records_is_of_unknown_data(tmp_path: pathlib
     home = Home(tmp_path)
     serve(home, "mlp", "digits")
     home.database.write_text("no database at all, but long enough to be looked at" * 9)
-    assert data.of_production(home) == {"mlp": data.UNKNOWN}
+    assert data.of_production(home) == {"mlp": UNKNOWN}

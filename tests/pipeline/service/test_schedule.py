@@ -110,6 +110,7 @@ def nowhere(tmp_path: pathlib.Path) -> pathlib.Path:
     [
         (("--cron", "0 3 * *"), 'such as "0 3 * * *" for every night at 3:00'),
         (NIGHTLY, "data is auto, which may be another data set each night"),
+        ((*NIGHTLY, "--data", "digits", "--new-era"), "new_era is a decision about one run"),
         ((*NIGHTLY, "--variants", "vae9"), "unknown variant 'vae9'"),
         ((*NIGHTLY, "--settings", "nowhere.yaml"), "cannot read the settings file"),
         ((*NIGHTLY, "--variants", "linear", "--on-push", "echo 'x"), "on_push is no command"),
