@@ -113,5 +113,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster test-beam faults nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean
-.PHONY: help setup run test test-cluster faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean
+.PHONY: help setup run test test-cluster test-beam faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean

@@ -4,10 +4,9 @@ With spans, the input is a folder of deliveries (components.ingest.spans); which
 each time the component runs.
 """
 
-import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent import futures
 from typing import Any
 
@@ -25,7 +24,7 @@ from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils
 
 from components import identity
-from components.ingest import formats, idx, sources, spans
+from components.ingest import formats, idx, shard_index, sources, spans
 from components.ingest.examples import serialize_all
 from components.ingest.spans import SEPARATOR
 from schemas import CLASSES, GREY, PIXEL_VALUES
@@ -42,6 +41,8 @@ SPANS = "spans"
 """Execution property: how many of the newest spans to take; 0 if the folder holds the files itself."""
 WINDOW = "window"
 """Execution property, and custom property of the examples: the folders taken, newest first."""
+CODE = "code"
+"""Execution property: the fingerprint of the code behind the component (pipeline.dag.fingerprint)."""
 NAMED = "named_folder"
 """Execution property: the only folder that the given name of the data set is of; empty for any folder."""
 DELIVERED = "delivered"
@@ -108,6 +109,8 @@ class Executor(BaseBeamExecutor):
     ) -> None:
         """Write `Split-<name>/data_tfrecord-*`: of train from all folders, of eval from the newest one.
 
+        With spans, what an earlier output holds of a span is taken from there.
+
         Raises idx.IdxError, also if a file has changed since the driver took its fingerprint.
         """
         base, window = exec_properties["input_base"], exec_properties.get(WINDOW)
@@ -126,14 +129,13 @@ class Executor(BaseBeamExecutor):
         )
         digests: dict[str, str] = {}
         taken = spans.files_taken(spans.delivered(base, chosen, choices.subset))
-        for split, parts in taken.items():
-            blocks = itertools.chain.from_iterable(formats.blocks(part, choices, digests) for part in parts)
-            grey = formats.to_grey(blocks, exec_properties[PIXEL_VALUES], split)
-            write_split(
-                varied(grey, split),
-                sum(map(formats.count, parts)),
-                artifact_utils.get_split_uri([examples], split),
-            )
+        reading = formats.Reading(exec_properties[PIXEL_VALUES], *choices)
+        if window:
+            ingest_window(taken, reading, examples.uri, digests, exec_properties.get(CODE, ""))
+        else:
+            for split, [part] in taken.items():
+                folder = artifact_utils.get_split_uri([examples], split)
+                write_split(images_of(part, reading, split, digests), formats.count(part), folder)
         spans.check_unchanged(base, exec_properties[utils.FINGERPRINT_PROPERTY_NAME], digests)
 
 
@@ -181,6 +183,54 @@ class IdxExampleGen(FileBasedExampleGen):
         self.exec_properties.update({name: value for name, value in chosen.items() if value})
 
 
+def images_of(
+    part: formats.Part, reading: formats.Reading, split: str, digests: dict[str, str]
+) -> Iterator[idx.Images]:
+    """Yield the images of a part as grey values, and note the SHA-256 of its files. Raises idx.IdxError."""
+    blocks = formats.blocks(part, reading.choices, digests)
+    return varied(formats.to_grey(blocks, reading.pixels, split), split)
+
+
+def ingest_window(
+    taken: Mapping[str, Sequence[formats.Part]],
+    reading: formats.Reading,
+    folder: str,
+    digests: dict[str, str],
+    code: str,
+) -> None:
+    """Write the splits of a window of spans into `folder`, each span with shards of its own.
+
+    Shards that an output beside `folder` holds are taken from there (components.ingest.shard_index).
+
+    taken: files by split, newest span first. digests: gets the SHA-256 of each file. code: fingerprint of the
+    code that writes shards. Raises idx.IdxError.
+    """
+    known = shard_index.earlier(folder)
+    written: dict[str, list[str]] = {}
+    for split, parts in taken.items():
+        own = os.path.join(folder, f"Split-{split}")
+        tf.io.gfile.makedirs(own)
+        for number, part in enumerate(parts):
+            found = spans.digests({split: [part]})
+            digests.update(found)
+            key = shard_index.key(
+                split=split, files=shard_index.identity(part, found), reading=reading, code=code
+            )
+            prefix = f"data_tfrecord-{number:03d}"
+            earlier = known.get(key, [])
+            paths = [shard_path(own, shard, len(earlier), prefix) for shard in range(len(earlier))]
+            if not earlier or not shard_index.take(earlier, paths):
+                images = images_of(part, reading, split, digests)
+                paths = write_split(images, formats.count(part), own, prefix)
+            written.setdefault(key, paths)
+    shard_index.write(folder, written)
+
+
+def shard_path(folder: str, shard: int, total: int, prefix: str) -> str:
+    """Return the path of one of `total` files of records."""
+    return os.path.join(folder, f"{prefix}-{shard:05d}-of-{total:05d}.gz")
+
+
 def varied(blocks: Iterable[idx.Images], split: str) -> Iterator[idx.Images]:
     """Yield the blocks; raise idx.IdxError at their end if there are several images and all are identical."""
     count, first, alike = 0, None, True
@@ -205,8 +255,10 @@ def shards(count: int, cores: int) -> int:
     return max(min(cores, -(-count // formats.BLOCK)), -(-count * RECORD_BYTES // SHARD_BYTES), 1)
 
 
-def write_split(blocks: Iterable[idx.Images], count: int, folder: str) -> None:
-    """Write blocks that hold `count` images in all as gzipped TFRecords into `folder`.
+def write_split(
+    blocks: Iterable[idx.Images], count: int, folder: str, prefix: str = "data_tfrecord"
+) -> list[str]:
+    """Write blocks that hold `count` images in all as gzipped TFRecords into `folder`; return their paths.
 
     At most WRITERS + 1 shards are in memory at a time: one that is gathered, and those that are written.
     """
@@ -214,15 +266,16 @@ def write_split(blocks: Iterable[idx.Images], count: int, folder: str) -> None:
     cores = len(os.sched_getaffinity(0))
     total = shards(count, cores)
     writers = min(cores, WRITERS)
+    paths = [shard_path(folder, shard, total, prefix) for shard in range(total)]
     with futures.ThreadPoolExecutor(writers) as pool:
         running: list[futures.Future[None]] = []
-        for part, shard in enumerate(regrouped(blocks, count, total)):
+        for path, shard in zip(paths, regrouped(blocks, count, total), strict=True):
             if len(running) == writers:
                 running.pop(0).result()
-            path = os.path.join(folder, f"data_tfrecord-{part:05d}-of-{total:05d}.gz")
             running.append(pool.submit(_write_records, path, shard))
         for each in running:
             each.result()
+    return paths
 
 
 def regrouped(blocks: Iterable[idx.Images], count: int, parts: int) -> Iterator[list[idx.Images]]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tfx.orchestration import metadata
 from tfx.orchestration.pipeline import Pipeline
 
-from components.ingest import example_gen, idx, spans
+from components.ingest import example_gen, formats, idx, shard_index, spans
 from components.ingest.examples import serialize, serialize_all
 from components.ingest.idx import Images
 from pipeline.config.errors import RunFailed
@@ -340,3 +340,113 @@ def test_without_spans_the_folder_itself_is_taken(tmp_path: pathlib.Path) -> Non
     assert line.run(0)
     assert line.labels(TEST_SPLIT) == [0, 1]
     assert "window" not in line.examples().custom_properties
+
+
+def shards_of(line: Line) -> dict[str, os.stat_result]:
+    folder = pathlib.Path(line.examples().uri)
+    return {
+        str(path.relative_to(folder)): path.stat()
+        for path in folder.rglob("*.gz")
+        if TRAIN_SPLIT in str(path)
+    }
+
+
+def reused(line: Line) -> int:
+    """How many training shards of the newest output are files of an earlier one."""
+    return sum(stat.st_nlink > 1 for stat in shards_of(line).values())
+
+
+def test_a_window_ingests_its_new_span_alone_and_takes_the_others_from_the_output_before(line: Line) -> None:
+    assert not line.run(3)
+    assert reused(line) == 0
+    deliver(line.data / "span-4", 40)
+    assert not line.run(3)
+    assert reused(line) == 2
+    assert line.labels(TRAIN_SPLIT) == [*range(20, 26), *range(30, 36), *range(40, 46)]
+    assert line.labels(TEST_SPLIT) == [40, 41]
+    shutil.rmtree(line.home / "IdxExampleGen" / "examples" / "1")  # as prune does
+    deliver(line.data / "span-5", 50)
+    assert not line.run(3)
+    assert reused(line) == 2
+    assert line.labels(TRAIN_SPLIT) == [*range(30, 36), *range(40, 46), *range(50, 56)]
+
+
+def test_a_window_taken_from_earlier_outputs_is_the_one_that_is_ingested_anew(
+    line: Line, tmp_path: pathlib.Path
+) -> None:
+    line.run(2)
+    deliver(line.data / "span-4", 40)
+    line.run(2)
+    assert reused(line) == 1
+    anew = Line(tmp_path / "other", line.data)
+    anew.run(2)
+    assert reused(anew) == 0
+    one, other = (
+        {
+            path.relative_to(each.examples().uri): path.read_bytes()
+            for path in pathlib.Path(each.examples().uri).rglob("*")
+            if path.is_file()
+        }
+        for each in (line, anew)
+    )
+    assert one == other
+
+
+@pytest.mark.parametrize("damage", ["cut", "other bytes", "gone", "index cut", "index of another kind"])
+def test_a_damaged_earlier_output_is_ingested_again(line: Line, damage: str) -> None:
+    line.run(3)
+    folder = pathlib.Path(line.examples().uri)
+    shard = sorted((folder / f"Split-{TRAIN_SPLIT}").iterdir())[0]
+    content = shard.read_bytes()
+    index = folder / shard_index.INDEX
+    if damage == "cut":
+        shard.write_bytes(content[:-1])
+    elif damage == "other bytes":
+        shard.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "gone":
+        shard.unlink()
+    elif damage == "index cut":
+        index.write_bytes(index.read_bytes()[:-9])
+    else:
+        index.write_text('{"a": 1}')
+    deliver(line.data / "span-4", 40)
+    assert not line.run(3)
+    assert reused(line) == (0 if damage.startswith("index") else 1)
+    assert line.labels(TRAIN_SPLIT) == [*range(20, 26), *range(30, 36), *range(40, 46)]
+
+
+def test_a_span_that_was_delivered_again_is_ingested_again(line: Line) -> None:
+    line.run(3)
+    deliver(line.data / "span-2", 60)
+    assert not line.run(3)
+    assert reused(line) == 2
+    assert line.labels(TRAIN_SPLIT) == [*range(10, 16), *range(30, 36), *range(60, 66)]
+
+
+def test_two_deliveries_of_the_same_images_both_count(line: Line) -> None:
+    line.run(3)
+    deliver(line.data / "span-4", 30)
+    assert not line.run(2)
+    assert line.labels(TRAIN_SPLIT) == sorted([*range(30, 36)] * 2)
+
+
+def test_what_decides_the_content_of_shards_is_in_their_key() -> None:
+    part = formats.Arrays(formats.Values("/d/train-images"), formats.Values("/d/train-labels"))
+    digests = {"/d/train-images": "1", "/d/train-labels": "2"}
+    facts: dict[str, Any] = {
+        "split": "train", "files": shard_index.identity(part, digests), "reading": formats.Reading(),
+        "code": "c",
+    }  # fmt: skip
+    turned = part._replace(images=part.images._replace(turned=True))
+    pictures = [formats.Pictures((("/p/1.png", label),)) for label in (1, 2)]
+    others: list[dict[str, Any]] = [
+        {"split": "eval"},
+        {"code": "d"},
+        {"reading": formats.Reading(resize="pad")},
+        {"reading": formats.Reading(pixels="binary")},
+        {"files": shard_index.identity(part, {**digests, "/d/train-labels": "3"})},
+        {"files": shard_index.identity(turned, digests)},
+        *({"files": shard_index.identity(each, {"/p/1.png": "1"})} for each in pictures),
+    ]
+    keys = {shard_index.key(**facts), *(shard_index.key(**{**facts, **other}) for other in others)}
+    assert len(keys) == 1 + len(others)
