@@ -83,7 +83,9 @@ class Servable(tf.Module):
         self._samples = samples
         transform = tft.TFTransformOutput(transform_graph)
         self._raw_spec = transform.raw_feature_spec()
-        self._transform = transform.transform_features_layer()
+        layer = transform.transform_features_layer()
+        # A function, since saving a Keras layer as an attribute traces it once more with AutoGraph, for seconds.
+        self._transform = lambda raw: layer(raw)
 
     def signatures(self) -> dict[str, Any]:
         """Return the traced functions of the model's family, by name."""

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import pathlib
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import pytest
 import tensorflow as tf
 from model_server import answered_by_grpc, answered_by_rest
 from PIL import Image
+from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import predict_pb2
 
 from components.ingest.idx import Images
@@ -29,8 +31,10 @@ def arrays(digits: dict[str, Images]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def signatures(digits: dict[str, Images], transform_graph: str, tmp_path_factory: Any) -> Any:
-    """Those of a model that is generative and classifies."""
+def exported(
+    digits: dict[str, Images], transform_graph: str, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+    """The SavedModel of a model that is generative and classifies."""
     images, labels = digits[TRAIN_SPLIT]
     variant = variants.load("m2")
     keras.utils.set_random_seed(0)
@@ -39,8 +43,21 @@ def signatures(digits: dict[str, Images], transform_graph: str, tmp_path_factory
     fit(model, examples, recipe=variant.recipe, steps=3, protocol="threshold", seed=0, name="m2")
     folder = tmp_path_factory.mktemp("export")
     export(model, transform_graph, str(folder), protocol="threshold", samples=2)
-    loaded = tf.saved_model.load(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signatures(exported: pathlib.Path) -> Any:
+    loaded = tf.saved_model.load(str(exported))
     return dict(loaded.signatures.items()) | {"keep": loaded}
+
+
+def test_no_keras_layer_is_saved_since_keras_would_trace_it_once_more(exported: pathlib.Path) -> None:
+    saved = saved_model_pb2.SavedModel.FromString((exported / "saved_model.pb").read_bytes())
+    [graph] = saved.meta_graphs
+    kinds = {node.user_object.identifier for node in graph.object_graph_def.nodes}
+    assert "signature_map" in kinds
+    assert not [kind for kind in kinds if "keras" in kind]
 
 
 def example(content: bytes) -> bytes:
