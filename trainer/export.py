@@ -84,7 +84,7 @@ class Servable(tf.Module):
         transform = tft.TFTransformOutput(transform_graph)
         self._raw_spec = transform.raw_feature_spec()
         layer = transform.transform_features_layer()
-        # A function, since saving a Keras layer as an attribute traces it once more with AutoGraph, for seconds.
+        # A function: a Keras layer as an attribute is traced again when saved, with AutoGraph, for seconds.
         self._transform = lambda raw: layer(raw)
 
     def signatures(self) -> dict[str, Any]:
@@ -166,13 +166,16 @@ class Servable(tf.Module):
         return {"images": self._model.sample_each(tf.stack([seed, tf.zeros_like(seed)], axis=1))}
 
     def _log_weight_each(self, images: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        tf.debugging.assert_equal(tf.shape(images)[0], tf.size(seed), "there must be one seed per image")
+        matched = tf.debugging.assert_equal(
+            tf.shape(images)[0], tf.size(seed), "there must be one seed per image"
+        )
 
         def one(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             image, number = row
             return self._model.log_weight(unlabelled(image[None]), tf.stack([number, 0]))[0]
 
-        weights = tf.map_fn(one, (images, seed), fn_output_signature=tf.TensorSpec([], tf.float32))
+        with tf.control_dependencies([matched]):  # else the loop may fail first, with a message of its own
+            weights = tf.map_fn(one, (images, seed), fn_output_signature=tf.TensorSpec([], tf.float32))
         return {"log_weight": weights}
 
     def _sample(self, seed: tf.Tensor, count: tf.Tensor) -> dict[str, tf.Tensor]:
