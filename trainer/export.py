@@ -85,7 +85,7 @@ class Servable(tf.Module):
         self._raw_spec = transform.raw_feature_spec()
         layer = transform.transform_features_layer()
         # A function: a Keras layer as an attribute is traced again when saved, with AutoGraph, for seconds.
-        self._transform = lambda raw: layer(raw)
+        self._transform: Method = lambda raw: layer(raw)
 
     def signatures(self) -> dict[str, Any]:
         """Return the traced functions of the model's family, by name."""
