@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
@@ -19,6 +20,7 @@ from components import identity
 from components.evaluation.baseline import ServingBaseline
 from components.evaluation.eval_config import Demands, eval_config
 from components.evaluation.gated import GatedEvaluator, GateSettings
+from components.evaluation.metrics import LATENTS, MEANS
 from components.evaluation.nights import DECISIONS, EarlierNight
 from components.evaluation.paired import SIGNATURE
 from components.identity import Identity
@@ -37,17 +39,29 @@ JOB = {"variant": VARIANT, "dataset": TOYS.dataset, "protocol": TOYS.protocol, "
 
 
 class Toy(tf.Module):
-    """Right on the examples whose number is at least `wrong`: the quality of a classifier, made to order."""
+    """A model whose quality is made to order.
 
-    def __init__(self, wrong: int) -> None:
+    As a classifier it is right on the examples whose number is at least `wrong`; as a generative model it has
+    the ELBO `elbo` on all examples, and one latent unit, which is active or not.
+    """
+
+    def __init__(self, wrong: int, elbo: float = -100.0, active: bool = True) -> None:
         super().__init__()
         self.wrong = tf.Variable(wrong, dtype=tf.int64)
+        self.elbo = tf.Variable(elbo)
+        self.active = tf.Variable(float(active))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         spec = {NUMBER: tf.io.FixedLenFeature([], tf.int64, default_value=0)}
-        right = tf.cast(tf.io.parse_example(examples, spec)[NUMBER] >= self.wrong, tf.float32)
-        return {"accuracy": right, "cross_entropy": 1.0 - right}
+        number = tf.io.parse_example(examples, spec)[NUMBER]
+        right = tf.cast(number >= self.wrong, tf.float32)
+        elbo = tf.fill(tf.shape(right), self.elbo.value())
+        latent = self.active * tf.cast(number % 7, tf.float32)
+        return {
+            "accuracy": right, "cross_entropy": 1.0 - right, LATENTS: latent[:, None],
+            **{name: elbo for name in MEANS["generative"]},
+        }  # fmt: skip
 
     def save(self, folder: str) -> None:
         """Save as a SavedModel that can be evaluated and served."""
@@ -70,11 +84,11 @@ def write_examples(folder: pathlib.Path, labels: list[int]) -> None:
 def Toys(
     examples: InputArtifact[standard_artifacts.Examples],
     model: OutputArtifact[standard_artifacts.Model],
-    wrong: Parameter[int],
+    quality: Parameter[str],
     custom_config: Parameter[str],
 ) -> None:
-    """Give a Toy as a trainer gives a model."""
-    Toy(wrong).save(f"{model.uri}/Format-Serving")
+    """Give a Toy as a trainer gives a model. quality: JSON, the arguments of the Toy."""
+    Toy(**json.loads(quality)).save(f"{model.uri}/Format-Serving")
 
 
 @component
@@ -114,8 +128,12 @@ def pipeline(
     trained_on: Identity = TOYS,
     new_era: bool = False,
     config: tfma.EvalConfig | None = None,
+    **quality: Any,
 ) -> Pipeline:
-    """The line of one variant whose candidate is wrong on the first so many images, with these labels."""
+    """The line of one variant whose candidate is wrong on the first so many images, with these labels.
+
+    quality: of the Toy, beside that.
+    """
     serving = str(home.versions(VARIANT))
     facts = {name: value for name, value in dataclasses.asdict(trained_on).items() if name != "protocol"}
     data = Images(labels=json.dumps(list(labels)), **facts).with_id("IdxExampleGen")
@@ -127,7 +145,9 @@ def pipeline(
     )
     job = {**JOB, "protocol": trained_on.protocol}
     trainer = Toys(
-        examples=data.outputs["examples"], wrong=wrong, custom_config=json.dumps({"job": job})
+        examples=data.outputs["examples"],
+        quality=json.dumps({"wrong": wrong, **quality}),
+        custom_config=json.dumps({"job": job}),
     ).with_id(f"Trainer.{VARIANT}")
     trainer.add_upstream_node(comparison)
     models = Channel(type=standard_artifacts.Model, producer_component_id=trainer.id)
