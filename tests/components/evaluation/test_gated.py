@@ -17,6 +17,7 @@ from tfx.utils import json_utils, proto_utils
 from components.evaluation import gated, nights, paired, scores
 from components.evaluation.eval_config import Demands, eval_config
 from components.evaluation.gated import GateSettings
+from components.evaluation.metrics import MEANS
 from components.evaluation.nights import CANDIDATE, GATE, EarlierNight
 from components.gate.noise import Declared
 from components.gate.record import Alarm, Anchor, Past, Record
@@ -107,7 +108,7 @@ def test_the_scores_of_a_model_are_one_row_per_image_in_the_order_of_the_split(
     measured = scores.measure(folder.model(100), examples)
     scores.write(measured, str(tmp_path / "evaluation"))
     found = scores.read(str(tmp_path / "evaluation" / scores.FILE))
-    assert list(found.values) == ["accuracy", "cross_entropy"]
+    assert list(found.values) == [*MEANS["generative"], *MEANS["classifier"]]
     assert found.values["accuracy"].tolist() == [float(number >= 100) for number in range(1_234)]
     assert found.values["cross_entropy"].dtype == np.float32
     assert found.labels.tolist() == labels
