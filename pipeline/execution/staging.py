@@ -23,6 +23,7 @@ from typing import Any
 
 import grpc
 from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
+from apache_beam.runners.portability import job_server
 from tfx.proto.orchestration import placeholder_pb2
 
 from pipeline.config import engines
@@ -42,6 +43,11 @@ NO_FREEZE = "--experiments=disable_logging_submission_environment"
 """Keeps Beam from calling pip for each job, only to log what is installed here."""
 DESCRIBE_SECONDS = 10.0
 """How long a job server may take to describe its options."""
+ALIVE_SECONDS, DEAD_SECONDS = 310.0, 60.0
+"""How often a job server is asked during a job whether it is there, and how long it may take to answer.
+
+Servers of gRPC close a connection that asks them more often than every five minutes.
+"""
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +75,39 @@ def equipped(arguments: list[Any]) -> Iterator[None]:
             added.append(f"--extra_package={write_wheel(folder)}")
         arguments += [_text(argument) for argument in added]
         try:
-            yield
+            with watched_job_server():
+                yield
         except grpc.RpcError as error:
             log.exception("the connection to the engine is lost")
             # Not `from error`, whose words would take the place of these.
             raise EngineUnusable(lost(given, error)) from None
+
+
+@contextlib.contextmanager
+def watched_job_server() -> Iterator[None]:
+    """Have Beam notice, while the body runs, that a job server no longer answers: the call then fails.
+
+    Beam waits for the end of a job without a deadline, so that a machine that is gone or a process that is
+    stopped would hold it for ever. Beam offers no option for it.
+    """
+    original = job_server.ExternalJobServer.start
+
+    def start(self: Any) -> Any:
+        options = [
+            ("grpc.keepalive_time_ms", round(1000 * ALIVE_SECONDS)),
+            ("grpc.keepalive_timeout_ms", round(1000 * DEAD_SECONDS)),
+            ("grpc.http2.ping_timeout_ms", round(1000 * DEAD_SECONDS)),
+            ("grpc.http2.max_pings_without_data", 0),
+        ]
+        channel = grpc.insecure_channel(self._endpoint, options=options)
+        grpc.channel_ready_future(channel).result(timeout=self._timeout)
+        return beam_job_api_pb2_grpc.JobServiceStub(channel)
+
+    job_server.ExternalJobServer.start = start
+    try:
+        yield
+    finally:
+        job_server.ExternalJobServer.start = original
 
 
 def refused_options(arguments: tuple[str, ...]) -> str:

@@ -5,12 +5,17 @@ import importlib.metadata
 import io
 import json
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners.portability import job_server
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
 from pipeline.execution import beam_worker, staging
@@ -29,12 +34,12 @@ def texts(arguments: list[Any]) -> list[str]:
 
 
 @pytest.fixture
-def job_server() -> Any:
+def server() -> Any:
     """Host and port of a Beam job server."""
-    server = LocalJobServicer()
-    port = server.start_grpc_server()
+    service = LocalJobServicer()
+    port = service.start_grpc_server()
     yield f"localhost:{port}"
-    server.stop()
+    service.stop()
 
 
 def test_the_wheel_is_the_same_every_time_and_holds_the_code_that_runs_here() -> None:
@@ -112,8 +117,8 @@ def test_a_job_that_stays_in_this_process_takes_nothing_along() -> None:
         assert texts(arguments) == ["--direct_running_mode=in_memory"]
 
 
-def test_a_job_for_an_engine_takes_the_wheel_along_unless_it_brings_packages(job_server: str) -> None:
-    own = ("--runner=PortableRunner", f"--job_endpoint={job_server}")
+def test_a_job_for_an_engine_takes_the_wheel_along_unless_it_brings_packages(server: str) -> None:
+    own = ("--runner=PortableRunner", f"--job_endpoint={server}")
     arguments = given(*own)
     with equipped(arguments):
         [added] = [text for text in texts(arguments) if text.startswith("--extra_package=")]
@@ -125,10 +130,49 @@ def test_a_job_for_an_engine_takes_the_wheel_along_unless_it_brings_packages(job
         assert [text for text in texts(arguments) if "package" in text] == ["--extra_package=/mine.whl"]
 
 
-def test_an_option_that_the_job_server_does_not_have_either_is_refused(job_server: str) -> None:
-    arguments = given("--runner=PortableRunner", f"--job_endpoint={job_server}", "--number_of_retries=3")
+def test_an_option_that_the_job_server_does_not_have_either_is_refused(server: str) -> None:
+    arguments = given("--runner=PortableRunner", f"--job_endpoint={server}", "--number_of_retries=3")
     with pytest.raises(EngineUnusable, match=r"has an option --number_of_retries"), equipped(arguments):
         pass
+
+
+@pytest.fixture
+def other_job_server(tmp_path: pathlib.Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A Beam job server in a process of its own, and its host and port."""
+    port_file = tmp_path / "port"
+    module = "apache_beam.runners.portability.local_job_service_main"
+    command = [sys.executable, "-m", module, "--port_file", str(port_file)]
+    with open(tmp_path / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while not (port_file.exists() and port_file.read_text()):
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        yield process, f"localhost:{port_file.read_text()}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_job_server_that_hangs_during_a_job_is_lost_and_not_waited_for(
+    other_job_server: tuple[subprocess.Popen[bytes], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, endpoint = other_job_server
+    monkeypatch.setattr(staging, "ALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(staging, "DEAD_SECONDS", 0.5)
+    arguments = given("--runner=PortableRunner", f"--job_endpoint={endpoint}")
+
+    def job() -> None:
+        with equipped(arguments):
+            stub = job_server.ExternalJobServer(endpoint, 30).start()
+            process.send_signal(signal.SIGSTOP)
+            stub.GetJobs(beam_job_api_pb2.GetJobsRequest(), timeout=60)
+
+    with pytest.raises(
+        EngineUnusable, match=rf"lost the job server at {endpoint} \(UNAVAILABLE: ping timeout"
+    ):
+        job()
 
 
 def test_a_job_server_that_is_gone_is_named_before_the_job_is_made() -> None:
