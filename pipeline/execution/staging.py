@@ -43,6 +43,8 @@ NO_FREEZE = "--experiments=disable_logging_submission_environment"
 """Keeps Beam from calling pip for each job, only to log what is installed here."""
 DESCRIBE_SECONDS = 10.0
 """How long a job server may take to describe its options."""
+CANCEL_SECONDS = 5.0
+"""How long a job server may take to cancel a job."""
 ALIVE_SECONDS, DEAD_SECONDS = 310.0, 60.0
 """How often a job server is asked during a job whether it is there, and how long it may take to answer.
 
@@ -88,9 +90,11 @@ def watched_job_server() -> Iterator[None]:
     """Have Beam notice, while the body runs, that a job server no longer answers: the call then fails.
 
     Beam waits for the end of a job without a deadline, so that a machine that is gone or a process that is
-    stopped would hold it for ever. Beam offers no option for it.
+    stopped would hold it for ever. Beam offers no option for it. The jobs that the body has submitted are
+    cancelled if it ends by an exception, such as that of SIGTERM; the engine would go on with them.
     """
     original = job_server.ExternalJobServer.start
+    submitted: list[tuple[Any, str]] = []
 
     def start(self: Any) -> Any:
         options = [
@@ -101,11 +105,25 @@ def watched_job_server() -> Iterator[None]:
         ]
         channel = grpc.insecure_channel(self._endpoint, options=options)
         grpc.channel_ready_future(channel).result(timeout=self._timeout)
-        return beam_job_api_pb2_grpc.JobServiceStub(channel)
+        stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        call = stub.Run
+
+        def run(*request: Any, **options: Any) -> Any:
+            response = call(*request, **options)
+            submitted.append((stub, response.job_id))
+            return response
+
+        stub.Run = run
+        return stub
 
     job_server.ExternalJobServer.start = start
     try:
         yield
+    except BaseException:
+        for stub, job in submitted:
+            with contextlib.suppress(grpc.RpcError):  # the server is gone, or has ended the job
+                stub.Cancel(beam_job_api_pb2.CancelJobRequest(job_id=job), timeout=CANCEL_SECONDS)
+        raise
     finally:
         job_server.ExternalJobServer.start = original
 

@@ -13,11 +13,14 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
+import apache_beam as beam
+import grpc
 import pytest
-from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.portability.api import beam_job_api_pb2, beam_job_api_pb2_grpc
 from apache_beam.runners.portability import job_server
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
+from pipeline.config.errors import Stopped
 from pipeline.execution import beam_worker, staging
 from pipeline.execution.beam_worker import Refused, check
 from pipeline.execution.staging import EngineUnusable, equipped
@@ -173,6 +176,27 @@ def test_a_job_server_that_hangs_during_a_job_is_lost_and_not_waited_for(
         EngineUnusable, match=rf"lost the job server at {endpoint} \(UNAVAILABLE: ping timeout"
     ):
         job()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Stopped, ValueError])
+def test_a_run_that_is_stopped_leaves_no_job_on_the_engine(
+    server: str, interruption: type[BaseException]
+) -> None:
+    arguments = given("--runner=PortableRunner", f"--job_endpoint={server}", "--environment_type=LOOPBACK")
+
+    def job() -> None:
+        with equipped(arguments):
+            pipeline = beam.Pipeline(argv=texts(arguments))
+            pipeline | beam.Create([2]) | beam.Map(time.sleep)
+            pipeline.run()
+            raise interruption("stop")
+
+    with pytest.raises(interruption):
+        job()
+    with grpc.insecure_channel(server) as channel:
+        stub = beam_job_api_pb2_grpc.JobServiceStub(channel)
+        states = [each.state for each in stub.GetJobs(beam_job_api_pb2.GetJobsRequest(), timeout=10).job_info]
+    assert states == [beam_job_api_pb2.JobState.CANCELLED]
 
 
 def test_a_job_server_that_is_gone_is_named_before_the_job_is_made() -> None:
