@@ -39,6 +39,12 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory, digits: dict[str, id
     return folder
 
 
+@pytest.fixture
+def one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metadata store that cannot be opened fails at once; TFX tries ten times, which takes five seconds."""
+    monkeypatch.setattr("tfx.orchestration.metadata._MAX_INIT_RETRY", 1)
+
+
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     """Runs commands of these sources without their seconds of imports."""

@@ -68,6 +68,7 @@ def home(tmp_path: pathlib.Path) -> Home:
 
 @pytest.mark.parametrize("name", [*CHANGES, "lineage"])
 @pytest.mark.section(Section.COMMANDS)
+@pytest.mark.usefixtures("one_attempt")
 def test_a_store_of_another_schema_is_one_sentence(home: Home, name: str) -> None:
     done = Done(*{**CHANGES, **READS}[name], "--home", home)
     assert "schema" in done.sentence(1) or str(home.command_log) in done.sentence(1)
@@ -204,6 +205,7 @@ def test_a_terminal_without_utf_8_shows_escapes(home: Home) -> None:
 
 
 @pytest.mark.section(Section.COMMANDS)
+@pytest.mark.usefixtures("one_attempt")
 def test_the_log_has_what_the_sentence_leaves_out(home: Home) -> None:
     line = Done("promote", "mlp", "--home", home).sentence(1)
     assert f"{home.command_log} has the rest" in line

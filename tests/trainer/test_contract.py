@@ -3,19 +3,23 @@
 import contextlib
 import pathlib
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from interrupted import Interrupting
 
 from components.ingest.examples import serialize
 from components.ingest.idx import Images
 from schemas import CLASSES, IMAGE, MEAN_INTENSITY, PIXELS, SIDE, TRAIN_SPLIT
 from trainer import variants
 from trainer.export import export
+from trainer.loop.checkpoints import Checkpoints
 from trainer.loop.data import Examples
-from trainer.loop.fit import fit
+from trainer.loop.eviction import Evicted
+from trainer.loop.fit import Fitted, fit
 from trainer.loop.steps import Steps
 from trainer.loop.warm import WarmStart
 from trainer.models.model import Batch, Classifier, GenerativeModel, Model
@@ -37,14 +41,27 @@ def examples(digits: dict[str, Images]) -> Examples:
     return Examples((images.reshape(-1, PIXELS) > 127).astype(np.uint8), labels.astype(np.int64))
 
 
-def trained(name: str, examples: Examples, steps: int) -> Model:
-    """A model of the variant after `steps` steps on the digits."""
+class Line(NamedTuple):
+    """A variant after some steps, and its SavedModel."""
+
+    name: str
+    model: Model
+    fitted: Fitted
+    folder: pathlib.Path
+    served: Any  # the SavedModel, loaded
+
+
+def trained(name: str, examples: Examples, checkpoints: Checkpoints | None = None) -> tuple[Model, Fitted]:
+    """A model of the variant after STEPS steps on the digits, and what the loop says of them."""
     variant = variants.load(name)
-    keras.utils.set_random_seed(0)
+    keras.utils.set_random_seed(0)  # layers that make their weights late draw them from the same seeds
     model = variant.build({})
-    recipe = variant.recipe.with_overrides({"batch_size": min(variant.recipe.batch_size, 32)})
-    fit(model, examples, recipe=recipe, steps=steps, protocol="threshold", seed=0, name=name)
-    return model
+    fitted = fit(
+        model, examples, seed=0, name=name, steps=STEPS, protocol="threshold", checkpoints=checkpoints,
+        recipe=variant.recipe.with_overrides({"batch_size": min(variant.recipe.batch_size, 32)}),
+        held_out=Examples(examples.pixels[:20], examples.labels[:20]),
+    )  # fmt: skip
+    return model, fitted
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -53,12 +70,12 @@ def line(
     examples: Examples,
     transform_graph: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[str, Model, pathlib.Path]:
-    """Each variant in turn: its name, a model trained for some steps, and its SavedModel."""
-    model = trained(request.param, examples, STEPS)
+) -> Line:
+    """Each variant in turn, trained, exported and loaded once for all tests."""
+    model, fitted = trained(request.param, examples)
     folder = tmp_path_factory.mktemp(request.param)
     export(model, transform_graph, str(folder), protocol="threshold", samples=3)
-    return request.param, model, folder
+    return Line(request.param, model, fitted, folder, tf.saved_model.load(str(folder)))
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +113,14 @@ def test_the_module_says_what_it_is(name: str) -> None:
         variant.config({"colour": 1})
 
 
-def test_the_family_is_the_model_s(line: tuple[str, Model, pathlib.Path]) -> None:
-    name, model, _ = line
-    variant = variants.load(name)
+def test_the_family_is_the_model_s(line: Line) -> None:
+    model, variant = line.model, variants.load(line.name)
     assert isinstance(model, GenerativeModel) == variant.generative
     assert isinstance(model, Classifier) == variant.classifies
 
 
-def test_every_learned_weight_receives_a_gradient(
-    line: tuple[str, Model, pathlib.Path], batch: Batch
-) -> None:
-    _, model, _ = line
+def test_every_learned_weight_receives_a_gradient(line: Line, batch: Batch) -> None:
+    model = line.model
     reached: set[int] = set()
     for phase in model.phases():
         variables = phase.variables()
@@ -120,10 +134,8 @@ def test_every_learned_weight_receives_a_gradient(
     assert reached == {id(variable) for variable in model.learned()}
 
 
-def test_losses_and_terms_are_per_example_and_finite(
-    line: tuple[str, Model, pathlib.Path], batch: Batch
-) -> None:
-    _, model, _ = line
+def test_losses_and_terms_are_per_example_and_finite(line: Line, batch: Batch) -> None:
+    model = line.model
     for phase in model.phases():
         with restored(model):
             objective = phase.objective(batch, SEED)
@@ -132,10 +144,8 @@ def test_losses_and_terms_are_per_example_and_finite(
             assert np.isfinite(term.numpy()).all(), name
 
 
-def test_a_warm_start_has_the_weights_of_the_saved_model(
-    line: tuple[str, Model, pathlib.Path], examples: Examples
-) -> None:
-    name, model, folder = line
+def test_a_warm_start_has_the_weights_of_the_saved_model(line: Line, examples: Examples) -> None:
+    name, model, folder = line.name, line.model, line.folder
     variant = variants.load(name)
     keras.utils.set_random_seed(1)
     fresh = variant.build({})
@@ -147,29 +157,29 @@ def test_a_warm_start_has_the_weights_of_the_saved_model(
         np.testing.assert_array_equal(mine.numpy(), base.numpy())
 
 
-def test_the_same_seed_gives_the_same_weights(
-    line: tuple[str, Model, pathlib.Path], examples: Examples
+def test_the_same_seed_ends_at_the_same_weights_also_across_a_stop_and_a_checkpoint(
+    line: Line, examples: Examples, tmp_path: pathlib.Path
 ) -> None:
-    name, model, _ = line
-    for one, other in zip(model.state(), trained(name, examples, STEPS).state(), strict=True):
+    with pytest.raises(Evicted):
+        trained(line.name, examples, Interrupting(str(tmp_path), 3))
+    model, fitted = trained(line.name, examples, Checkpoints(str(tmp_path)))
+    for one, other in zip(line.model.state(), model.state(), strict=True):
         np.testing.assert_array_equal(one.numpy(), other.numpy())
+    assert fitted.held_out == line.fitted.held_out
+    np.testing.assert_array_equal(fitted.frames, line.fitted.frames)
 
 
-def test_the_saved_model_offers_the_signatures_of_its_family(line: tuple[str, Model, pathlib.Path]) -> None:
-    name, _, folder = line
-    variant = variants.load(name)
-    offered = set(tf.saved_model.load(str(folder)).signatures)
+def test_the_saved_model_offers_the_signatures_of_its_family(line: Line) -> None:
+    variant = variants.load(line.name)
+    offered = set(line.served.signatures)
     assert {"serving_default", "evaluate"} <= offered
     assert (offered >= GENERATIVE) == variant.generative
     assert (offered >= {"classify", "classify_images"}) == variant.classifies
 
 
-def test_evaluation_goes_through_serialized_examples(
-    line: tuple[str, Model, pathlib.Path], batch: Batch, serialized: tf.Tensor
-) -> None:
-    name, model, folder = line
-    variant = variants.load(name)
-    measured = tf.saved_model.load(str(folder)).signatures["evaluate"](serialized)
+def test_evaluation_goes_through_serialized_examples(line: Line, batch: Batch, serialized: tf.Tensor) -> None:
+    model, variant = line.model, variants.load(line.name)
+    measured = line.served.signatures["evaluate"](serialized)
     direct = model.metrics_per_example(batch, tf.constant([0, 0]), 3)
     for metric, value in direct.items():
         np.testing.assert_allclose(measured[metric], value, rtol=1e-4, atol=NATS, err_msg=metric)
@@ -186,13 +196,10 @@ def test_evaluation_goes_through_serialized_examples(
         assert (measured["cross_entropy"].numpy() >= 0).all()
 
 
-def test_images_can_be_encoded_decoded_and_sampled(
-    line: tuple[str, Model, pathlib.Path], batch: Batch, serialized: tf.Tensor
-) -> None:
-    name, model, folder = line
-    if not variants.load(name).generative:
+def test_images_can_be_encoded_decoded_and_sampled(line: Line, batch: Batch, serialized: tf.Tensor) -> None:
+    model, signatures = line.model, line.served.signatures
+    if not variants.load(line.name).generative:
         pytest.skip("has no latents")
-    signatures = tf.saved_model.load(str(folder)).signatures
     latents = signatures["encode"](serialized)["latents"]
     np.testing.assert_allclose(latents, model.encode(batch.images), rtol=1e-4, atol=1e-4)
     decoded = signatures["decode"](latents=latents)["images"]
@@ -215,12 +222,11 @@ def test_images_can_be_encoded_decoded_and_sampled(
 
 
 def test_all_samples_of_a_call_estimate_the_bound_of_one_sample_per_call(
-    line: tuple[str, Model, pathlib.Path], serialized: tf.Tensor
+    line: Line, serialized: tf.Tensor
 ) -> None:
-    _, model, folder = line
-    if not isinstance(model, GenerativeModel):
+    if not isinstance(line.model, GenerativeModel):
         pytest.skip("no likelihood")
-    loaded = tf.saved_model.load(str(folder))
+    loaded = line.served
     together = loaded.log_weights(serialized, tf.constant(7), tf.constant(50)).numpy()
     assert together.shape == (50, 6)
     again = tf.constant(np.repeat(serialized.numpy(), 50))
@@ -230,17 +236,12 @@ def test_all_samples_of_a_call_estimate_the_bound_of_one_sample_per_call(
     assert np.all(np.abs(together.mean(axis=0) - apart.mean(axis=0)) <= 5 * error + 0.02)
 
 
-def test_labels_can_be_asked_for_without_giving_one(
-    line: tuple[str, Model, pathlib.Path], digits: dict[str, Images]
-) -> None:
-    name, _, folder = line
-    if not variants.load(name).classifies:
+def test_labels_can_be_asked_for_without_giving_one(line: Line, digits: dict[str, Images]) -> None:
+    if not variants.load(line.name).classifies:
         pytest.skip("does not classify")
     bare = tf.train.Example()
     bare.features.feature[IMAGE].bytes_list.value.append(digits[TRAIN_SPLIT].images[0].tobytes())
-    answer = tf.saved_model.load(str(folder)).signatures["classify"](
-        tf.constant([bare.SerializeToString()] * 2)
-    )
+    answer = line.served.signatures["classify"](tf.constant([bare.SerializeToString()] * 2))
     assert answer["probabilities"].shape == [2, CLASSES]
     np.testing.assert_allclose(tf.reduce_sum(answer["probabilities"], axis=1), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(answer["label"], tf.argmax(answer["probabilities"], axis=1))

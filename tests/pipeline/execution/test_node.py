@@ -324,20 +324,20 @@ def test_the_environment_must_name_a_metadata_store(
     assert "LATENTLINE_METADATA_PASSWORD" in log
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_a_metadata_store_that_cannot_be_used_exits_with_4(
     container: Container, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tfx.orchestration.metadata._MAX_INIT_RETRY", 1)
     monkeypatch.setenv("LATENTLINE_METADATA_SQLITE", str(tmp_path / "no-such-folder" / "metadata.db"))
     code, log = container("--init-metadata")
     assert code == 4
     assert "no-such-folder/metadata.db cannot be used" in log
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_a_metadata_server_that_does_not_run_is_told_with_its_address(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tfx.orchestration.metadata._MAX_INIT_RETRY", 1)
     monkeypatch.delenv("LATENTLINE_METADATA_SQLITE")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

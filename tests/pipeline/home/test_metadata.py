@@ -115,6 +115,7 @@ def test_a_decision_that_was_not_carried_out_blesses_nothing(home: Home) -> None
         assert store.execution(decision.execution).state is State.FAILED
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_a_store_that_cannot_be_opened_raises_what_callers_catch(tmp_path: pathlib.Path) -> None:
     home = Home(tmp_path)
     home.database.write_text("no database at all, but long enough to be looked at" * 99)

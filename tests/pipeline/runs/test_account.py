@@ -71,6 +71,7 @@ def test_a_run_that_drift_stopped_is_a_failure_and_a_drift(tmp_path: pathlib.Pat
     assert journal.read(Home(home))[-1] == second
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_a_store_that_cannot_be_read_is_said_and_hides_nothing(tmp_path: pathlib.Path) -> None:
     settings = Settings(variants=("linear",), home=str(tmp_path / "home"))
     said: list[str] = []

@@ -91,6 +91,7 @@ def test_the_digits_take_the_place_of_mnist_only_where_no_other_data_serves(
     assert bool(run.no_digits(home)) is bool(why)
 
 
+@pytest.mark.usefixtures("one_attempt")
 def test_what_serves_beside_damaged_records_is_of_unknown_data(tmp_path: pathlib.Path) -> None:
     home = Home(tmp_path)
     serve(home, "mlp", "digits")

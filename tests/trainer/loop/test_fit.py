@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from interrupted import Interrupting
 from tallies import Section
 
 from schemas import CLASSES, PIXELS, SIDE
@@ -242,20 +243,6 @@ def test_the_rate_warms_up_linearly_and_a_loss_without_one_is_refused() -> None:
         train(Slope(), 1, recipe)
 
 
-class Interrupting(Checkpoints):
-    """Sends this process a SIGTERM after so many chunks."""
-
-    def __init__(self, folder: str, chunks: int) -> None:
-        super().__init__(folder, seconds=1e6)
-        self.chunks = chunks
-
-    def due(self) -> bool:
-        self.chunks -= 1
-        if self.chunks == 0:
-            signal.raise_signal(signal.SIGTERM)
-        return False  # the only checkpoint is that of the stop, however slow this machine is
-
-
 def adam_averaged(**more: Any) -> Recipe:
     return RECIPE.with_overrides({"optimizer": "adam", "learning_rate": 1e-2, "ema_decay": 0.9, **more})
 
@@ -365,24 +352,3 @@ def test_a_training_goes_on_after_its_home_was_moved_and_two_homes_never_share_a
         return posixpath.basename(folder)
 
     assert (name("/home/before") == name("/mnt/after")) is same
-
-
-@pytest.mark.parametrize("name", variants.names())
-def test_every_variant_goes_on_from_a_checkpoint_to_the_same_end(name: str, tmp_path: pathlib.Path) -> None:
-    variant = variants.load(name)
-    recipe = variant.recipe.with_overrides({"batch_size": 16})
-    images, held_out = examples(200), examples(20, seed=4)
-    more: dict[str, Any] = {"recipe": recipe, "examples": images, "held_out": held_out}
-    expected = train(whole := seeded(variant), 8, **more)
-    with pytest.raises(Evicted):
-        train(seeded(variant), 8, **more, checkpoints=Interrupting(str(tmp_path), 3))
-    fitted = train(resumed := seeded(variant), 8, **more, checkpoints=Checkpoints(str(tmp_path)))
-    assert_same(weights(whole), weights(resumed))
-    assert fitted.held_out == expected.held_out
-    assert_same([fitted.frames], [expected.frames])
-
-
-def seeded(variant: variants.Variant) -> Model:
-    """A fresh model; layers that make their weights late draw them from the same seeds, if used next."""
-    keras.utils.set_random_seed(1)
-    return variant.build({})
