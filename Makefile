@@ -31,6 +31,9 @@ TEST_OPTIONS ?=
 test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
+test-long: $(READY) ## documented commands, the guide's new variant, tfx's command, all variants on two devices
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests/e2e tests/trainer/devices
+
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow
 
@@ -113,4 +116,4 @@ lock: $(READY) ## resolve requirements/direct.in into requirements/lock.txt anew
 clean: ## remove what runs have made (out/), not .venv
 	rm -rf out
 
-.PHONY: help setup run test test-cluster test-beam faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean
+.PHONY: help setup run test test-long test-cluster test-beam faults faults-all nights fuzz simulate-gate measure-noise lint hooks reproduce bench compile image lock clean

@@ -91,7 +91,8 @@ RUN: Mapping[str, str] = {
 }
 """Command as shown -> as run here, in smoke form; empty where they are the same."""
 NOT_RUN: Mapping[str, str] = {
-    "make test": "it is what runs this test",
+    "make test": "CI runs it",
+    "make test-long": "it is what runs this test",
     "make setup": "builds the environment of this test",
     "make lint": "tests/test_habits.py checks what it runs; CI runs it",
     ".venv/bin/python -m webbrowser out/report/index.html": "tests/browser opens pages in a browser",
@@ -231,12 +232,14 @@ def reader(tmp_path_factory: pytest.TempPathFactory, digits_folder: pathlib.Path
     return Reader(tmp_path_factory.mktemp("clone"), digits_folder, warm)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [name for name in RUN if name != TENSORBOARD])
 def test_a_command_that_is_shown_works(reader: Reader, command: str) -> None:
     told = reader.try_it(command)
     assert told or "--check" in RUN[command]
 
 
+@pytest.mark.long
 def test_tensorboard_shows_the_scalars_of_a_training(reader: Reader) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -276,6 +279,7 @@ def with_the_newest(code: str) -> str:
     return code
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("document", EXAMPLES)
 def test_python_examples_run_as_they_stand(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, document: str

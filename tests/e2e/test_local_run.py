@@ -326,18 +326,21 @@ def test_labels_that_are_no_class_stop_the_run_before_training(
     assert not (home.folder / "serving").exists()
 
 
-def test_tfx_s_own_command_creates_and_runs_the_pipeline(home: Home, tmp_path: pathlib.Path) -> None:
-    settings = tmp_path / "settings.yaml"
-    chosen = {"data": str(home.data), "home": str(home.folder), "variants": ["linear"], "profile": "smoke"}
+@pytest.mark.long
+def test_tfx_s_own_command_creates_and_runs_the_pipeline(
+    digits_folder: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    settings, unused = tmp_path / "settings.yaml", str(tmp_path / "home")
+    chosen = {"data": str(digits_folder), "home": unused, "variants": ["linear"], "profile": "smoke"}
     settings.write_text(yaml.safe_dump(chosen))
     environment = {
         **os.environ,
-        "PYTHONPATH": str(home.warm.sources),
+        "PYTHONPATH": str(ROOT),
         "LATENTLINE_SETTINGS": str(settings),
         "LOCAL_HOME": str(tmp_path / "tfx"),
         "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    runner = home.warm.sources / "pipeline" / "local_runner.py"
+    runner = ROOT / "pipeline" / "local_runner.py"
     for command in (
         ["pipeline", "create", f"--pipeline_path={runner}"],
         ["run", "create", "--pipeline_name=latentline"],

@@ -97,6 +97,7 @@ def test_it_is_listed(sources: pathlib.Path) -> None:
     assert re.search(r"^toy +Toy: one linear layer each way", run(sources, "-m", "pipeline", "list"), re.M)
 
 
+@pytest.mark.long
 def test_it_is_run_evaluated_and_pushed(sources: pathlib.Path, digits_folder: pathlib.Path) -> None:
     home = sources / "out"
     chosen = ("--variants", "toy", "--profile", "smoke", "--data", digits_folder, "--home", home)
@@ -114,6 +115,7 @@ def test_its_settings_are_checked(sources: pathlib.Path, tmp_path: pathlib.Path)
         assert "latent: 3" in run(sources, "-m", "pipeline", "run", "--settings", settings, "--check")
 
 
+@pytest.mark.long
 def test_it_is_held_to_the_contract(sources: pathlib.Path) -> None:
     summary = run(sources, "-m", "pytest", "-vv", "tests/trainer/test_contract.py", "-k", "toy")
     passed = [line for line in summary.splitlines() if "PASSED" in line]

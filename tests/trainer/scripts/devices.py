@@ -1,10 +1,11 @@
-"""Take two steps of every variant in several ways; print how far apart their weights are, as JSON.
+"""devices.py NAME...: take two steps in several ways; print how far apart the weights are, as JSON.
 
 The ways: on one device and on two, laid out for one core and for two. Distances are relative to how far the
 steps move the weights: rounding is far below 1, another batch or other noise about 1.
 """
 
 import json
+import sys
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ def numbers(model: Model) -> np.ndarray:
     return np.concatenate([variable.numpy().ravel() for variable in model.state()])
 
 
-def main() -> None:
+def main(*names: str) -> None:
     [cpu] = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     one, two = tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
@@ -46,7 +47,7 @@ def main() -> None:
     pixels = (draw.random([IMAGES, PIXELS]) < 0.2).astype(np.uint8)
     examples = data.Examples(pixels, np.arange(IMAGES) % CLASSES)
     found = {}
-    for name in variants.names():
+    for name in names:
         before, alone = train(name, examples, one, 1)
         others = {"devices": train(name, examples, two, 1), "cores": train(name, examples, one, 2)}
         moved = np.linalg.norm(alone - before)
@@ -58,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
