@@ -111,6 +111,8 @@ NOT_RUN: Mapping[str, str] = {
     "latentline promote cvae --model ID": OPERATED,
     'latentline resume cvae --reason "..."': ALARMS,
     'latentline accept cvae --reason "..."': ALARMS,
+    "java -jar beam-runners-flink-1.18-job-server-2.59.0.jar --flink-master=HOST:8081 "
+    "--artifacts-dir=/shared/beam-artifacts": "needs Flink; tests/e2e/test_beam.py has Beam's own job server",
     "pipx run mlflow server": "downloads an environment of its own; MLflow's server conflicts with TFX",
     ".venv/bin/latentline run --mlflow http://127.0.0.1:5000": "tests/pipeline/runs/test_tracking.py",
 }
