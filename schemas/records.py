@@ -122,6 +122,7 @@ class Row:
       gain: over the model in production; None where there was none.
       change: since an earlier report; None where nothing can be compared, for the reason `not_compared`.
       floor: the least headline metric that is blessed.
+      warnings: what the gate says that somebody should look at, beside a refusal, as sentences.
       name: unique in the leaderboard: the experiment's name, with the seed if it has several; by default, the
         variant's.
       experiment: its name; by default `name`.
@@ -139,6 +140,7 @@ class Row:
     change: Change | None = None
     not_compared: str = ""
     floor: float | None = None
+    warnings: tuple[str, ...] = ()
     name: str = ""
     experiment: str = ""
 
@@ -178,6 +180,7 @@ class Row:
             "gain": dataclasses.asdict(self.gain) if self.gain else None,
             "comparison": dataclasses.asdict(self.change) if self.change else {"why_not": self.not_compared},
             "floor": self.floor,
+            "warnings": list(self.warnings),
             **({"failed": self.why_not} if self.status is Status.FAILED else {}),
         }
 
@@ -202,6 +205,7 @@ class Row:
             else None,
             not_compared=change.get("why_not", ""),
             floor=values.get("floor"),
+            warnings=tuple(values.get("warnings", ())),
             name=values.get("name", ""),
             experiment=values.get("experiment", ""),
         )

@@ -23,7 +23,9 @@ from tfx.types import standard_artifacts
 
 from components.evaluation import scores
 from components.evaluation.eval_config import HEADLINE
+from components.evaluation.gated import record_of
 from components.evaluation.metrics import UNITS
+from components.gate.line import warnings
 from components.identity import DATASET
 from components.reporting import (
     display,
@@ -237,6 +239,7 @@ def row(
     training = Training(**{field: facts[field] for field in names if field in facts})
     blessed = artifacts.blessing.get_int_custom_property(evaluator.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
     version = pushed.version(artifacts.push) if artifacts.push else None
+    record_of_night = record_of(artifacts.evaluation.uri)
     status = (Status.PUSHED if version else Status.BLESSED) if blessed else Status.REFUSED
     return Row(
         variant=record["variant"],
@@ -247,6 +250,7 @@ def row(
         pushed_version=version,
         gain=against_production(artifacts, os.path.join(serving, name)),
         floor=floor(artifacts.evaluation.uri),
+        warnings=warnings(record_of_night) if record_of_night else (),
         name=name,
         experiment=known.get("experiment", ""),
     )

@@ -76,6 +76,7 @@ def view(
     return {
         "title": title,
         "lede": lede(rows, failed),
+        "warnings": [(row.name, sentence) for row in rows for sentence in row.warnings],
         "dataset": sources.title(first.dataset) if first else "",
         "source": about.source,
         "counts": [f"{thousands(count)} {NAMES.get(name, name)}" for name, count in counts.items()],

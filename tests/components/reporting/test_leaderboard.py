@@ -12,6 +12,9 @@ import tensorflow_model_analysis as tfma
 from tallies import Section
 from tfx.types import standard_artifacts
 
+from components.evaluation import gated
+from components.gate.record import Limits, decide
+from components.gate.verdict import Difference
 from components.reporting import exhibit, figures, gallery, leaderboard, model_card, page, report_page
 from components.reporting.panels import Subject
 from components.serving import versions
@@ -254,7 +257,7 @@ def test_the_gain_names_the_version_in_production(tmp_path: pathlib.Path, monkey
         refused("mlp", "it is worse"),
         Row("aae", Status.FAILED, why_not="not finite", not_compared="it failed"),
         leaderboard.compared(row(elbo=-150.0, span=3, drift=("a",), floor=-200.0), [row(span=3)]),
-        row(gain=Gain(1.0, 0.5, 1.5, "nats per image", "elbo", "/a/model/7", 6)),
+        row(gain=Gain(1.0, 0.5, 1.5, "nats per image", "elbo", "/a/model/7", 6), warnings=("unusual gain",)),
     ],
 )
 def test_a_row_reads_back_as_it_was_written(written: Row) -> None:
@@ -263,8 +266,29 @@ def test_a_row_reads_back_as_it_was_written(written: Row) -> None:
 
 def test_a_row_of_0_1_has_the_status_that_follows_from_it() -> None:
     for now in (row(), refused("mlp", "it is worse"), row(pushed_version=None, status=Status.BLESSED)):
-        old = {name: value for name, value in now.to_json().items() if name not in ("status", "floor")}
+        old = {
+            name: value
+            for name, value in now.to_json().items()
+            if name not in ("status", "floor", "warnings")
+        }
         assert Row.from_json(old) == now
+
+
+@pytest.mark.parametrize("made_by_0_1", [False, True])
+def test_what_the_gate_warns_of_stands_in_the_row(made_by_0_1: bool, tmp_path: pathlib.Path) -> None:
+    gain = Difference(np.asarray(90.0), np.asarray(1.0), np.asarray(np.inf))
+    earlier = decide(None, {"profile": "quick"}, {}, {}, {})
+    limits = Limits(candidate=2, production=1, max_gain={"elbo": 50.0})
+    record = decide(earlier, {"profile": "full"}, {"elbo": gain}, {}, {}, limits=limits)
+    artifacts = leaderboard.Artifacts(*(standard_artifacts.ModelRun() for _ in range(6)))
+    artifacts.run.uri, artifacts.evaluation.uri = str(tmp_path), evaluated(tmp_path)
+    artifacts.blessing.set_int_custom_property("blessed", 1)
+    written = {**dataclasses.asdict(TRAINING), "variant": "cvae"}
+    (tmp_path / TRAINING_RECORD).write_text(json.dumps(written))
+    if not made_by_0_1:
+        pathlib.Path(artifacts.evaluation.uri, gated.FILE).write_text(record.to_json())
+    found = leaderboard.row(artifacts, {}, str(tmp_path / "serving"), {}).warnings
+    assert [sentence.split(":")[0] for sentence in found] == ([] if made_by_0_1 else ["unusual gain"])
 
 
 @pytest.mark.parametrize("broken", ["gallery", "exhibit", "sprite", "record", "nothing drawn"])

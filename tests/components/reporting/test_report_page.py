@@ -261,6 +261,17 @@ def test_drift_and_anomalies_are_said_at_the_top(subject: Subjects, about: page.
     assert "Anomalies in the data: a|b." in read(about, [subject(row())], anomalies="a|b").words
 
 
+def test_what_the_gate_warns_of_is_said_at_the_top_with_the_model_that_it_is_about(
+    subject: Subjects, about: page.About
+) -> None:
+    warned = row("aae", warnings=("unusual gain: elbo +90 <nats>", "the anchor's own elbo has fallen"))
+    text = rendered(about, [subject(row()), subject(warned)])
+    top = text[: text.index('class="out"')]
+    assert '<a href="#aae">aae</a>: unusual gain: elbo +90 &lt;nats&gt;.' in top
+    assert "own elbo has fallen." in top
+    assert "bad-news" not in rendered(about, [subject(row())]).partition("</style>")[2]
+
+
 def test_where_a_training_started_is_said(subject: Subjects, about: page.About) -> None:
     for start, said in (
         ({"base": "/a/model/3"}, "warm, from the weights in production"),
