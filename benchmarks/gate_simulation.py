@@ -20,7 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 
-from components.gate.alarm import CORRELATION, threshold
+from components.gate.alarm import threshold
+from components.gate.correlation import ASSUMED
 from components.gate.history import History
 from components.gate.night import Home, Judgement, judge
 from components.gate.noise import Array, Declared
@@ -42,8 +43,8 @@ class World:
 
     noise: standard deviation of one training. images: of each night's test split. variants: of a home; homes:
     of the simulation. nights: of each. correlation: of successive trainings. assumed: correlation that the
-    gate assumes. mean: of the candidates on a night, counted from 1. accepts: whether each alarm is accepted
-    by the operator, so that a new era begins.
+    gate assumes until it can estimate one. mean: of the candidates on a night, counted from 1. accepts:
+    whether each alarm is accepted by the operator, so that a new era begins.
     """
 
     noise: float
@@ -264,7 +265,7 @@ SLOW, FAST = 0.1, 0.3
 
 def cell(world: World, seed: int = 0) -> Cell:
     """Simulate everything for one world; without noise of training there is nothing to be correlated."""
-    linked = dataclasses.replace(world, correlation=CORRELATION, assumed=CORRELATION)
+    linked = dataclasses.replace(world, correlation=ASSUMED, assumed=ASSUMED)
     noisy = world.noise > 0
     return Cell(
         world,

@@ -20,7 +20,7 @@ from components.evaluation.baseline import ProductionBefore, ServingBaseline
 from components.evaluation.eval_config import Demands, eval_config, headlines
 from components.evaluation.gated import GatedEvaluator, GateSettings
 from components.evaluation.nights import BY_PERSONS, DECISIONS, EarlierNight
-from components.gate.alarm import CORRELATION
+from components.gate.correlation import ASSUMED
 from components.gate.noise import Declared
 from components.ingest.example_gen import IdxExampleGen
 from components.ingest.formats import Reading
@@ -318,7 +318,7 @@ def gate_settings(job: Job, settings: Settings) -> GateSettings:
         variants=len(settings.trials),
         max_gain={**MAX_GAIN, **settings.max_gain},
         most_detectable={metrics[0]: limit} if limit else {},
-        correlation=CORRELATION if settings.warm_start or settings.spans > 1 else 0.0,
+        correlation=ASSUMED if settings.warm_start or settings.spans > 1 else 0.0,
         code=fingerprint("components.evaluation.gated"),
     )
 

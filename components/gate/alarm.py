@@ -21,9 +21,6 @@ THRESHOLD_GROWTH = 1.9
 KNOWN = 1e6
 """Degrees of freedom from which a variance counts as known."""
 
-CORRELATION = 0.6
-"""Assumed between trainings of successive nights that start from each other or share most of their data."""
-
 
 def threshold(variants: int) -> float:
     """Return the z at which a home of so many variants raises an alarm: 3.3 for one, 4.0 for sixteen.
@@ -36,7 +33,7 @@ def threshold(variants: int) -> float:
     return math.sqrt(THRESHOLD_OF_ONE**2 + THRESHOLD_GROWTH * math.log(variants))
 
 
-def statistic(history: History, noise: Noise, correlation: float = 0.0) -> Array:
+def statistic(history: History, noise: Noise, correlation: float | Array = 0.0) -> Array:
     """Return the largest z over WINDOWS by which the newest nights lie below all earlier ones, [...].
 
     -inf where fewer than EARLIER earlier nights are known. Arguments as of `by_window`.
@@ -44,12 +41,12 @@ def statistic(history: History, noise: Noise, correlation: float = 0.0) -> Array
     return by_window(history, noise, correlation).max(axis=-1)
 
 
-def newest(history: History, noise: Noise, correlation: float = 0.0) -> int:
+def newest(history: History, noise: Noise, correlation: float | Array = 0.0) -> int:
     """Return how many of the newest nights of one variant lie furthest below all earlier ones."""
     return WINDOWS[int(by_window(history, noise, correlation).argmax(axis=-1))]
 
 
-def by_window(history: History, noise: Noise, correlation: float = 0.0) -> Array:
+def by_window(history: History, noise: Noise, correlation: float | Array = 0.0) -> Array:
     """Return the z by which the newest nights lie below all earlier ones, [..., len(WINDOWS)].
 
     -inf where fewer than EARLIER earlier nights are known. noise: of one training, [...]. z is what a normal

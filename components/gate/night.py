@@ -5,14 +5,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from components.gate import alarm, noise
+from components.gate import alarm, correlation, noise
 from components.gate.history import History
 from components.gate.noise import Array, Declared, Noise
 from components.gate.verdict import LEVEL, Difference, Verdict, verdict
 
 
 class Home(NamedTuple):
-    """What the gate has to know of the home: its variants, and the correlation of successive trainings."""
+    """What the gate has to know of the home.
+
+    variants: their number. correlation: assumed between the trainings of successive nights until it can be
+    estimated; 0 where each begins anew, on data of its own.
+    """
 
     variants: int
     correlation: float = 0.0
@@ -21,12 +25,14 @@ class Home(NamedTuple):
 class Judgement(NamedTuple):
     """What the gate makes of a night.
 
-    verdict: on the candidate. noise: of training, as known before the night. history: with the night.
-    decline: the alarm's z, -inf while it is not armed. alarmed: whether it exceeds the home's threshold.
+    verdict: on the candidate. noise: of training, as known before the night. correlation: of the trainings of
+    successive nights, likewise. history: with the night. decline: the alarm's z, -inf while it is not armed.
+    alarmed: whether it exceeds the home's threshold.
     """
 
     verdict: Verdict
     noise: Noise
+    correlation: Array
     history: History
     decline: Array
     alarmed: npt.NDArray[np.bool_]
@@ -48,9 +54,10 @@ def judge(
     against_level: whether to compare with the era's earlier nights, beside production. All arrays are [...],
     one variant or many.
     """
-    known = noise.estimate(history.scores, history.test_variances, history.nights, declared, home.correlation)
-    found = verdict(gain, score if against_level else None, history.level(), known, alpha, home.correlation)
+    linked = correlation.of_nights(history, home.correlation)
+    known = noise.estimate(history.scores, history.test_variances, history.nights, declared, linked)
+    found = verdict(gain, score if against_level else None, history.level(), known, alpha, linked)
     if score is not None:
         history = history.with_night(score.mean, score.variance, known.variance)
-    decline = alarm.statistic(history, known, home.correlation)
-    return Judgement(found, known, history, decline, decline > alarm.threshold(home.variants))
+    decline = alarm.statistic(history, known, linked)
+    return Judgement(found, known, linked, history, decline, decline > alarm.threshold(home.variants))

@@ -64,7 +64,7 @@ class Noise(NamedTuple):
 
 
 def estimate(
-    scores: Array, test_variances: Array, nights: Array, declared: Declared, correlation: float = 0.0
+    scores: Array, test_variances: Array, nights: Array, declared: Declared, correlation: float | Array = 0.0
 ) -> Noise:
     """Estimate the variance of one training from past nights and the declared value.
 

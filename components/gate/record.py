@@ -386,7 +386,7 @@ def _with_alarm(record: Record, judged: Mapping[str, Judgement], home: Home, dat
     if record.alarm or not declined:
         return record
     name, found = max(declined.items(), key=lambda item: float(item[1].decline))
-    nights = alarm.newest(found.history, found.noise, home.correlation)
+    nights = alarm.newest(found.history, found.noise, found.correlation)
     before = found.history.without_newest(nights).level()
     loss = float(before.mean) - found.history.mean_of_newest(nights)
     raised = dataclasses.replace(record, alarm=Alarm(date, name, loss))

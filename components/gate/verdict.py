@@ -56,7 +56,7 @@ def verdict(
     level: Level,
     noise: Noise,
     alpha: float = LEVEL,
-    correlation: float = 0.0,
+    correlation: float | Array = 0.0,
 ) -> Verdict:
     """Compare a candidate with production and with the level of the era's earlier nights.
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks import gate_simulation as simulation
 from benchmarks.gate_simulation import World
-from components.gate.alarm import CORRELATION
+from components.gate.correlation import ASSUMED
 from components.gate.verdict import LEVEL
 
 MANY = World(noise=0.3, images=1_000, variants=16, homes=20)
@@ -63,8 +63,8 @@ def test_a_gate_without_its_alarm_would_not_see_the_decline() -> None:
 
 
 def test_correlated_nights_raise_few_false_alarms_where_the_correlation_is_assumed() -> None:
-    world = dataclasses.replace(MANY, noise=1.0, nights=130, correlation=CORRELATION)
-    assumed = simulation.year(dataclasses.replace(world, assumed=CORRELATION))
+    world = dataclasses.replace(MANY, noise=1.0, nights=130, correlation=ASSUMED)
+    assumed = simulation.year(dataclasses.replace(world, assumed=ASSUMED))
     ignored = simulation.year(world)
     assert assumed.alarms < 1.2
     assert ignored.alarms > 10
