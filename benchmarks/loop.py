@@ -31,12 +31,15 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from trainer.devices import quiet, threads
+
+quiet.libraries()
+
 import keras
 import tensorflow as tf
 from naive import IMAGES, PROTOCOL, synthetic
 
 from trainer import variants
-from trainer.devices import threads
 from trainer.loop import data
 from trainer.loop.steps import Steps
 

@@ -22,10 +22,10 @@ import numpy.typing as npt
 import platformdirs
 
 from benchmarks.reproduction.published import Data
-from components.evaluation.eval_config import headlines
 from components.ingest import sources
 from schemas import TEST_SPLIT, TRAIN_SPLIT
 from trainer import spread, variants
+from trainer.devices import quiet
 from trainer.recipe import IMPORTANCE_SAMPLES, PROFILES, PROTOCOLS
 from trainer.spread import Spread
 
@@ -82,6 +82,7 @@ def train(variant: str, profile: str, protocol: str, seed: int, data: Data) -> M
     import keras
     import tensorflow as tf
 
+    from components.evaluation.eval_config import headlines
     from trainer.binarize import to_images
     from trainer.loop.fit import fit
     from trainer.models.model import Batch
@@ -153,6 +154,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", default="out/noise", help="folder of the results so far")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
+    quiet.libraries()
     if arguments.only:
         measure(arguments.only, arguments)
         return 0

@@ -11,7 +11,6 @@ memory.json and memory.png to FOLDER.
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from trainer.devices import threads
+from trainer.devices import quiet, threads
 
 TIMES = (1, 4, 16)
 BUDGETS = {"in memory": 1 << 40, "from disk": 32 << 20}
@@ -127,7 +126,7 @@ def main(arguments: list[str]) -> None:
         file, times, budget = given.once
         print(json.dumps(once(file, int(times), int(budget), given.steps)))
         return
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quiet.libraries()
     threads.one_an_operation()
     given.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, object]] = []

@@ -28,8 +28,9 @@ import numpy as np
 import platformdirs
 import psutil
 
-from components.ingest import formats, idx, sources, spans
+from components.ingest import formats, idx, sources
 from schemas import SIDE, TEST_SPLIT, TRAIN_SPLIT
+from trainer.devices import quiet
 
 SIZES = (60_000, 600_000, 3_000_000, 8_000_000)
 SHIFT = 3
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only-checks", action="store_true", help="leave out the runs of the pipeline")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("out/benchmarks"))
     options = parser.parse_args(arguments)
+    quiet.libraries()
     options.out.mkdir(parents=True, exist_ok=True)
     cache = pathlib.Path(platformdirs.user_cache_dir("latentline"))
     dataset = sources.locate(options.data, environment=os.environ, cache=cache, report=print)
@@ -93,6 +95,8 @@ def shifted(pair: idx.Images, count: int) -> Iterator[idx.Images]:
 
 def checks(data: pathlib.Path, size: int) -> dict[str, Any]:
     """Measure what a run does with the files before it starts a component."""
+    from components.ingest import spans  # imports TensorFlow, which is none of the checks
+
     started, cpu = time.perf_counter(), time.process_time()
     sources.from_folder(str(data))
     taken = spans.files_taken(spans.delivered(str(data), [spans.PLAIN]))

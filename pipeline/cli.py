@@ -4,7 +4,6 @@ import argparse
 import io
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 from pipeline import commands
@@ -27,7 +26,7 @@ from pipeline.commands import (
     status,
 )
 from pipeline.config import exit_codes
-from trainer.devices import threads
+from trainer.devices import quiet, threads
 
 COMMANDS = (
     listing,
@@ -82,8 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     The help of each command lists the exit codes that are its own.
     """
-    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    quiet.libraries()
     _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without UTF-8 shows escapes instead of failing

@@ -8,16 +8,14 @@ import dataclasses
 import importlib
 import os
 import sys
-import warnings
 
 
 def main() -> None:
     """Run the pipeline of the settings file; an error is one sentence and exit code 1 or 2."""
-    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     # Whoever runs a file puts its folder first on the path, where pipeline.py would hide this very package.
     folder = sys.path.pop(0)
     try:
+        importlib.import_module("trainer.devices.quiet").libraries()
         run = importlib.import_module("pipeline.runs.run")
         settings = importlib.import_module("pipeline.config.settings")
         threads = importlib.import_module("trainer.devices.threads")

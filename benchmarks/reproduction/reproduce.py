@@ -20,7 +20,6 @@ import statistics
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import platformdirs
@@ -40,7 +39,7 @@ from benchmarks.reproduction.published import (
 from components.ingest import idx, sources
 from schemas import TRAIN_SPLIT
 from trainer import variants
-from trainer.devices import threads
+from trainer.devices import quiet, threads
 
 STATE = os.path.join("out", "reproduction.json")
 DOCUMENT = os.path.join("docs", "REPRODUCTION.md")
@@ -280,9 +279,8 @@ def main(arguments: Sequence[str] | None = None, figures: Sequence[Figure] = FIG
         "--state", default=STATE, help=f"where results are kept between calls (default: {STATE})"
     )
     options = parser.parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
+    quiet.libraries()
     threads.one_an_operation()
-    warnings.simplefilter("ignore", FutureWarning)  # what libraries tell each other about Python's versions
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns that every training is traced anew
     try:
         wanted = chosen(figures, [name for name in options.only.split(",") if name])

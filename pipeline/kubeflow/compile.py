@@ -13,7 +13,6 @@ import os
 import pathlib
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -21,6 +20,7 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.errors import SettingsError
 from pipeline.config.settings import SOURCES, Settings
 from pipeline.kubeflow.tasks import Task
+from trainer.devices import quiet
 
 CLUSTER_FILE = str(pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml")
 
@@ -35,9 +35,8 @@ class Compiled:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; exits 2, with a line that says why, when the request was wrong."""
-    warnings.simplefilter("ignore", FutureWarning)  # libraries on Python versions; nothing a user can act on
+    quiet.libraries()
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before TensorFlow is first imported
     started = time.perf_counter()
     try:
         settings = _settings(options)
