@@ -268,7 +268,7 @@ class Line:
             replaced=self.resolver.outputs["replaced"],
             earlier=night.outputs["evaluation"],
             anchor=night.outputs["model"],
-            gate=gate_settings(job, settings),
+            gate=gate_settings(name, job, settings),
             eval_config=eval_config(
                 variant.family,
                 Demands(
@@ -293,15 +293,18 @@ class Line:
         ).with_id(f"Pusher.{name}")
 
 
-def gate_settings(job: Job, settings: Settings) -> GateSettings:
-    """What the gate has to know of a variant: what makes its nights comparable, and the noise of training."""
+def gate_settings(name: str, job: Job, settings: Settings) -> GateSettings:
+    """What the gate has to know of a trial: what makes its nights comparable, and the noise of training.
+
+    Its nights and alarms are called by the name of the trial, under which its models are served.
+    """
     variant = variants.load(job.variant)
     metrics = headlines(variant.family)
     limit = variant.recipe.with_overrides(job.recipe).max_detectable_loss.of(job.profile)
     own = not job.config and not job.recipe
     era = {
-        **job.to_dict(), "spans": settings.spans, "warm_start": settings.warm_start,
-        "image_shape": [SIDE, SIDE], "classes": CLASSES,
+        **job.to_dict(), "variant": name, "module": job.variant, "spans": settings.spans,
+        "warm_start": settings.warm_start, "image_shape": [SIDE, SIDE], "classes": CLASSES,
     }  # fmt: skip
     del era["seed"]
     return GateSettings(

@@ -11,13 +11,22 @@ from schemas import CLASSES, SIDE
 
 def told(dataset: str = "mnist", **settings: Any) -> Any:
     asked = Settings(**{"variants": ("mlp", "m2"), **settings})
-    return [gate_settings(job, asked) for job in asked.trainings(dataset)]
+    return [gate_settings(trial.name, trial.job(dataset, asked.profile), asked) for trial in asked.trials]
 
 
 def test_nights_of_a_run_with_another_seed_are_of_one_era() -> None:
     assert told()[0].era == told(seed=7)[0].era
     assert told()[0].era["classes"] == CLASSES
     assert told()[0].era["image_shape"] == [SIDE, SIDE]
+
+
+def test_nights_of_two_experiments_with_one_variant_are_called_by_their_names() -> None:
+    experiments = {"wide": {"variant": "mlp", "config": {"hidden": (64,)}}, "narrow": {"variant": "mlp"}}
+    found = told(variants=("wide", "narrow"), experiments=experiments)
+    assert [(each.era["variant"], each.era["module"]) for each in found] == [
+        ("wide", "mlp"),
+        ("narrow", "mlp"),
+    ]
 
 
 @pytest.mark.parametrize(
