@@ -10,11 +10,30 @@ import datetime
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config import exit_codes
 from pipeline.home.layout import Home
+from schemas import GREY, PIXEL_KINDS, PIXEL_VALUES, RESIZE
+
+READING: Mapping[str, tuple[Sequence[str] | None, str]] = {
+    PIXEL_VALUES: (
+        PIXEL_KINDS,
+        "values of the files' pixels: grey (0 to 255) or binary (0 and 1) (default: grey)",
+    ),
+    "subset": (
+        None,
+        "beginning of the names of the files, where the data holds several sets, such as emnist-letters",
+    ),
+    "resize": (
+        RESIZE,
+        "resize images of another size: pad (surround by background) or area (average over areas) "
+        "(default: refuse them)",
+    ),
+    "scale": (None, "the files hold fractions from 0 to 1, which become grey values"),
+}
+"""Options that say how image files are read: their values, where they are few, and their help."""
 
 
 def fail(error: BaseException | str, code: int) -> int:
@@ -55,6 +74,28 @@ def table(title: str, known: dict[str, str]) -> str:
     """A paragraph of a help text: a title, and a line for each name with its meaning."""
     width = max(map(len, known))
     return f"{title}:\n" + "".join(f"  {name:<{width}}  {text}\n" for name, text in known.items())
+
+
+def add_reading(parser: argparse.ArgumentParser, names: Sequence[str], checked: bool = True) -> None:
+    """Add those options of the given names that say how image files are read: READING.
+
+    checked: whether a wrong value is refused here, and an option that is not given has the value that changes
+    nothing; else it is None, for settings, which have values of their own and check them.
+    """
+    for name in names:
+        choices, help_text = READING[name]
+        if name == "scale":
+            parser.add_argument(
+                "--scale", action="store_true", default=False if checked else None, help=help_text
+            )
+        else:
+            parser.add_argument(
+                f"--{name}",
+                default=(GREY if name == PIXEL_VALUES else "") if checked else None,
+                choices=choices if checked else None,
+                metavar=None if choices else "NAME",
+                help=help_text,
+            )
 
 
 def add_place(parser: argparse.ArgumentParser, home: str | None, text: str) -> None:

@@ -5,7 +5,6 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
-from schemas import RESIZE
 
 EXAMPLES = """examples:
   latentline import ~/.keras/datasets/mnist.npz data/mnist
@@ -34,16 +33,7 @@ def add(parsers: Any) -> None:
     )
     parser.add_argument("source", metavar="SOURCE", help="file or folder of the data set")
     parser.add_argument("folder", metavar="FOLDER", help="new folder for the IDX files")
-    parser.add_argument(
-        "--subset", default="", help="beginning of the file names, if SOURCE holds several sets"
-    )
-    parser.add_argument(
-        "--resize",
-        default="",
-        choices=RESIZE,
-        help="for images of another size: surround by background, or average over areas",
-    )
-    parser.add_argument("--scale", action="store_true", help="values from 0 to 1 become 0 to 255")
+    commands.add_reading(parser, ("subset", "resize", "scale"))
     parser.set_defaults(execute=execute)
 
 

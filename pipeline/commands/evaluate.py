@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
-from schemas import GREY, PIXEL_KINDS, RESIZE
+from schemas import PIXEL_VALUES
 
 EXAMPLES = """examples:
   latentline evaluate out/serving/cvae                                     the newest version, on its own data
@@ -38,10 +38,7 @@ def add(parsers: Any) -> None:
     parser.add_argument(
         "--data", help="as for run: a folder, mnist, digits or auto (default: the data of the model's card)"
     )
-    parser.add_argument("--pixels", default=GREY, choices=PIXEL_KINDS, help="of --data, as for run")
-    parser.add_argument("--subset", default="", metavar="NAME", help="of --data, as for run")
-    parser.add_argument("--resize", default="", choices=RESIZE, help="of --data, as for run")
-    parser.add_argument("--scale", action="store_true", help="of --data, as for run")
+    commands.add_reading(parser, (PIXEL_VALUES, "subset", "resize", "scale"))
     parser.add_argument("--limit", type=int, help="images, evenly spread over the test split (default: all)")
     parser.add_argument(
         "--classifier",

@@ -6,7 +6,6 @@ from typing import Any
 
 from pipeline import commands
 from pipeline.config import exit_codes
-from schemas import RESIZE
 
 EXAMPLES = """examples:
   latentline predict out/serving/mlp seven.png                     the label and its probability
@@ -40,13 +39,7 @@ def add(parsers: Any) -> None:
         help="a SavedModel's folder, or a folder of versions (the newest is taken)",
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="images: PNG, JPEG, .npy, .npz or IDX")
-    parser.add_argument(
-        "--resize",
-        default="",
-        choices=RESIZE,
-        help="for images of another size: surround by background, or average over areas",
-    )
-    parser.add_argument("--scale", action="store_true", help="values from 0 to 1 become 0 to 255")
+    commands.add_reading(parser, ("resize", "scale"))
     parser.add_argument(
         "--invert", action="store_true", help="for dark strokes on a bright background: exchange them"
     )

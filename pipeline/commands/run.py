@@ -84,21 +84,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="name of the data set in the folder --data, by which models compare (default: the folder's)",
     )
-    parser.add_argument(
-        "--pixels", help="values of the files' pixels: grey (0 to 255) or binary (0 and 1) (default: grey)"
-    )
-    parser.add_argument(
-        "--subset",
-        metavar="NAME",
-        help="beginning of the names of the files, where --data holds several sets, such as emnist-letters",
-    )
-    parser.add_argument("--resize", help="resize images of another size: pad or area (default: refuse them)")
-    parser.add_argument(
-        "--scale",
-        action="store_true",
-        default=None,
-        help="the files hold fractions from 0 to 1, which become grey values (default: grey values)",
-    )
+    commands.add_reading(parser, (PIXEL_VALUES, "subset", "resize", "scale"), checked=False)
     parser.add_argument("--protocol", help="binarization (default: threshold)")
     parser.add_argument("--home", help="folder for everything a run makes (default: out)")
     parser.add_argument(
