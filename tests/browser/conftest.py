@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from components.reporting import failure_page
+
 
 def beside(path: pathlib.Path) -> ModuleType:
     """The module in a file that no package holds."""
@@ -18,6 +20,22 @@ def beside(path: pathlib.Path) -> ModuleType:
     spec.loader.exec_module(module)
     return module
 
+
+WHY = (
+    "DriftGate failed: label of the train split has drifted from the last accepted data: largest difference "
+    "between shares of a class 0.163, limit 0.05. Look at the data; accept it with --drift warn, or remove it"
+)
+NIGHT = failure_page.View(
+    title="The run of 2026-11-25 03:00 failed",
+    errors=[WHY],
+    outcomes=[(name, "skipped", WHY) for name in ("cvae", "a_variant_with_quite_a_long_name", "mlp")],
+    drift=[WHY.partition(": ")[2]],
+    spans=["span-2026-11-25", "span-2026-11-24"],
+    log="/srv/latentline/logs/run-20261125-030000.log",
+    tail=[
+        f"2026-11-25 03:00:{second:02} INFO absl: Running launcher for node DriftGate" for second in range(40)
+    ],
+)
 
 chromium = beside(pathlib.Path(__file__).with_name("chromium.py"))
 reports = beside(pathlib.Path(__file__).parent.parent / "components" / "reporting" / "conftest.py")
@@ -38,7 +56,7 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, subject: Any, written: Any) -> dict[str, pathlib.Path]:
-    """Pages of one variant, of four, of sixteen, and of a night on which everything failed."""
+    """Pages of one variant, of four, of sixteen, of none, and of a night that failed without figures."""
     row, gain, status = reports.row, reports.gain, reports.Status
     refused = {"status": status.REFUSED, "pushed_version": None}
     long = "a_variant_with_quite_a_long_name"
@@ -59,4 +77,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory, subject: Any, written: Any) 
         (folder / name).mkdir()
         made = [subject(entry, latent=2 + 3 * (place % 2)) for place, entry in enumerate(rows)]
         found[name] = written(folder / name, made, lost)
+    found["failed"] = folder / "failed.html"
+    found["failed"].write_text(failure_page.render(NIGHT, last="runs/20261124-030000/index.html"))
     return found
