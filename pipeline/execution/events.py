@@ -109,6 +109,19 @@ def tell(good: bool, what: str, **facts: Any) -> None:
     log.log(logging.INFO if good else logging.ERROR, what, extra={"facts": facts})
 
 
+def ended(name: str, code: int, what: str, **facts: Any) -> int:
+    """Log how a node or a process ended, with its exit code, and return the code."""
+    tell(code == 0, what, node=name, exit=code, **facts)
+    return code
+
+
+def innermost(error: BaseException) -> str:
+    """Return the cause at the bottom of an error in one line, without what Beam adds to it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(f"{type(error).__name__}: {error}".split(" [while running")[0].split())
+
+
 def _quoted(value: Any) -> str:
     text = str(value)
     return json.dumps(text) if re.search(r'[\s"]', text) or not text else text

@@ -588,8 +588,8 @@ def test_mnist_runs_through_and_its_log_is_kept(
         pytest.skip("give --mnist-log FILE, and MNIST_DIR in the environment")
     moments = {"mlp": (0.5, 0.0), "vae_dense": (3.0, 0.1), "cvae": (10.0, 1.0)}
     settings = {
-        "variants": [*moments, "linear"], "profile": "quick",
-        "experiments": {"linear": {"recipe": {"learning_rate": 1e30}}},
+        "variants": [*moments, "mlp_dropout"], "profile": "quick",
+        "experiments": {"mlp_dropout": {"recipe": {"learning_rate": 1e30}}},
     }  # fmt: skip
     (tmp_path / "data").symlink_to(folder)
     pool = {"cpu": "1", "memory": "2Gi", "retry": {"times": 1, "wait": "1s"}}
@@ -603,13 +603,17 @@ def test_mnist_runs_through_and_its_log_is_kept(
     rest = [name for name in kubeflow.tasks if name != "data" and name not in map(trainer, moments)]
     ended = {name: attempts[-1] for name, attempts in kubeflow.run("run-1", only=rest).items()}
     log = "".join([*logs, *(attempt.log for attempt in ended.values())])
-    pathlib.Path(chosen).write_text(log.replace(str(tmp_path), "/latentline"))
+    told = log.replace(str(tmp_path), "/latentline").replace(str(REPOSITORY), "/opt/latentline")
+    pathlib.Path(chosen).write_text(told)
     assert {name: attempt.code for name, attempt in ended.items() if attempt.code} == {"verdict": 5}
     assert "cvae: goes on after step " in log  # the others may be stopped before their first checkpoint
     for variant in moments:
         assert f" complete node=Pusher.{variant} " in log
-    assert " left out node=Evaluator.linear" in log
+    assert " left out node=Evaluator.mlp_dropout" in log
     assert " complete node=Leaderboard" in log
+    assert all(
+        re.match(r"[-0-9]{10}T[:0-9]{8}Z |#|    ", line) for line in log.splitlines()
+    ), log  # ours alone
     assert {path.name for path in (tmp_path / "serving").iterdir()} == {
         *moments,
         Home.of_cluster("/", None).folder.name,

@@ -15,21 +15,22 @@ import pytest
 from pipeline.config.cluster import Cluster
 from pipeline.kubeflow import emit, size
 from pipeline.kubeflow.tasks import divided, longest_chain, with_verdict
+from trainer import variants
 
 KILO = 1000
 IR = 946
 """Bytes of a node's IR in its arguments, on average: 83,256 bytes for 88 nodes."""
 NODES = ("Trainer", "Gallery", "Resolver", "Evaluator", "Pusher")
-VARIANTS = (
+VARIANTS = (  # of 0.1, on the cluster
     "aae", "categorical", "cvae", "factor", "hvae", "infovae", "iwae", "linear", "logreg", "mlp", "vae_beta",
     "vae_conv", "vae_dense", "vamp", "vqvae", "wae",
 )  # fmt: skip
 SHARED = ("IdxExampleGen", "ImportSchemaGen", "StatisticsGen", "ExampleValidator", "AnomalyGate", "Transform")
 
 
-def as_measured(variants: int, nightly: bool = False, with_ir: bool = True) -> tuple[Any, Any]:
+def as_measured(number: int, nightly: bool = False, with_ir: bool = True) -> tuple[Any, Any]:
     """The documents of that time: every node a task, a component and an executor of its own."""
-    chosen = VARIANTS[:variants]
+    chosen = VARIANTS[:number]
     before = {name: list(SHARED[:index][-2:]) for index, name in enumerate(SHARED)}
     if nightly:
         before |= {name: ["StatisticsGen"] for name in ("Resolver.statistics", "DriftValidator", "DriftGate")}
@@ -118,13 +119,13 @@ def ended(documents: tuple[Any, Any], count: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("variants", "nightly", "tasks", "measured"),
+    ("number", "nightly", "tasks", "measured"),
     [(2, False, 18, 92), (16, False, 88, 428), (16, True, 107, 517)],
 )
 def test_the_specification_has_the_size_that_the_cluster_showed(
-    variants: int, nightly: bool, tasks: int, measured: int
+    number: int, nightly: bool, tasks: int, measured: int
 ) -> None:
-    found = size.estimate(*as_measured(variants, nightly))
+    found = size.estimate(*as_measured(number, nightly))
     assert found.tasks == tasks
     assert found.spec == pytest.approx(measured * KILO, rel=0.03)
 
@@ -143,16 +144,18 @@ def test_sixteen_variants_as_they_were_are_rejected_from_the_task_on_where_argo_
     assert spec + ended(documents, 70) + 70 * size.RESULT < size.LIMIT
 
 
-def lines(variants: int) -> dict[str, list[str]]:
+def lines(number: int) -> dict[str, list[str]]:
     """The nodes of a run of so many lines, with spans and warm starts, and what each needs."""
-    names = [f"{VARIANTS[index % 16]}-{index // 16}" for index in range(variants)]
+    known = variants.names()
+    names = [f"{known[index % len(known)]}-{index // len(known)}" for index in range(number)]
     found = {name: list(SHARED[:index][-2:]) for index, name in enumerate(SHARED)}
     for name in names:
         found |= {
             f"Resolver.base.{name}": ["Transform"],
             f"Trainer.{name}": ["Transform", f"Resolver.base.{name}"],
             f"Resolver.{name}": [f"Trainer.{name}"],
-            f"Evaluator.{name}": [f"Trainer.{name}", f"Resolver.{name}"],
+            f"Resolver.night.{name}": [f"Trainer.{name}"],
+            f"Evaluator.{name}": [f"Trainer.{name}", f"Resolver.{name}", f"Resolver.night.{name}"],
             f"Pusher.{name}": [f"Trainer.{name}", f"Evaluator.{name}"],
             f"Gallery.{name}": [f"Trainer.{name}", "IdxExampleGen"],
         }
@@ -161,18 +164,18 @@ def lines(variants: int) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("variants", "limit"),
-    [(16, size.LIMIT // 2), (100, size.LIMIT)],
+    ("number", "limit"),
+    [(len(variants.names()), size.LIMIT // 2), (100, size.LIMIT)],
 )
 def test_a_run_fits_with_room_to_spare(
-    cluster_values: dict[str, Any], write_cluster: Callable[[dict[str, Any]], str], variants: int, limit: int
+    cluster_values: dict[str, Any], write_cluster: Callable[[dict[str, Any]], str], number: int, limit: int
 ) -> None:
     cluster_values["image"] = f"registry.example/team/latentline@sha256:{'0123456789abcdef' * 4}"
     del cluster_values["unpinned_image"]
     cluster = Cluster.from_file(write_cluster(cluster_values))
-    nodes = lines(variants)
+    nodes = lines(number)
     tasks = with_verdict(divided(nodes, cluster.pool_of))
-    plan = base64.b64encode(random.Random(0).randbytes(30 * variants)).decode()
+    plan = base64.b64encode(random.Random(0).randbytes(30 * number)).decode()
     documents = emit.compiled("latentline", tasks, {}, emit.Source("ab" * 32, plan, plan), cluster)
     assert size.estimate(*documents).total < limit
     assert longest_chain(tasks) <= 5

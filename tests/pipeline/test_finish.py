@@ -18,7 +18,7 @@ from tfx.types import standard_artifacts
 from components.evaluation import gated
 from components.gate.record import decide
 from components.gate.verdict import Difference
-from pipeline import finish
+from pipeline import finish as entry
 from pipeline.config.cluster import Data
 from pipeline.config.engines import EVERY, LOCAL_BEAM
 from pipeline.config.settings import Settings
@@ -26,6 +26,7 @@ from pipeline.execution.plan import Plan
 from pipeline.home import journal, metadata
 from pipeline.home.layout import Home
 from pipeline.home.metadata import REASON
+from pipeline.runs import finish
 
 
 class Run:
@@ -154,8 +155,8 @@ def test_a_wrong_request_ends_with_its_exit_code(
         monkeypatch.delenv(f"LATENTLINE_METADATA_{name}", raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(finish, "listen", lambda log_format, verbose: None)
+    monkeypatch.setattr(entry, "listen", lambda log_format, verbose: None)
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
     with pytest.raises(SystemExit) as ended:
-        finish.main(["--run-id", "run-1", "--plan", run.plan.text(hooks=True) if plan else "x"])
+        entry.main(["--run-id", "run-1", "--plan", run.plan.text(hooks=True) if plan else "x"])
     assert ended.value.code == code
