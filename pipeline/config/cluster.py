@@ -21,6 +21,8 @@ DURATION = re.compile(r"[1-9]\d*[smh]")
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 RESERVED = ("/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config")
 """Where Kubeflow Pipelines mounts its own volumes in every task."""
+MOST_WORKERS = 256
+"""Pods of one training: all their names are in the environment of each, as TF_CONFIG."""
 EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
@@ -199,6 +201,8 @@ class Pool:
       node_selector: labels that a machine must have.
       tolerations: taints that are put up with.
       retry: of the tasks of this pool.
+      workers: pods that train a model together, each with the above; 1 to train in the task itself. With more
+        the task creates a JobSet, and waits without accelerator in the pool of Leaderboard.
     """
 
     cpu: str
@@ -207,8 +211,18 @@ class Pool:
     node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     retry: Retry = dataclasses.field(default_factory=Retry)
+    workers: int = 1
+
+    @property
+    def replicas(self) -> int:
+        """Return the number of devices that a batch is split over."""
+        return self.workers * (self.accelerator.count if self.accelerator else 1)
 
     def __post_init__(self) -> None:
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise ValueError(
+                f"workers must be between 1 and {MOST_WORKERS}, got {self.workers}; 1 trains in the task"
+            )
         _check(QUANTITY, self.cpu, "cpu", "a quantity such as 2 or 500m")
         _check(QUANTITY, self.memory, "memory", "a quantity such as 8Gi")
 

@@ -31,45 +31,58 @@ def digest(pipeline: pipeline_pb2.Pipeline) -> str:
     return hashlib.sha256(content(pipeline)).hexdigest()
 
 
-def path(root: str, sha256: str) -> str:
-    """Return the place of the IR with the given digest below a pipeline root."""
-    return posixpath.join(root, FOLDER, f"{sha256}.pb")
+def path(root: str, sha256: str, kind: str = "pb") -> str:
+    """Return the place of what has the given digest below a pipeline root; kind: end of the file's name."""
+    return posixpath.join(root, FOLDER, f"{sha256}.{kind}")
 
 
-def write(root: str, pipeline: pipeline_pb2.Pipeline) -> str:
-    """Write the IR below the pipeline root and return its digest; a whole file or none appears.
+def keep(root: str, data: bytes, kind: str) -> str:
+    """Write bytes below the pipeline root and return their digest; a whole file or none appears.
 
     Several processes may write the same file at the same time: each writes the same bytes.
     """
-    sha256 = digest(pipeline)
-    target = path(root, sha256)
+    sha256 = hashlib.sha256(data).hexdigest()
+    target = path(root, sha256, kind)
     fileio.makedirs(posixpath.join(root, FOLDER))
     unfinished = f"{target}.{os.uname().nodename}-{os.getpid()}"
     with fileio.open(unfinished, "wb") as file:
-        file.write(content(pipeline))
+        file.write(data)
     fileio.rename(unfinished, target, overwrite=True)
     return sha256
 
 
-def read(root: str, sha256: str) -> pipeline_pb2.Pipeline | None:
-    """Return the IR with the given digest, None where it was not written yet. Raises BadIr."""
-    place = path(root, sha256)
+def kept(root: str, sha256: str, kind: str) -> bytes | None:
+    """Return the bytes with the given digest, None where they were not written yet. Raises BadIr."""
+    place = path(root, sha256, kind)
     if not fileio.exists(place):
         return None
     with fileio.open(place, "rb") as file:
-        data = file.read()
+        data = bytes(file.read())
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise BadIr(
             f"the file {place} has the sha256 {found}, expected {sha256}: it is damaged; remove it and retry "
             "the run, whose first task writes it again"
         )
+    return data
+
+
+def write(root: str, pipeline: pipeline_pb2.Pipeline) -> str:
+    """Write the IR below the pipeline root and return its digest."""
+    return keep(root, content(pipeline), "pb")
+
+
+def read(root: str, sha256: str) -> pipeline_pb2.Pipeline | None:
+    """Return the IR with the given digest, None where it was not written yet. Raises BadIr."""
+    data = kept(root, sha256, "pb")
+    if data is None:
+        return None
     pipeline = pipeline_pb2.Pipeline()
     try:
         pipeline.ParseFromString(data)
     except message.DecodeError as error:
         raise BadIr(
-            f"the file {place} is not a pipeline of TFX ({error}); compile and upload again"
+            f"the file {path(root, sha256)} is not a pipeline of TFX ({error}); compile and upload again"
         ) from error
     return pipeline
 

@@ -38,10 +38,13 @@ class DurableLauncher(launcher.Launcher):
         super()._publish_successful_execution(execution_id, contexts, output_dict, executor_output)
 
 
-def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any) -> int:
+def launch(
+    pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, connection: Any, operators: Any = None
+) -> int:
     """Run `node` against the metadata store of a connection or handle; the execution's id, 0 if skipped.
 
-    Raises whatever the component raises. What became of the execution, pipeline.execution.outcome tells.
+    operators: of executors, where others than TFX's own do the work. Raises whatever the component raises.
+    What became of the execution, pipeline.execution.outcome tells.
     """
     deployment = runner_utils.extract_local_deployment_config(pipeline)
     name = node.node_info.id
@@ -53,6 +56,7 @@ def launch(pipeline: pipeline_pb2.Pipeline, node: pipeline_pb2.PipelineNode, con
         pipeline_runtime_spec=pipeline.runtime_spec,
         executor_spec=runner_utils.extract_executor_spec(deployment, name),
         custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, name),
+        custom_executor_operators=operators,
     )
     with cache_key.independent_of(os.path.dirname(handle.connection_config.sqlite.filename_uri)):
         execution = ready.launch()

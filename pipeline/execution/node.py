@@ -43,7 +43,7 @@ from typing import Any
 
 from pipeline.config.exit_codes import BAD_REQUEST, FAILED, OK, STOPPED
 from pipeline.execution import supervisor
-from pipeline.execution.events import listen, log, tell
+from pipeline.execution.events import ended, innermost, listen, log, tell
 from trainer.devices import threads
 
 NO_INPUT, NO_METADATA, VARIANT_FAILED, GATE = 3, 4, 5, 6
@@ -113,16 +113,16 @@ def work(options: argparse.Namespace) -> int:
         if options.init_metadata:
             connect(os.environ)
             seconds = round(time.monotonic() - started, 1)
-            return _end(name, OK, "ready", seconds=seconds)
+            return ended(name, OK, "ready", seconds=seconds)
         return run_nodes(options, os.environ)
     except (BadRequest, BadIr, BadPlan) as error:
-        return _end(name, BAD_REQUEST, "refused", error=str(error))
+        return ended(name, BAD_REQUEST, "refused", error=str(error))
     except MetadataUnusable as error:
-        return _end(name, NO_METADATA, "metadata store unusable", error=str(error))
+        return ended(name, NO_METADATA, "metadata store unusable", error=str(error))
     except Stopped:
-        return _end(name, STOPPED, "stopped", error="stopped (SIGTERM); the next attempt takes over")
+        return ended(name, STOPPED, "stopped", error="stopped (SIGTERM); the next attempt takes over")
     except Exception as error:  # outside a component, which has a line of its own
-        return _end(name, FAILED, "failed", error=_innermost(error), traceback=traceback.format_exc())
+        return ended(name, FAILED, "failed", error=innermost(error), traceback=traceback.format_exc())
 
 
 def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> int:
@@ -145,6 +145,8 @@ def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> in
     connection = connect(environment)
     nodes = {name: own.nodes[0].pipeline_node for name, own in cuts.items()}
     if options.abandon:
+        if options.workers:
+            end_workers(options.run_id, names)
         return abandon(connection, options.run_id, nodes, options.abandon)
     failures = failed_before(connection, pipeline, options.run_id, names)
     if options.verdict:
@@ -154,9 +156,10 @@ def run_nodes(options: argparse.Namespace, environment: Mapping[str, str]) -> in
         lost = failures.keys() & set(node.upstream_nodes)
         if lost and not partial.leave_out(node, failures):
             failures[name] = ""
-            _end(name, OK, "left out", since=f"{', '.join(sorted(lost))} failed")
+            ended(name, OK, "left out", since=f"{', '.join(sorted(lost))} failed")
             continue
-        done = run_node(cuts[name], connection, options.run_id)
+        workers = options.workers if name.startswith("Trainer.") else ""
+        done = run_node(cuts[name], connection, options.run_id, workers)
         if done.code == STOPPED:
             return STOPPED
         codes.append(done.code)
@@ -172,8 +175,8 @@ def verdict(failures: Mapping[str, str]) -> int:
     """Return the exit code of a run whose nodes have all ended: 5 if some of them failed."""
     reasons = sorted(failure for failure in failures.values() if failure)
     if not failures:
-        return _end("run", OK, "complete")
-    return _end("run", VARIANT_FAILED, "failed", error="; ".join(reasons))
+        return ended("run", OK, "complete")
+    return ended("run", VARIANT_FAILED, "failed", error="; ".join(reasons))
 
 
 def publish_report(executor_input: str, connection: Any, executions: Mapping[str, int]) -> None:
@@ -201,8 +204,11 @@ class Done:
     execution: int = 0
 
 
-def run_node(own: Any, connection: Any, run_id: str) -> Done:
-    """Run a bound node of the IR."""
+def run_node(own: Any, connection: Any, run_id: str, workers: str = "") -> Done:
+    """Run a bound node of the IR.
+
+    workers: sha256 of the JobSet that does a Trainer's work; empty for this process. Raises BadIr.
+    """
     from pipeline.dag.partial import variant
     from pipeline.execution import outcome, states
     from pipeline.execution.launch import launch
@@ -210,13 +216,14 @@ def run_node(own: Any, connection: Any, run_id: str) -> Done:
 
     node = own.nodes[0].pipeline_node
     name = node.node_info.id
+    operators = trained_by_workers(own, run_id, name, workers) if workers else None
     pushes = name.startswith("Pusher.")
     alone = lock.production_at(connection, variant(name)) if pushes else contextlib.nullcontext()
     started = time.monotonic()
     tell(True, "started", node=name, run=run_id)
     try:
         with alone:
-            execution = launch(own, node, connection)
+            execution = launch(own, node, connection, operators)
     except (Stopped, SystemExit, Exception) as error:  # whatever a component raises is its failure
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut this short
         code, word, why = _failure(error)
@@ -224,14 +231,34 @@ def run_node(own: Any, connection: Any, run_id: str) -> Done:
         facts = {} if code == STOPPED else {"traceback": traceback.format_exc()}
         if code != STOPPED:
             signal.signal(signal.SIGTERM, _stop)
-        return Done(_end(name, code, word, error=why, **facts), why)
+        return Done(ended(name, code, word, error=why, **facts), why)
     seconds = round(time.monotonic() - started, 1)
     found = outcome.read(connection, execution).value
     if found == "unresolved":
         why = "an input does not exist in this run; the lines above name it"
         states.record_failure(connection, node, why)
-        return Done(_end(name, NO_INPUT, "input missing", error=why, seconds=seconds), why)
-    return Done(_end(name, OK, found, seconds=seconds), "", execution)
+        return Done(ended(name, NO_INPUT, "input missing", error=why, seconds=seconds), why)
+    return Done(ended(name, OK, found, seconds=seconds), "", execution)
+
+
+def trained_by_workers(own: Any, run_id: str, name: str, sha256: str) -> Any:
+    """Return what makes TFX's launcher have a Trainer's work done by workers. Raises BadIr."""
+    from pipeline.execution import workers
+
+    root = own.runtime_spec.pipeline_root.field_value.string_value
+    return workers.trained_by(workers.template(root, sha256), run_id, name)
+
+
+def end_workers(run_id: str, names: Sequence[str]) -> None:
+    """End the workers that a lost process of this task has left."""
+    from pipeline.execution import jobset, workers
+
+    for name in names:
+        if name.startswith("Trainer."):
+            try:
+                workers.end(jobset.in_pod(), workers.name_of(run_id, name))
+            except jobset.Refused as error:
+                log.warning("%s: its workers end with the pod of this task (%s)", name, error)
 
 
 def _failure(error: BaseException) -> tuple[int, str, str]:
@@ -246,10 +273,10 @@ def _failure(error: BaseException) -> tuple[int, str, str]:
     if isinstance(error, SystemExit):
         return FAILED, "failed", f"the component left the process with {error.code!r}"
     if isinstance(error, DataAnomaly | DataDrift):
-        return GATE, "stopped by a gate", _innermost(error)
+        return GATE, "stopped by a gate", innermost(error)
     if isinstance(error, NotComparable):
-        return BAD_REQUEST, "refused", _innermost(error)
-    return FAILED, "failed", _innermost(error)
+        return BAD_REQUEST, "refused", innermost(error)
+    return FAILED, "failed", innermost(error)
 
 
 def failed_before(connection: Any, pipeline: Any, run_id: str, names: Sequence[str]) -> dict[str, str]:
@@ -285,7 +312,7 @@ def abandon(connection: Any, run_id: str, nodes: Mapping[str, Any], why: str) ->
     for name, node in nodes.items():
         if not (state := found.get(name)) or state.ended is not states.Ended.WELL:
             states.record_failure(connection, node, why)
-            _end(name, FAILED, "failed", error=why)
+            ended(name, FAILED, "failed", error=why)
             break
     return OK
 
@@ -300,6 +327,9 @@ def load(options: argparse.Namespace) -> Any:
 
     if not re.fullmatch(r"[0-9a-f]{64}", options.ir_sha256):
         raise BadRequest(f"--ir-sha256 must be 64 hexadecimal digits, got {options.ir_sha256!r}")
+    if options.plan:
+        for text in Plan.from_text(options.plan).workers.values():
+            ir.keep(options.tfx_root, text.encode(), "json")
     pipeline = ir.read(options.tfx_root, options.ir_sha256)
     if pipeline is not None:
         return pipeline
@@ -426,17 +456,6 @@ def _refuse_placeholder(option: str, value: str) -> None:
         )
 
 
-def _innermost(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split(" [while running")[0].split())
-
-
-def _end(name: str, code: int, what: str, **facts: Any) -> int:
-    tell(code == OK, what, node=name, exit=code, **facts)
-    return code
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.node",
@@ -468,6 +487,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--verdict", action="store_true", help="run nothing; exit with 5 when a node before these has failed"
     )
+    parser.add_argument("--workers", default="", help="sha256 of the JobSet of workers that train")
     parser.add_argument("--kfp", default="", help="Kubeflow's executor input, where to put the report")
     parser.add_argument(ATTEMPT, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--abandon", default="", help=argparse.SUPPRESS)

@@ -41,6 +41,7 @@ class Plan:
       serving: folder of the pushed models.
       schema: the curated schema file in the image.
       beam: Beam's arguments by component.
+      workers: the JobSet of each pool whose trainings have several workers, as JSON text; not part of the IR.
     """
 
     settings: Settings
@@ -49,6 +50,7 @@ class Plan:
     serving: str
     schema: str
     beam: Mapping[str, Sequence[str]]
+    workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings, cluster: Cluster) -> "Plan":
@@ -73,6 +75,7 @@ class Plan:
             **{name: getattr(self, name) for name in ("root", "serving", "schema", "beam")},
             "data": dataclasses.asdict(self.data),
             "settings": chosen,
+            **({"workers": self.workers} if self.workers and not hooks else {}),
         }
         return packed(values)
 

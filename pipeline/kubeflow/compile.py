@@ -9,6 +9,7 @@ input gives the same bytes. Upload the result with deploy.py.
 import argparse
 import collections
 import dataclasses
+import hashlib
 import os
 import pathlib
 import sys
@@ -20,6 +21,7 @@ from pipeline.config.cluster import Cluster
 from pipeline.config.errors import SettingsError
 from pipeline.config.settings import SOURCES, Settings
 from pipeline.kubeflow.tasks import Task
+from trainer import variants
 from trainer.devices import quiet
 
 CLUSTER_FILE = str(pathlib.Path(__file__).parents[2] / "kubeflow" / "cluster.yaml")
@@ -119,6 +121,24 @@ def check_hooks(settings: Settings, cluster: Cluster) -> None:
         )
 
 
+def check_workers(settings: Settings, cluster: Cluster) -> None:
+    """Raise SettingsError for a batch that cannot be split evenly over the workers that train on it."""
+    for name, pool in cluster.pools.items():
+        if pool.workers == 1:
+            continue
+        uneven = []
+        for trial in settings.trials:
+            batch = variants.load(trial.variant).recipe.with_overrides(trial.recipe).batch_size
+            if cluster.pool_of(f"Trainer.{trial.name}") == name and batch % pool.replicas:
+                uneven.append(f"{trial.name} ({batch})")
+        if uneven:
+            raise SettingsError(
+                f"the batches of {', '.join(uneven)} cannot be split evenly over the {pool.replicas} devices "
+                f"of the {pool.workers} workers in pools.{name}; set batch_size in their recipes, change "
+                "workers, or send these trainers to another pool"
+            )
+
+
 def without_effect(settings: Settings) -> str:
     """Return the names of settings that were given and have an effect on one machine only."""
     plain = type(settings)()
@@ -159,11 +179,13 @@ def compile_to(output: str, settings: Settings, cluster: Cluster) -> Compiled:
     """
     from pipeline.dag import ir
     from pipeline.execution.plan import Plan
-    from pipeline.kubeflow import emit
+    from pipeline.kubeflow import emit, pods
 
-    plan = Plan.of(settings, cluster)
+    check_workers(settings, cluster)
+    plan = dataclasses.replace(Plan.of(settings, cluster), workers=pods.workers(cluster))
     intermediate = plan.intermediate()
-    source = emit.Source(ir.digest(intermediate), plan.text(), plan.text(hooks=True))
+    digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in plan.workers.items()}
+    source = emit.Source(ir.digest(intermediate), plan.text(), plan.text(hooks=True), digests)
     return write(intermediate, source, cluster, output)
 
 

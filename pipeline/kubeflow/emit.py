@@ -23,7 +23,7 @@ from pipeline.config.cluster import Cluster, Pool, RunAs
 from pipeline.config.errors import SettingsError
 from pipeline.execution.shown import METRICS, PAGE, SUMMARY
 from pipeline.kubeflow import size
-from pipeline.kubeflow.tasks import FINISH, REPORT, VERDICT, Task, finish
+from pipeline.kubeflow.tasks import FINISH, REPORT, TRAIN, VERDICT, Task, finish
 
 COMMAND = ("python", "-m", "pipeline.node")
 LAST_COMMAND = ("python", "-m", "pipeline.finish")
@@ -60,11 +60,13 @@ class Source:
       sha256: its digest.
       plan: text of the plan that it is compiled from.
       last: text of the plan with the hooks of the settings, for the exit task.
+      workers: digests of the JobSets of workers, by name of the pool.
     """
 
     sha256: str
     plan: str
     last: str
+    workers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +141,7 @@ def compiled(
             step.after(*(made[other] for other in task.upstream))
             step.set_display_name(f"{task.kind} {task.line}".strip())
             step.set_caching_options(False)
-            _place(step, cluster.pools[task.pool])
+            _place(step, machines(task, cluster))
             _equip(step, cluster)
             made[task.name] = step
             names[step.name] = task.name
@@ -207,11 +209,27 @@ def arguments(task: Task, source: Source, cluster: Cluster) -> list[str]:
         *("--ir-sha256", source.sha256, "--tfx-root", cluster.root, "--log-format", cluster.log_format),
         *("--attempts", str(retry.times + 1), "--wait", retry.wait),
         *(["--plan", source.plan] if task.first else []),
+        *(["--workers", source.workers[task.pool]] if has_workers(task, cluster) else []),
         *(["--go-on"] if task.line else []),
         *(["--verdict"] if task.kind == VERDICT else []),
         *(["--kfp", "{{$}}"] if task.kind == REPORT else []),
         *(["--verbose"] if cluster.verbose else []),
     ]
+
+
+def has_workers(task: Task, cluster: Cluster) -> bool:
+    """Return whether the task has several pods train, and waits for them."""
+    return task.kind == TRAIN and cluster.pools[task.pool].workers > 1
+
+
+def machines(task: Task, cluster: Cluster) -> Pool:
+    """Return what a task's own pod gets: a task that waits for workers needs no accelerator."""
+    own = cluster.pools[task.pool]
+    if not has_workers(task, cluster):
+        return own
+    return dataclasses.replace(
+        cluster.pools[cluster.pool_of("Leaderboard")], accelerator=None, retry=own.retry
+    )
 
 
 def container(kind: str, image: str, fixed: Sequence[str], parameters: Sequence[Parameter]) -> Any:

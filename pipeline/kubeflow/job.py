@@ -20,6 +20,7 @@ from pipeline.config.cluster import Cluster
 from pipeline.kubeflow.api import shown
 from pipeline.kubeflow.emit import metadata_environment
 from pipeline.kubeflow.manifests import NAMESPACE
+from pipeline.kubeflow.pods import LABELS, pod
 
 DEADLINE = 1800
 """Seconds after which Kubernetes ends the pod."""
@@ -111,64 +112,24 @@ def run(
 
 def manifest(cluster: Cluster, words: Sequence[str], user: str) -> dict[str, Any]:
     """Return the Job that runs `latentline` with these words for `user`."""
-    pool = cluster.pools[cluster.pool_of("Leaderboard")]
-    account = cluster.run_as
-    resources = {"cpu": pool.cpu, "memory": pool.memory}
+    pool = dataclasses.replace(cluster.pools[cluster.pool_of("Leaderboard")], accelerator=None)
     secrets = dict(cluster.secrets)
     if cluster.metadata.mysql:
         secrets["LATENTLINE_METADATA_PASSWORD"] = cluster.metadata.mysql.password
     given = {**metadata_environment(cluster), "LOGNAME": user}
-    container = {
-        "name": "main",
-        "image": cluster.image,
-        "imagePullPolicy": cluster.image_pull_policy,
-        "command": ["python", "-m", "pipeline"],
-        # Kubernetes replaces $(NAME) and reads $$ as $.
-        "args": [word.replace("$", "$$") for word in (*words, f"--serving={cluster.serving}")],
-        "env": [
-            *({"name": name, "value": value} for name, value in sorted(given.items())),
-            *(
-                {"name": name, "valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
-                for name, key in sorted(secrets.items())
-            ),
-        ],
-        "resources": {"requests": resources, "limits": resources},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-        "volumeMounts": [{"name": volume.claim, "mountPath": volume.mount} for volume in cluster.volumes],
-    }
-    identity = {
-        "runAsUser": account.user if account else 1000,
-        "runAsGroup": account.group if account else 1000,
-    }
-    pod: dict[str, Any] = {
-        "restartPolicy": "Never",
-        **({"serviceAccountName": cluster.service_account} if cluster.service_account else {}),
-        "securityContext": {
-            "runAsNonRoot": True, **identity, "fsGroup": identity["runAsGroup"],
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "imagePullSecrets": [{"name": name} for name in cluster.image_pull_secrets],
-        "nodeSelector": dict(pool.node_selector),
-        "tolerations": [
-            {key: value for key, value in dataclasses.asdict(toleration).items() if value}
-            for toleration in pool.tolerations
-        ],
-        "containers": [container],
-        "volumes": [
-            {"name": volume.claim, "persistentVolumeClaim": {"claimName": volume.claim}}
-            for volume in cluster.volumes
-        ],
-    }  # fmt: skip
-    labels = {"app.kubernetes.io/part-of": "latentline"}
+    arguments = [*words, f"--serving={cluster.serving}"]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"generateName": f"latentline-{words[0]}-", "labels": labels},
+        "metadata": {"generateName": f"latentline-{words[0]}-", "labels": LABELS},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": DEADLINE,
             "ttlSecondsAfterFinished": 3600,
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {
+                "metadata": {"labels": LABELS},
+                "spec": pod(cluster, pool, ["python", "-m", "pipeline"], arguments, given, secrets),
+            },
         },
     }
 

@@ -21,7 +21,7 @@ REPOSITORY = pathlib.Path(__file__).parents[2]
 MANIFESTS = REPOSITORY / "kubeflow" / "manifests"
 OWN_TYPES = {
     "Secret": "V1Secret", "ServiceAccount": "V1ServiceAccount", "Job": "V1Job",
-    "RoleBinding": "V1RoleBinding", "PersistentVolumeClaim": "V1PersistentVolumeClaim",
+    "Role": "V1Role", "RoleBinding": "V1RoleBinding", "PersistentVolumeClaim": "V1PersistentVolumeClaim",
     "Service": "V1Service", "StatefulSet": "V1StatefulSet", "Deployment": "V1Deployment",
     "ConfigMap": "V1ConfigMap",
 }  # fmt: skip
