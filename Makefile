@@ -31,8 +31,8 @@ TEST_OPTIONS ?=
 test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
-test-long: $(READY) ## documented commands, the guide's new variant, tfx's command, all variants on two devices
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests/e2e tests/trainer/devices
+test-long: $(READY) ## documented commands, the operation of a home, tfx's command, all variants on two devices
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests/e2e tests/pipeline tests/trainer
 
 test-cluster: $(READY) ## every container command of the compiled pipeline as a process, against MariaDB
 	@$(BIN)/python -m pytest -m cluster -s tests/kubeflow

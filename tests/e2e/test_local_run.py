@@ -113,6 +113,7 @@ sys.exit(f"{tried.failed} of {tried.attempted} examples failed" if tried.failed 
 """
 
 
+@pytest.mark.long
 def test_the_examples_of_the_public_package_run_from_an_installed_wheel(
     home: Home, wheel: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

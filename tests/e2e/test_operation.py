@@ -20,7 +20,7 @@ from components.serving.versions import published, source
 from pipeline import cli
 from pipeline.home import journal, layout
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 USER = getpass.getuser()
 
 

@@ -103,6 +103,7 @@ class Life:
             handle.store.put_artifacts([raw])
 
 
+@pytest.mark.long
 def test_the_life_of_alarms(tmp_path: pathlib.Path) -> None:
     life = Life(tmp_path)
     assert life.night(22).result is Result.PUSHED
