@@ -1,4 +1,3 @@
-import functools
 import json
 import os
 import pathlib
@@ -6,7 +5,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,11 +16,6 @@ from trainer.devices import scale
 SCRIPTS = pathlib.Path(__file__).parents[1] / "scripts"
 TRAIN = SCRIPTS / "train.py"
 STEPS = "120"
-
-KINDS = ("aae", "cvae", "m2", "vqvae")
-"""One variant for each way to use a split batch: several phases, noise, shared examples, sums over all."""
-OTHERS = tuple(name for name in variants.names() if name not in KINDS)
-NAMES: list[Any] = [*KINDS, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)]
 
 
 def cluster(kind: str, index: int, **members: list[str]) -> dict[str, str]:
@@ -84,22 +77,21 @@ def test_two_devices_end_where_one_does(alone: pathlib.Path, tmp_path: pathlib.P
 def distance() -> Callable[[str, str], float]:
     """How far two devices, or cores, end from one, of a variant and way, relative to their steps."""
 
-    @functools.cache
-    def measured(*names: str) -> dict[str, dict[str, float]]:
-        script = [sys.executable, str(SCRIPTS / "devices.py"), *names]
-        done = subprocess.run(script, capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    return lambda name, way: measured(*(KINDS if name in KINDS else OTHERS))[name][way]
+    script = [sys.executable, str(SCRIPTS / "devices.py"), *variants.names()]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    measured: dict[str, dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
+    return lambda name, way: measured[name][way]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
+@pytest.mark.parametrize("name", variants.names())
 def test_a_variant_trains_on_two_devices_as_on_one(distance: Callable[[str, str], float], name: str) -> None:
     assert distance(name, "devices") < 0.01
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.long
+@pytest.mark.parametrize("name", variants.names())
 def test_a_variant_trains_on_two_cores_as_on_one(distance: Callable[[str, str], float], name: str) -> None:
     assert distance(name, "cores") < 0.01
 
