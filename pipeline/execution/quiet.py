@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
 LINE = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -33,13 +34,15 @@ def quiet(log_path: str, verbose: bool) -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.close()
-            sys.stderr.close()
             os.dup2(terminal, 1)
             os.dup2(errors, 2)
             os.close(terminal)
             os.close(errors)
+            shown, logged = sys.stdout, sys.stderr
             sys.stdout, sys.stderr = stdout, stderr
+            with contextlib.suppress(OSError):  # the disk is full: the log loses its last line
+                logged.close()
+            shown.close()
 
 
 def tag(name: str) -> None:
@@ -51,7 +54,7 @@ def tag(name: str) -> None:
 @contextlib.contextmanager
 def _logging_to(log_path: str, echo: bool) -> Iterator[int]:
     """Route logging and warnings to the file, and to the terminal too with `echo`; the file's descriptor."""
-    with open(log_path, "a", buffering=1) as log:
+    with _log(log_path) as log:
         handlers: list[logging.Handler] = [logging.StreamHandler(log)]
         if echo:
             handlers.append(logging.StreamHandler(sys.stderr))
@@ -69,3 +72,14 @@ def _logging_to(log_path: str, echo: bool) -> Iterator[int]:
                 logging.captureWarnings(False)
                 root.handlers[:] = before
                 root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _log(path: str) -> Iterator[TextIO]:
+    """Open a log, whose last line is lost without an error if the disk is full. Raises OSError."""
+    log = open(path, "a", buffering=1)  # noqa: SIM115 - a with statement would raise what closing raises
+    try:
+        yield log
+    finally:
+        with contextlib.suppress(OSError):
+            log.close()

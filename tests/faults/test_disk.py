@@ -35,7 +35,7 @@ def fill_and_rerun(
     """The run fails and says where the disk is full; with room made, the rerun completes and pushes once."""
     child = home.start().wait()
     assert child.code == 1, child.out + child.err
-    assert child.err
+    assert child.err, child.out
     assert all(f"the disk is full at {place}" in line for line in child.err.splitlines()), child.err
     reader = make_reader(inside(mounting, home.serving), inside(mounting, pathlib.Path("/")))
     reader.stop()

@@ -35,3 +35,24 @@ def test_verbose_shows_everything_and_logs_it_too(tmp_path: pathlib.Path) -> Non
     assert "from a logger" in result.stderr
     assert "from C++" in result.stderr
     assert "from a logger" in (tmp_path / "log").read_text()
+
+
+FULL = """
+import logging, sys
+from pipeline.execution.quiet import quiet
+try:
+    with quiet("/dev/full", verbose=False):
+        logging.getLogger("tfx").info("from a logger")
+        sys.stderr.write("from a library, without an end of line")
+        print("for the user")
+        raise RuntimeError("the run has failed")
+except RuntimeError as error:
+    print(error, file=sys.stderr)
+print("after")
+"""
+
+
+def test_a_log_on_a_full_disk_hides_no_error_and_leaves_the_terminal_as_it_was() -> None:
+    result = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines() == ["for the user", "after"]
+    assert result.stderr == "the run has failed\n"
