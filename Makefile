@@ -25,11 +25,11 @@ run: $(READY) ## train, evaluate, compare and push every variant (VARIANTS= PROF
 	@$(BIN)/latentline run --profile $(PROFILE) --data $(DATA) --home $(HOME_DIR) --seed $(SEED) \
 	  $(if $(VARIANTS),--variants $(VARIANTS))
 
-# Three processes, which two cores suffice for: many tests wait for child processes.
+# Two processes: most tests wait for imports and child processes, which keep one core busy each.
 # TEST_OPTIONS="--cov --durations=15" also measures coverage against its floor and lists the slowest tests.
 TEST_OPTIONS ?=
 test: $(READY) ## unit, contract and end-to-end tests (TEST_OPTIONS=)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile $(TEST_OPTIONS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(TEST_OPTIONS)
 
 test-long: $(READY) ## documented commands, the operation of a home, tfx's command, all variants on two devices
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m long tests/e2e tests/pipeline tests/trainer
