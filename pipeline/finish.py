@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from pipeline.config.exit_codes import BAD_REQUEST, FAILED
 from pipeline.execution import node
-from pipeline.execution.events import ended, listen
+from pipeline.execution.events import add_options, ended, listen
 from pipeline.execution.plan import BadPlan, Plan
 from trainer.devices import threads
 
@@ -51,10 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--run-id", required=True, help="of the run that has ended")
     parser.add_argument("--plan", required=True, help="what the pipeline is compiled from, with the hooks")
-    parser.add_argument("--log-format", choices=("plain", "json"), default="plain")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
-    )
+    add_options(parser)
     return parser
 
 

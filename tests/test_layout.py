@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = {
     "schemas": [{"schemas"}],
     "components": [
-        {"components.gate", "components.identity"},
+        {"components.driver", "components.gate", "components.identity"},
         {"components.ingest", "components.serving"},
         {"components.evaluation", "components.validation"},
         {"components.reporting"},

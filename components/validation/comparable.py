@@ -8,14 +8,11 @@ import ml_metadata as mlmd
 from ml_metadata.proto import metadata_store_pb2 as mlmd_pb2
 from tfx.dsl.component.experimental.annotations import InputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.components.base import base_driver
-from tfx.orchestration import metadata
-from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import standard_artifacts
 
-from components import identity
+from components import driver, identity
 from components.identity import Identity, NotComparable
 from components.serving import versions
 
@@ -27,15 +24,8 @@ CURES = (
 )
 
 
-class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
-    """Compares before TFX looks into its cache, since production may have changed since an earlier run.
-
-    TFX's compiler requires the first of the two bases, the launcher calls the second.
-    """
-
-    def __init__(self, metadata_handle: metadata.Metadata) -> None:
-        base_driver.BaseDriver.__init__(self, metadata_handle)
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
+class Driver(driver.Driver):
+    """Compares in every run, since production may have changed since an earlier one."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Return what cannot be compared as an execution property; called by TFX."""

@@ -22,17 +22,14 @@ from tfx import types
 from tfx.components.example_validator import executor as example_validator
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
-from tfx.dsl.components.base import base_driver
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.dsl.io import fileio
-from tfx.orchestration import metadata
-from tfx.orchestration.portable import base_driver as portable_driver
 from tfx.orchestration.portable import data_types
 from tfx.proto.orchestration import driver_output_pb2
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
-from components import identity
+from components import driver, identity
 from components.ingest import idx, spans
 from components.ingest.example_gen import DELIVERED
 from components.ingest.examples import mean_intensity
@@ -136,15 +133,8 @@ def last_accepted(
     return [by_id[number] for number in known if number in by_id][-1:]
 
 
-class Driver(base_driver.BaseDriver, portable_driver.BaseDriver):
-    """Adds a fingerprint of the serving data to the execution properties, which are the key of TFX's cache.
-
-    TFX's compiler requires the first of the two bases, the launcher calls the second.
-    """
-
-    def __init__(self, metadata_handle: metadata.Metadata) -> None:
-        base_driver.BaseDriver.__init__(self, metadata_handle)
-        portable_driver.BaseDriver.__init__(self, metadata_handle)
+class Driver(driver.Driver):
+    """Adds a fingerprint of the serving data to the key of TFX's cache."""
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         """Return the fingerprint as an execution property; called by TFX."""

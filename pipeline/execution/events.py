@@ -1,5 +1,6 @@
 """What a container says: one line per event on standard error, plain or JSON, whoever still listens."""
 
+import argparse
 import json
 import logging
 import os
@@ -102,6 +103,14 @@ def listen(log_format: str, verbose: bool) -> None:
     logging.captureWarnings(True)
     if not verbose:
         warnings.simplefilter("ignore")  # of libraries about libraries; nobody who reads a task's log can act
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a container's entry point that `listen` takes."""
+    parser.add_argument("--log-format", choices=("plain", "json"), default="plain")
+    parser.add_argument(
+        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
+    )
 
 
 def tell(good: bool, what: str, **facts: Any) -> None:

@@ -43,7 +43,7 @@ from typing import Any
 
 from pipeline.config.exit_codes import BAD_REQUEST, FAILED, OK, STOPPED
 from pipeline.execution import supervisor
-from pipeline.execution.events import ended, innermost, listen, log, tell
+from pipeline.execution.events import add_options, ended, innermost, listen, log, tell
 from trainer.devices import threads
 
 NO_INPUT, NO_METADATA, VARIANT_FAILED, GATE = 3, 4, 5, 6
@@ -491,10 +491,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kfp", default="", help="Kubeflow's executor input, where to put the report")
     parser.add_argument(ATTEMPT, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--abandon", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--log-format", choices=("plain", "json"), default="plain")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
-    )
+    add_options(parser)
     return parser
 
 

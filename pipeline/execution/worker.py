@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.config.exit_codes import BAD_REQUEST, FAILED, OK, STOPPED
-from pipeline.execution.events import ended, innermost, listen, tell
+from pipeline.execution.events import add_options, ended, innermost, listen, tell
 from schemas import strict
 from trainer.devices import threads
 
@@ -107,10 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--arguments", required=True, help="file with the arguments of the training")
     parser.add_argument("--sha256", required=True, help="of the file")
-    parser.add_argument("--log-format", choices=("plain", "json"), default="plain")
-    parser.add_argument(
-        "--verbose", action="store_true", help="show what TFX, Beam and TensorFlow say as well"
-    )
+    add_options(parser)
     return parser
 
 

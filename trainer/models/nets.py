@@ -33,6 +33,12 @@ def _dense(hidden: Collection[int], activation: str) -> list[layers.Layer]:
     return [layers.Dense(units, activation=activation) for units in hidden]
 
 
+def halves(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Split the output of a network into mean and log-variance, [B, 2 D] -> [B, D] each."""
+    mean, log_var = tf.split(parameters, 2, axis=-1)
+    return mean, log_var
+
+
 class Sampling(layers.Layer):
     """Standard normal numbers as a sample of N(mean, exp(log_var)), all [B, D]; as a layer of a graph."""
 

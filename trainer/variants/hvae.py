@@ -95,11 +95,11 @@ class HierarchicalVae(GenerativeModel):
 
     def path(self, images: tf.Tensor, seed: tf.Tensor) -> Path:
         """Sample z1 from q(z1|x) and z2 from q(z2|z1)."""
-        mean, log_var = _halves(self.bottom_posterior(images))
+        mean, log_var = nets.halves(self.bottom_posterior(images))
         bottom = objectives.reparameterise(mean, log_var, seed)
-        top_mean, top_log_var = _halves(self.top_posterior(bottom))
+        top_mean, top_log_var = nets.halves(self.top_posterior(bottom))
         top = objectives.reparameterise(top_mean, top_log_var, seed + tf.constant([0, 1]))
-        prior_mean, prior_log_var = _halves(self.bottom_prior(top))
+        prior_mean, prior_log_var = nets.halves(self.bottom_prior(top))
         log_q = objectives.log_normal(bottom, mean, log_var)
         top_log_q = objectives.log_normal(top, top_mean, top_log_var)
         top_rate = top_log_q - objectives.log_normal(top, 0.0, 0.0)
@@ -133,12 +133,12 @@ class HierarchicalVae(GenerativeModel):
 
     def encode(self, images: tf.Tensor) -> tf.Tensor:
         """The mean of the z1 that the decoder gets, [B, D1]; with the source's objective that of p(z1|z2)."""
-        mean = _halves(self.bottom_posterior(images))[0]
-        return _halves(self.bottom_prior(self.top_mean(mean)))[0] if self.source else mean
+        mean = nets.halves(self.bottom_posterior(images))[0]
+        return nets.halves(self.bottom_prior(self.top_mean(mean)))[0] if self.source else mean
 
     def top_mean(self, bottom: tf.Tensor) -> tf.Tensor:
         """Return the mean of q(z2|z1); [B, D1] -> [B, D2]."""
-        return _halves(self.top_posterior(bottom))[0]
+        return nets.halves(self.top_posterior(bottom))[0]
 
     def decode(self, latents: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(self.decoder(latents))
@@ -146,20 +146,14 @@ class HierarchicalVae(GenerativeModel):
     def sample(self, count: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Sample ancestrally: z2 from N(0, I), z1 from p(z1|z2), then the mean of p(x|z1)."""
         top = tf.random.stateless_normal([count, self.top], seed)
-        mean, log_var = _halves(self.bottom_prior(top))
+        mean, log_var = nets.halves(self.bottom_prior(top))
         return self.decode(objectives.reparameterise(mean, log_var, seed + tf.constant([0, 1])))
 
     def metrics_per_example(self, batch: Batch, seed: tf.Tensor, samples: int) -> dict[str, tf.Tensor]:
         """Return the metrics of a generative model; `latent_mean` holds both layers, [B, D1 + D2]."""
-        mean = _halves(self.bottom_posterior(batch.images))[0]
+        mean = nets.halves(self.bottom_posterior(batch.images))[0]
         both = tf.concat([mean, self.top_mean(mean)], axis=-1)
         return {**super().metrics_per_example(batch, seed, samples), "latent_mean": both}
-
-
-def _halves(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split the output of a network into mean and log-variance, [B, 2 D] -> [B, D] each."""
-    mean, log_var = tf.split(parameters, 2, axis=-1)
-    return mean, log_var
 
 
 def build(config: Config) -> HierarchicalVae:

@@ -63,7 +63,7 @@ import tensorflow as tf
 from keras import layers
 
 from schemas import PIXELS, SIDE
-from trainer.models import objectives
+from trainer.models import nets, objectives
 from trainer.models.model import Batch, GenerativeModel, Terms
 
 BOTTOM = tf.constant([0, 1])
@@ -106,7 +106,7 @@ class VampVae(GenerativeModel):
     def top(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return mean and log-variance of q(z2|x), or of q(z|x) with one layer; [B, SIDE, SIDE, 1] -> [B, D]
         each."""
-        return _halves(self.top_posterior(tf.reshape(images, [-1, PIXELS])))
+        return nets.halves(self.top_posterior(tf.reshape(images, [-1, PIXELS])))
 
     def components(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return means and log-variances of the prior's components, [K, D] each."""
@@ -121,7 +121,7 @@ class VampVae(GenerativeModel):
     def bottom(self, images: tf.Tensor, top: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return mean and log-variance of q(z1|x, z2), [B, D] each."""
         flat = tf.reshape(images, [-1, PIXELS])
-        return _halves(self.bottom_posterior(tf.concat([flat, top], axis=-1)))
+        return nets.halves(self.bottom_posterior(tf.concat([flat, top], axis=-1)))
 
     def path(self, images: tf.Tensor, seed: tf.Tensor, samples: int | tf.Tensor = 1) -> Path:
         """Sample the latents of images from the top down, as `objectives.repeated` repeats the images.
@@ -136,7 +136,7 @@ class VampVae(GenerativeModel):
         mean, log_var = self.bottom(objectives.repeated(images, samples), top)
         bottom = objectives.reparameterise(mean, log_var, seed + BOTTOM, samples)
         rate += objectives.log_normal(bottom, mean, log_var)
-        rate -= objectives.log_normal(bottom, *_halves(self.bottom_prior(top)))
+        rate -= objectives.log_normal(bottom, *nets.halves(self.bottom_prior(top)))
         return Path(tf.concat([bottom, top], axis=-1), rate)
 
     def logits(self, latents: tf.Tensor) -> tf.Tensor:
@@ -173,7 +173,7 @@ class VampVae(GenerativeModel):
         )
         if not self.two:
             return self.decode(top)
-        bottom = objectives.reparameterise(*_halves(self.bottom_prior(top)), seed + BOTTOM)
+        bottom = objectives.reparameterise(*nets.halves(self.bottom_prior(top)), seed + BOTTOM)
         return self.decode(tf.concat([bottom, top], axis=-1))
 
 
@@ -192,12 +192,6 @@ class GatedDense(layers.Layer):
 def gated(hidden: Collection[int], outputs: int) -> keras.Sequential:
     """Return gated layers and a linear last one; [B, any] -> [B, outputs]."""
     return keras.Sequential([*(GatedDense(units) for units in hidden), layers.Dense(outputs)])
-
-
-def _halves(parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Split the output of a network into mean and log-variance, [B, 2 D] -> [B, D] each."""
-    mean, log_var = tf.split(parameters, 2, axis=-1)
-    return mean, log_var
 
 
 def build(config: Config) -> VampVae:
